@@ -1,1 +1,1 @@
-"""The daemon: everything with an effect (socket, clock, disk, log, scheduling); the only room that joins policy and hwio."""
+"""The daemon: everything with an effect (socket, clock, disk, log, scheduling); joins policy and hwio."""

@@ -4,7 +4,7 @@ Rules of this module:
 
 * A reader reports what it read. Whether that is good enough is decided elsewhere; nothing here knows a license.
 * A Feature Key object is one opened reader with one key in it. It is used from one thread at a time.
-* After `Absent`, `Garbled` or `Failed` the object is closed by its owner and opened afresh; a key that was
+* After `Absent`, `Garbled` or `DeviceFault` the object is closed by its owner and opened afresh; a key that was
   pulled and put back is found by opening again, never by carrying on.
 
 The errors, all below `FeatureKeyError`:
@@ -17,7 +17,7 @@ The errors, all below `FeatureKeyError`:
     ├── Unconfigured    the key is there, and the slot that should answer is empty
     ├── Garbled         something answers, and it is not what the protocol says
     ├── Unsupported     a device of a kind or firmware that cannot serve, or a question it cannot answer
-    └── Failed          the operating system reports an error that is none of the above
+    └── DeviceFault     the operating system reports an error that is none of the above
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Assurance(enum.StrEnum):
 class FeatureKeyError(Exception):
     """A Feature Key could not be read; `reader` says where, `cure` what a technician can do, `errno` is kept if any."""
 
-    state = "failed"
+    state = "fault"
     """Stable word for status answers and logs."""
 
     def __init__(self, reader: str, what: str, *, cure: str = "", errno: int | None = None) -> None:
@@ -103,10 +103,10 @@ class Unsupported(FeatureKeyError):
     state = "unsupported"
 
 
-class Failed(FeatureKeyError):
+class DeviceFault(FeatureKeyError):
     """The operating system reports an error that is none of the others."""
 
-    state = "failed"
+    state = "fault"
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
