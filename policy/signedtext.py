@@ -1,0 +1,169 @@
+"""Signed texts: documents of the vendor that people mail, paste and read.
+
+    -----BEGIN FEATUREKEYD LICENSE LIST-----
+    Serial: 110123456789
+    List: 7
+    key,name,state
+    40C0-…,SIP Trunk Channels,valid
+    -----SIGNATURE-----
+    9c1f0e6a5b7d3c21
+    <Ed25519 signature in base64, two lines of 44 characters>
+    -----END FEATUREKEYD LICENSE LIST-----
+
+What is signed is the body in its canonical form: every line without blanks, quotation marks of mail (`>`) and a byte
+order mark around it, empty lines left out. So line ends, quoting and text around the document may change on the way,
+and nothing else may. The kind of document is signed with it, so that no document passes for one of another kind.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable, Mapping
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+from .encoding import length_prefixed
+from .findings import Unreadable, Verdict
+
+MAX_BYTES = 1 << 20
+"""Longest document that is looked at: a list of 10,000 keys has about 700,000 bytes."""
+
+_LABEL = b"featurekeyd signed text"
+_SIGNATURE = "-----SIGNATURE-----"
+_AROUND = "\ufeff \t\r>"
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line of a body: where it stood in the text that was brought, counted from 1, and what it says."""
+
+    number: int
+    text: str
+
+
+class SignedText(msgspec.Struct, frozen=True):
+    """A document whose signature is good: its header fields, and the lines behind them."""
+
+    fields: dict[str, list[Line]]
+    rows: list[Line]
+    signer: str
+
+
+VendorKeys = Mapping[str, Ed25519PublicKey]
+"""The vendor's public keys by their key id."""
+
+
+def key_id(public_key: Ed25519PublicKey) -> str:
+    """16 hexadecimal digits that name a public key: the first 8 bytes of its SHA-256."""
+    raw = public_key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return hashlib.sha256(raw).hexdigest()[:16]
+
+
+def read_vendor_key(pem: bytes) -> Ed25519PublicKey:
+    """An Ed25519 public key in PEM form; raises ValueError for anything else."""
+    key = load_pem_public_key(pem)
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError("the key is not an Ed25519 key")  # noqa: TRY004 - the caller handles one kind of bad file
+    return key
+
+
+def seal(kind: str, body: str, signer: str, sign: Callable[[bytes], bytes]) -> str:
+    """The body as a signed document of that kind; `sign` makes the Ed25519 signature."""
+    lines = _canonical(body)
+    signature = base64.b64encode(sign(_signed_bytes(kind, lines))).decode()
+    return "\n".join(
+        [
+            _begin(kind),
+            *(line.text for line in lines),
+            _SIGNATURE,
+            signer,
+            signature[:44],
+            signature[44:],
+            _end(kind),
+            "",
+        ]
+    )
+
+
+def is_signed(kind: str, text: str) -> bool:
+    """Whether the text seems to hold a document of that kind."""
+    return _begin(kind) in text
+
+
+def unseal(kind: str, text: str, vendor_keys: VendorKeys) -> SignedText:
+    """The document of that kind in the text, its signature verified; raises Unreadable."""
+    body, signer, signature = _parts(kind, text)
+    public_key = vendor_keys.get(signer)
+    if public_key is None:
+        raise Unreadable(Verdict.UNKNOWN_SIGNER, f"The document is signed by key {signer!r}, which is not installed.")
+    try:
+        public_key.verify(signature, _signed_bytes(kind, body))
+    except InvalidSignature:
+        raise Unreadable(Verdict.BAD_SIGNATURE, "The document was changed after it was signed.") from None
+    return _document(body, signer)
+
+
+def one_field(document: SignedText, name: str) -> str:
+    """The value of a field that stands exactly once; raises Unreadable."""
+    lines = document.fields.get(name, [])
+    if len(lines) != 1:
+        count = "missing" if not lines else "there more than once"
+        raise Unreadable(Verdict.BAD_DOCUMENT, f"The field {name!r} is {count}.")
+    return lines[0].text
+
+
+def _parts(kind: str, text: str) -> tuple[list[Line], str, bytes]:
+    if len(text) > MAX_BYTES:
+        raise Unreadable(Verdict.BAD_DOCUMENT, f"The text is longer than {MAX_BYTES} characters.")
+    lines = _canonical(text)
+    begin, middle, end = (_place(lines, mark) for mark in (_begin(kind), _SIGNATURE, _end(kind)))
+    if not begin < middle < end:
+        raise Unreadable(Verdict.BAD_DOCUMENT, "The BEGIN, SIGNATURE and END lines are out of order.")
+    seal_lines = lines[middle + 1 : end]
+    if len(seal_lines) < 2:
+        raise Unreadable(Verdict.BAD_DOCUMENT, "The signature is incomplete.", line=lines[middle].number)
+    encoded = "".join(line.text for line in seal_lines[1:])
+    try:
+        signature = base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        raise Unreadable(Verdict.BAD_DOCUMENT, "The signature is not base64.", line=seal_lines[1].number) from None
+    return lines[begin + 1 : middle], seal_lines[0].text, signature
+
+
+def _place(lines: list[Line], mark: str) -> int:
+    places = [place for place, line in enumerate(lines) if line.text == mark]
+    if len(places) != 1:
+        count = "missing" if not places else "there more than once"
+        raise Unreadable(Verdict.BAD_DOCUMENT, f"The line {mark!r} is {count}.")
+    return places[0]
+
+
+def _canonical(text: str) -> list[Line]:
+    stripped = ((number, line.strip(_AROUND)) for number, line in enumerate(text.split("\n"), 1))
+    return [Line(number, line) for number, line in stripped if line]
+
+
+def _signed_bytes(kind: str, body: list[Line]) -> bytes:
+    return length_prefixed(_LABEL, kind.encode(), "\n".join(line.text for line in body).encode())
+
+
+def _document(body: list[Line], signer: str) -> SignedText:
+    fields: dict[str, list[Line]] = {}
+    for place, line in enumerate(body):
+        name, colon, value = line.text.partition(": ")
+        if not colon:
+            return SignedText(fields, body[place:], signer)
+        fields.setdefault(name, []).append(Line(line.number, value))
+    return SignedText(fields, [], signer)
+
+
+def _begin(kind: str) -> str:
+    return f"-----BEGIN FEATUREKEYD {kind}-----"
+
+
+def _end(kind: str) -> str:
+    return f"-----END FEATUREKEYD {kind}-----"
