@@ -21,7 +21,7 @@ PAYLOAD_SIZE = 64
 FRAME_SIZE = 70
 CHUNKS = FRAME_SIZE // CHUNK_SIZE
 ANSWER_LIMIT = 16 * CHUNK_SIZE
-"""Longest answer taken, in bytes: the answers asked for have 6 and 22, and a key that never ends must not fill memory."""
+"""Longest answer taken, in bytes: those asked for have 6 and 22, and a key that never ends must not fill memory."""
 
 CHUNK_FLAG = 0x80
 ABORT_FLAG = 0x8F

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -52,6 +51,9 @@ from .otpframes import (
     write_payload,
 )
 from .usbreports import UsbReports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 CHALLENGE_SIZE = 32
 AMBIGUOUS_LAST_BYTES = frozenset({0x00, 0x20})

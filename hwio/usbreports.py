@@ -13,9 +13,8 @@ Source: facts/hardware.md section 2 (identification, transport, traps).
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import usb.backend.libusb1
 import usb.core
@@ -23,6 +22,9 @@ import usb.util
 
 from .featurekey import Absent, Busy, DeviceFault, FeatureKeyError, Garbled, NoPermission, Unsupported
 from .otpframes import REPORT_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 VENDOR = 0x1050
 PRODUCTS = frozenset(
@@ -87,7 +89,7 @@ def _libusb1() -> Any:
 
 
 def _is_key(device: Any) -> bool:
-    return device.idVendor == VENDOR and device.idProduct in PRODUCTS
+    return bool(device.idVendor == VENDOR) and device.idProduct in PRODUCTS
 
 
 def _name(device: Any) -> str:
@@ -144,7 +146,7 @@ class UsbReports:
     @property
     def simulated(self) -> bool:
         """True when another backend than pyusb's own libusb 1.0 serves the key."""
-        return type(self._device.backend).__module__ != usb.backend.libusb1.__name__
+        return type(self._device.backend).__module__ != "usb.backend.libusb1"
 
     def _claim(self) -> None:
         with translated(self.reader):
