@@ -178,11 +178,9 @@ class SimulatedUsbBackend(usb.backend.IBackend):  # type: ignore[misc]  # pyusb 
             extra_descriptors=[],
         )
 
-    def get_interface_descriptor(
-        self, _device: _Device, interface: int, alternate: int, config: int
-    ) -> SimpleNamespace:
+    def get_interface_descriptor(self, _device: _Device, interface: int, alt: int, config: int) -> SimpleNamespace:
         """The keyboard interface, number 0."""
-        if (interface, alternate, config) != (_KEYBOARD_INTERFACE, 0, 0):
+        if (interface, alt, config) != (_KEYBOARD_INTERFACE, 0, 0):
             raise IndexError(interface)
         return SimpleNamespace(
             bLength=9,
