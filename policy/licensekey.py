@@ -144,10 +144,11 @@ def read_key(text: str, *, catalog: str = "", serial: str = "") -> LicenseKey | 
 
 def _symbols(text: str) -> list[int] | Finding:
     symbols: list[int] = []
-    for character in text.strip().upper():
+    for character in text.strip():
         if character in _SEPARATORS:
             continue
-        value = _VALUES.get(character)
+        # Not text.upper(): that makes two characters of one ß, and a good I of a foreign ı.
+        value = _VALUES.get(character.upper()) if character.isascii() else None
         if value is None:
             place = len(symbols) + 1
             return refuse(Verdict.NOT_A_KEY, f"Character {place} is {character!r}, which no key has.", position=place)
@@ -166,13 +167,12 @@ def _exchanged(symbols: list[int], mistake: Exchanged, catalog: str, serial: str
     good = [(place, key) for place, key in candidates if key is not None]
     if not good:
         return refuse(Verdict.MISTYPED, "Several characters of the key are wrong.")
+    if len(good) > 1:
+        pairs = " or ".join(f"{place + 1} and {place + 2}" for place, _ in good)
+        return refuse(Verdict.MISTYPED, f"Two neighboring characters of the key are exchanged: {pairs}.")
     place, suggestion = good[0]
-    return refuse(
-        Verdict.MISTYPED,
-        f"Characters {place + 1} and {place + 2} of the key are exchanged.",
-        position=place + 1,
-        suggestion=suggestion if len(good) == 1 else None,
-    )
+    message = f"Characters {place + 1} and {place + 2} of the key are exchanged."
+    return refuse(Verdict.MISTYPED, message, position=place + 1, suggestion=suggestion)
 
 
 def _suggestion(symbols: list[int], catalog: str, serial: str) -> str | None:
@@ -188,10 +188,12 @@ def _taken_apart(symbols: list[int]) -> LicenseKey | Finding:
         bits = (bits << 5) | symbol
     digest, payload = bits & ((1 << _DIGEST_BITS) - 1), bits >> _DIGEST_BITS
     version, term, instances = payload >> 53, (payload >> 10) & 7, (payload >> 27) & MAX_INSTANCES
-    if version != VERSION or term > max(Term) or instances == 0:
-        return refuse(
-            Verdict.UNKNOWN_VERSION, f"The key is of version {version}; this release reads version {VERSION}."
-        )
+    if version != VERSION:
+        message = f"The key is of version {version}; this release reads version {VERSION}."
+        return refuse(Verdict.UNKNOWN_VERSION, message)
+    if term > max(Term) or instances == 0:
+        what = "no instances" if instances == 0 else f"term {term}"
+        return refuse(Verdict.UNKNOWN_VERSION, f"The key has {what}, which version {VERSION} does not know.")
     return LicenseKey(
         feature_code=(payload >> 41) & MAX_FEATURE_CODE,
         instances=instances,

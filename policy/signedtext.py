@@ -18,12 +18,11 @@ and nothing else may. The kind of document is signed with it, so that no documen
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Callable, Mapping
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
@@ -65,7 +64,10 @@ def key_id(public_key: Ed25519PublicKey) -> str:
 
 def read_vendor_key(pem: bytes) -> Ed25519PublicKey:
     """An Ed25519 public key in PEM form; raises ValueError for anything else."""
-    key = load_pem_public_key(pem)
+    try:
+        key = load_pem_public_key(pem)
+    except UnsupportedAlgorithm as error:
+        raise ValueError(f"the key is of a kind that is not supported: {error}") from error
     if not isinstance(key, Ed25519PublicKey):
         raise ValueError("the key is not an Ed25519 key")  # noqa: TRY004 - the caller handles one kind of bad file
     return key
@@ -73,17 +75,17 @@ def read_vendor_key(pem: bytes) -> Ed25519PublicKey:
 
 def seal(kind: str, body: str, signer: str, sign: Callable[[bytes], bytes]) -> str:
     """The body as a signed document of that kind; `sign` makes the Ed25519 signature."""
-    lines = _canonical(body)
+    lines = canonical_lines(body)
     signature = base64.b64encode(sign(_signed_bytes(kind, lines))).decode()
     return "\n".join(
         [
-            _begin(kind),
+            begin_line(kind),
             *(line.text for line in lines),
             _SIGNATURE,
             signer,
             signature[:44],
             signature[44:],
-            _end(kind),
+            end_line(kind),
             "",
         ]
     )
@@ -91,7 +93,7 @@ def seal(kind: str, body: str, signer: str, sign: Callable[[bytes], bytes]) -> s
 
 def is_signed(kind: str, text: str) -> bool:
     """Whether the text seems to hold a document of that kind."""
-    return _begin(kind) in text
+    return begin_line(kind) in text
 
 
 def unseal(kind: str, text: str, vendor_keys: VendorKeys) -> SignedText:
@@ -119,8 +121,8 @@ def one_field(document: SignedText, name: str) -> str:
 def _parts(kind: str, text: str) -> tuple[list[Line], str, bytes]:
     if len(text) > MAX_BYTES:
         raise Unreadable(Verdict.BAD_DOCUMENT, f"The text is longer than {MAX_BYTES} characters.")
-    lines = _canonical(text)
-    begin, middle, end = (_place(lines, mark) for mark in (_begin(kind), _SIGNATURE, _end(kind)))
+    lines = canonical_lines(text)
+    begin, middle, end = (place_of(mark, lines) for mark in (begin_line(kind), _SIGNATURE, end_line(kind)))
     if not begin < middle < end:
         raise Unreadable(Verdict.BAD_DOCUMENT, "The BEGIN, SIGNATURE and END lines are out of order.")
     seal_lines = lines[middle + 1 : end]
@@ -129,12 +131,13 @@ def _parts(kind: str, text: str) -> tuple[list[Line], str, bytes]:
     encoded = "".join(line.text for line in seal_lines[1:])
     try:
         signature = base64.b64decode(encoded, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error, or the plain one for characters outside ASCII
         raise Unreadable(Verdict.BAD_DOCUMENT, "The signature is not base64.", line=seal_lines[1].number) from None
     return lines[begin + 1 : middle], seal_lines[0].text, signature
 
 
-def _place(lines: list[Line], mark: str) -> int:
+def place_of(mark: str, lines: list[Line]) -> int:
+    """The place of the one line that reads so; raises Unreadable when it is missing or there more than once."""
     places = [place for place, line in enumerate(lines) if line.text == mark]
     if len(places) != 1:
         count = "missing" if not places else "there more than once"
@@ -142,13 +145,14 @@ def _place(lines: list[Line], mark: str) -> int:
     return places[0]
 
 
-def _canonical(text: str) -> list[Line]:
+def canonical_lines(text: str) -> list[Line]:
+    """The lines of a text without what mail puts around them, empty ones left out."""
     stripped = ((number, line.strip(_AROUND)) for number, line in enumerate(text.split("\n"), 1))
     return [Line(number, line) for number, line in stripped if line]
 
 
 def _signed_bytes(kind: str, body: list[Line]) -> bytes:
-    return length_prefixed(_LABEL, kind.encode(), "\n".join(line.text for line in body).encode())
+    return length_prefixed(_LABEL, kind.encode(), "\n".join(line.text for line in body).encode(errors="surrogatepass"))
 
 
 def _document(body: list[Line], signer: str) -> SignedText:
@@ -161,9 +165,11 @@ def _document(body: list[Line], signer: str) -> SignedText:
     return SignedText(fields, [], signer)
 
 
-def _begin(kind: str) -> str:
+def begin_line(kind: str) -> str:
+    """The line before a document of that kind."""
     return f"-----BEGIN FEATUREKEYD {kind}-----"
 
 
-def _end(kind: str) -> str:
+def end_line(kind: str) -> str:
+    """The line behind a document of that kind."""
     return f"-----END FEATUREKEYD {kind}-----"
