@@ -1,0 +1,169 @@
+"""The ledger: the set of leases, and nothing else.
+
+Every count is derived from the set. For speed the sums are carried along, and only `put` and `drop` touch them, each with
+the whole lease in hand, so that a sum cannot move without its lease; `recount` derives them anew, and the tests hold the
+two against each other. A decision costs the same with ten leases and with a hundred thousand.
+
+Each change is also noted in `changes`, which the daemon records before it answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from .catalog import Scope
+from .requests import CallClass
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Instances that one holder has taken under one key."""
+
+    holder: str
+    key: str
+    scope: Scope
+    wants: dict[str, int]
+    """Instances by feature; empty for an emergency call, which takes none."""
+    granted: float
+    """Boot time at which it was granted or adopted."""
+    port: str | None = None
+    channel: str | None = None
+    call_class: CallClass = CallClass.NORMAL
+    bound: int | None = None
+    """Number of the connection whose end frees it, None for a lease that outlives its connection."""
+
+    @property
+    def emergency(self) -> bool:
+        """Whether it stands for an emergency call or a callback to one, which are counted apart."""
+        return not self.wants
+
+
+class Dropped(msgspec.Struct, frozen=True, gc=False):
+    """The lease under this holder and key is no more."""
+
+    holder: str
+    key: str
+
+
+Change = Lease | Dropped
+
+
+class Ledger:
+    """The leases by holder and key."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        """What happened since the daemon last took note, in order."""
+        self.emergencies = 0
+        """Emergency calls among the leases."""
+        self._leases: dict[str, dict[str, Lease]] = {}
+        self._in_use: dict[str, int] = {}
+        self._on_port: dict[str, int] = {}
+        self._channels: dict[tuple[str, str, str], str] = {}
+        self._bound: dict[int, dict[tuple[str, str], None]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Lease]:
+        for leases in self._leases.values():
+            yield from leases.values()
+
+    def find(self, holder: str, key: str) -> Lease | None:
+        """The lease under that holder and key."""
+        leases = self._leases.get(holder)
+        return leases.get(key) if leases else None
+
+    def of_holder(self, holder: str) -> Mapping[str, Lease]:
+        """The holder's leases by key."""
+        return self._leases.get(holder, {})
+
+    def in_use(self, feature: str) -> int:
+        """Instances of a feature that the leases hold."""
+        return self._in_use.get(feature, 0)
+
+    def on_port(self, port: str) -> int:
+        """Leases on a port, of all holders, emergency calls left out."""
+        return self._on_port.get(port, 0)
+
+    def on_channel(self, holder: str, port: str | None, channel: str | None) -> Lease | None:
+        """The holder's lease on that port and channel."""
+        if port is None or channel is None:
+            return None
+        key = self._channels.get((holder, port, channel))
+        return None if key is None else self.find(holder, key)
+
+    def bound_to(self, connection: int) -> list[Lease]:
+        """The leases that end with that connection."""
+        found = (self.find(holder, key) for holder, key in self._bound.get(connection, {}))
+        return [lease for lease in found if lease is not None]
+
+    def put(self, lease: Lease) -> None:
+        """Take the lease in, in place of the one under the same holder and key."""
+        self._take_out(lease.holder, lease.key)
+        self._leases.setdefault(lease.holder, {})[lease.key] = lease
+        self._sum(lease, 1)
+        if lease.port is not None and lease.channel is not None:
+            self._channels[lease.holder, lease.port, lease.channel] = lease.key
+        if lease.bound is not None:
+            self._bound.setdefault(lease.bound, {})[lease.holder, lease.key] = None
+        self.changes.append(lease)
+
+    def drop(self, holder: str, key: str) -> Lease | None:
+        """Take the lease out; None where there is none."""
+        lease = self._take_out(holder, key)
+        if lease is not None:
+            self.changes.append(Dropped(holder, key))
+        return lease
+
+    def recount(self) -> dict[str, int]:
+        """Instances in use by feature, derived from the leases alone."""
+        counts: dict[str, int] = {}
+        for lease in self:
+            for feature, instances in lease.wants.items():
+                counts[feature] = counts.get(feature, 0) + instances
+        return counts
+
+    def _take_out(self, holder: str, key: str) -> Lease | None:
+        leases = self._leases.get(holder)
+        lease = leases.pop(key, None) if leases else None
+        if leases is None or lease is None:
+            return None
+        if not leases:
+            del self._leases[holder]
+        self._sum(lease, -1)
+        if lease.port is not None and lease.channel is not None:
+            self._leave_channel((holder, lease.port, lease.channel), key)
+        if lease.bound is not None:
+            self._unbind(lease.bound, holder, key)
+        return lease
+
+    def _sum(self, lease: Lease, sign: int) -> None:
+        self._count += sign
+        if not lease.wants:
+            self.emergencies += sign
+            return
+        for feature, instances in lease.wants.items():
+            _add(self._in_use, feature, sign * instances)
+        if lease.port is not None:
+            _add(self._on_port, lease.port, sign)
+
+    def _leave_channel(self, place: tuple[str, str, str], key: str) -> None:
+        if self._channels.get(place) == key:
+            del self._channels[place]
+
+    def _unbind(self, connection: int, holder: str, key: str) -> None:
+        bound = self._bound[connection]
+        del bound[holder, key]
+        if not bound:
+            del self._bound[connection]
+
+
+def _add(sums: dict[str, int], name: str, amount: int) -> None:
+    total = sums.get(name, 0) + amount
+    if total:
+        sums[name] = total
+    else:
+        del sums[name]

@@ -1,0 +1,179 @@
+"""The installed licenses and the documents that vouch for them, as one frozen value.
+
+Every change gives a new value and a finding, so that the daemon can store what was taken before anything counts by it.
+
+* A key on the vendor's list is valid. The list is the authority; it is read with the certificate's serial.
+* A key that was typed, or came in a plain CSV text, is *unknown* until a list has it.
+* The same key counts once, however often it was entered.
+* A removed key stays away until it is typed again or a newer list is imported.
+"""
+
+from __future__ import annotations
+
+import datetime
+import enum
+
+import msgspec
+
+from .catalog import Catalog
+from .certificate import Certificate
+from .findings import Finding, Verdict, accept, refuse
+from .licensekey import LicenseKey, Term, read_key
+from .licenselist import LicenseList
+
+CLOCK_TOLERANCE = datetime.timedelta(days=1)
+"""An issue day may lie this far ahead: the vendor's day may have begun when the host's has not."""
+
+
+class Status(enum.StrEnum):
+    """Status of a license, as field tools show it (facts/catalog.md section 8)."""
+
+    VALID = "valid"
+    UNKNOWN = "unknown"
+    INVALID = "invalid"
+    EXPIRED = "expired"
+
+
+class License(msgspec.Struct, frozen=True, kw_only=True):
+    """One installed license with its status on a certain day."""
+
+    key: LicenseKey
+    feature: str | None
+    """Feature id, None where the catalog knows no such code."""
+    status: Status
+    finding: str
+    listed: bool
+
+
+class Licenses(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is installed; `with_…` and `without_…` give the value after a change."""
+
+    certificate: Certificate | None = None
+    license_list: LicenseList | None = None
+    typed: tuple[LicenseKey, ...] = ()
+    """Keys entered by hand or from a plain CSV text, in the order of entry."""
+    removed: frozenset[LicenseKey] = frozenset()
+    revocations: dict[LicenseKey, bool] = {}
+    """The keys on the list, and whether the vendor has revoked them; derived from `license_list`."""
+
+    @property
+    def serial(self) -> str | None:
+        """Serial of the certified Feature Key."""
+        return self.certificate.serial if self.certificate else None
+
+    @property
+    def floor(self) -> datetime.date:
+        """The latest day that a signed document proves to have come."""
+        signed = [self.certificate.issued] if self.certificate else []
+        signed += [self.license_list.date] if self.license_list else []
+        return max(signed, default=datetime.date.min)
+
+    def keys(self) -> tuple[LicenseKey, ...]:
+        """Every installed key once, those on the list first."""
+        return tuple(key for key in dict.fromkeys([*self.revocations, *self.typed]) if key not in self.removed)
+
+    def with_certificate(self, certificate: Certificate) -> Licenses:
+        """The same under a certificate; a list of another serial is dropped, its keys would be invalid."""
+        same = self.license_list is not None and self.license_list.serial == certificate.serial
+        kept = self if same else msgspec.structs.replace(self, license_list=None, revocations={}, removed=frozenset())
+        return msgspec.structs.replace(kept, certificate=certificate)
+
+    def with_list(self, newer: LicenseList) -> tuple[Licenses, Finding]:
+        """The same with a newer license list in place of the one there was."""
+        refusal = self._refuse_list(newer)
+        if refusal is not None:
+            return self, refusal
+        revocations = {entry.key: entry.revoked for entry in newer.entries}
+        changed = msgspec.structs.replace(self, license_list=newer, revocations=revocations, removed=frozenset())
+        good = sum(not revoked for revoked in revocations.values())
+        message = f"License list {newer.number} of {newer.date.isoformat()} is imported: {good} good keys"
+        message += f" and {len(revocations) - good} revoked." if good < len(revocations) else "."
+        return changed, accept(Verdict.IMPORTED, message)
+
+    def with_key(self, text: str, catalog: Catalog, today: datetime.date) -> tuple[Licenses, Finding]:
+        """The same with one more key, as typed."""
+        if self.certificate is None:
+            return self, refuse(Verdict.NO_CERTIFICATE, "No Feature Key certificate is imported yet.")
+        key = read_key(text, catalog=catalog.id, serial=self.certificate.serial)
+        if isinstance(key, Finding):
+            return self, key
+        refusal = self._refuse_key(key, catalog, today)
+        if refusal is not None:
+            return self, msgspec.structs.replace(refusal, key=key.short)
+        feature = catalog.by_code[key.feature_code]
+        about: dict[str, int | str | None] = {"key": key.short, "feature": feature.id, "instances": key.instances}
+        if key in self.keys():
+            return self, accept(Verdict.ALREADY_THERE, "This key is there already and counts once.", **about)
+        typed = tuple(dict.fromkeys([*self.typed, key]))
+        changed = msgspec.structs.replace(self, typed=typed, removed=self.removed - {key})
+        if key in self.revocations:
+            return changed, accept(Verdict.VALID, "The key is good and on the vendor's list.", **about)
+        message = f"The key is good: {key.instances} of {feature.title}. It counts as unknown until a list confirms it."
+        return changed, accept(Verdict.UNLISTED, message, **about)
+
+    def without_key(self, text: str) -> tuple[Licenses, Finding]:
+        """The same without the one key that is, or begins with, this text."""
+        wanted = "".join(character for character in text.upper() if character.isalnum())
+        matches = [key for key in self.keys() if wanted and key.text.replace("-", "").startswith(wanted)]
+        if len(matches) != 1:
+            verdict = Verdict.AMBIGUOUS if matches else Verdict.NOT_FOUND
+            return self, refuse(verdict, f"{len(matches) or 'No'} installed keys begin like this.")
+        (key,) = matches
+        typed = tuple(other for other in self.typed if other != key)
+        changed = msgspec.structs.replace(self, typed=typed, removed=self.removed | ({key} & self.revocations.keys()))
+        return changed, accept(Verdict.REMOVED, "The license is removed; calls in progress go on.", key=key.short)
+
+    def on(self, day: datetime.date, catalog: Catalog) -> list[License]:
+        """Every installed license with its status on that day."""
+        return [self._license(key, day, catalog) for key in self.keys()]
+
+    def _license(self, key: LicenseKey, day: datetime.date, catalog: Catalog) -> License:
+        feature = catalog.by_code.get(key.feature_code)
+        status, finding = self._status(key, day, catalog)
+        listed = key in self.revocations
+        return License(key=key, feature=feature.id if feature else None, status=status, finding=finding, listed=listed)
+
+    def _status(self, key: LicenseKey, day: datetime.date, catalog: Catalog) -> tuple[Status, str]:
+        if key.feature_code not in catalog.by_code:
+            return Status.INVALID, "not a key of any known feature"
+        if self.serial is None or not key.made_for(catalog.id, self.serial):
+            return Status.INVALID, "made for another Feature Key"
+        if self.revocations.get(key):
+            return Status.INVALID, "revoked by the vendor"
+        if key.expires is not None and key.expires < day:
+            return Status.EXPIRED, f"{'the trial' if key.term is Term.TRIAL else 'the term'} is over"
+        if key not in self.revocations:
+            return Status.UNKNOWN, "not on the vendor's list yet; counts for a limited time"
+        return Status.VALID, "on the vendor's list"
+
+    def _refuse_list(self, newer: LicenseList) -> Finding | None:
+        if self.certificate is None:
+            return refuse(Verdict.NO_CERTIFICATE, "No Feature Key certificate is imported yet.")
+        if newer.serial != self.certificate.serial:
+            message = f"The list is for serial {newer.serial}; this Feature Key is {self.certificate.serial}."
+            return refuse(Verdict.OTHER_SERIAL, message)
+        if newer.catalog != self.certificate.catalog:
+            message = f"The list is for catalog {newer.catalog}; this system is {self.certificate.catalog}."
+            return refuse(Verdict.OTHER_CATALOG, message)
+        if self.license_list is None or newer.number > self.license_list.number:
+            return None
+        if newer == self.license_list:
+            return accept(Verdict.ALREADY_THERE, f"License list {newer.number} is imported already.")
+        message = f"List {newer.number} is not newer than list {self.license_list.number}, which is imported."
+        return refuse(Verdict.OLDER_LIST, message)
+
+    def _refuse_key(self, key: LicenseKey, catalog: Catalog, today: datetime.date) -> Finding | None:
+        if key.feature_code not in catalog.by_code:
+            message = f"Feature code {key.feature_code} is not in the catalog {catalog.id}."
+            return refuse(Verdict.UNKNOWN_FEATURE, message)
+        if self.serial is None or not key.made_for(catalog.id, self.serial):
+            title = catalog.by_code[key.feature_code].title
+            return refuse(Verdict.OTHER_SERIAL, f"A good key for {title}, and not for serial {self.serial}.")
+        if self.revocations.get(key):
+            return refuse(Verdict.REVOKED, "The vendor has revoked this key.")
+        if key.issued > today + CLOCK_TOLERANCE:
+            message = f"The key was issued on {key.issued.isoformat()}; here it is {today.isoformat()}."
+            return refuse(Verdict.NOT_YET_ISSUED, message)
+        if key.expires is not None and key.expires < today:
+            return refuse(Verdict.EXPIRED, f"The key was good until {key.expires.isoformat()}.")
+        return None

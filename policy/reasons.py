@@ -1,0 +1,93 @@
+"""The closed list of reasons for a decision, and the one table of what each means to a technician.
+
+The stable names are those of io.featurekey.License, type Reason. A message is a sentence with the fields
+`{title}`, `{feature}`, `{unit}`, `{limit}`, `{in_use}`, `{port}`, `{holder}` and `{cause}`, filled in only when it is shown.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class Reason(enum.StrEnum):
+    """Why a decision came out as it did."""
+
+    GRANTED = "granted"
+    ALREADY_HELD = "already_held"
+    EMERGENCY = "emergency"
+    EMERGENCY_CALLBACK = "emergency_callback"
+    DEACTIVATED = "deactivated"
+    UNKNOWN_FEATURE = "unknown_feature"
+    NOT_LICENSED = "not_licensed"
+    LICENSE_EXPIRED = "license_expired"
+    LICENSE_UNLISTED = "license_unlisted"
+    PREREQUISITE_MISSING = "prerequisite_missing"
+    LIMIT_REACHED = "limit_reached"
+    CEILING_REACHED = "ceiling_reached"
+    TOO_MANY_LEASES = "too_many_leases"
+
+
+class Meaning(msgspec.Struct, frozen=True):
+    """What a reason tells a technician: a sentence, what to do, and the journal's MESSAGE_ID."""
+
+    message: str
+    remedy: str
+    message_id: str
+
+
+MEANING = {
+    Reason.GRANTED: Meaning("Granted.", "", "66569e4f30af41b990843d6120d4d311"),
+    Reason.ALREADY_HELD: Meaning("The lease holds all of this already.", "", "a175fe2f6baa4262895f1e469830bd8f"),
+    Reason.EMERGENCY: Meaning("An emergency call is always granted.", "", "77e494c336be48079c3b4944233879c6"),
+    Reason.EMERGENCY_CALLBACK: Meaning(
+        "A callback after an emergency call is always granted.", "", "3f72434b9085474bba8bfbd423c5b6ab"
+    ),
+    Reason.DEACTIVATED: Meaning(
+        "The system is deactivated: {cause}",
+        "featurekeyctl status shows the cause and its cure.",
+        "062d533cd93644a98e196ae85fa0d103",
+    ),
+    Reason.UNKNOWN_FEATURE: Meaning(
+        "The catalog has no feature {feature}.",
+        "featurekeyctl features lists the names; mend the one in the switch's configuration.",
+        "b29a09975dbc40139b8596a883b2b859",
+    ),
+    Reason.NOT_LICENSED: Meaning(
+        "There is no license for {title}.",
+        "Order one and add it: featurekeyctl add KEY",
+        "3ab292294fbc4180832f0f8b194a47aa",
+    ),
+    Reason.LICENSE_EXPIRED: Meaning(
+        "All licenses for {title} have expired.",
+        "Order a new one; featurekeyctl licenses shows the days.",
+        "f5d0f1af4a3145c2b83b1475b277fe11",
+    ),
+    Reason.LICENSE_UNLISTED: Meaning(
+        "The licenses for {title} were not confirmed by the vendor's list in time.",
+        "Import the vendor's newest license list: featurekeyctl import LIST.csv",
+        "2afe0b25dd654ef49ebf446b37064418",
+    ),
+    Reason.PREREQUISITE_MISSING: Meaning(
+        "The licenses for {title} wait for another license that is missing.",
+        "featurekeyctl features shows what is there; order the missing edition.",
+        "e08726ba4f9a48e09fccd7016bfc6481",
+    ),
+    Reason.LIMIT_REACHED: Meaning(
+        "{in_use} of {limit} licensed instances of {title} are in use.",
+        "Wait until a {unit} is free, see who holds them (featurekeyctl leases --feature {feature}), or order more.",
+        "482b7852fdd14bbdb0b00fad523ff56b",
+    ),
+    Reason.CEILING_REACHED: Meaning(
+        "{in_use} of at most {limit} calls are on port {port}.",
+        "The ceiling is set in featurekeyd.toml under [ceilings].",
+        "47426fd2dca84f098b101fe145f0f63b",
+    ),
+    Reason.TOO_MANY_LEASES: Meaning(
+        "Holder {holder} has {in_use} leases, and one holder may have {limit}.",
+        "The switch does not give back what it takes; see featurekeyctl leases --holder {holder}",
+        "4cbbeea5195d4cdfba1ec3e9aed9fc5d",
+    ),
+}
+"""The one table from reasons to what is said about them; every reason has an entry."""

@@ -1,0 +1,110 @@
+"""What a holder asks for, checked field by field: the wire decodes straight into these values.
+
+Limits, each with its reason:
+
+* a holder name has 1 to 64 characters: it is a word from a configuration file;
+* a key has 1 to 512: Call-ID and From-tag of SIP, where 255 is the longest Call-ID seen in the field;
+* a port or channel has at most 128, a dialed number at most 64 (a SIP user part), a feature name at most 64;
+* a request wants at most 8 features: a call takes two, a user profile five;
+* instances fit into a license key's 14 bits.
+
+All of them are printable, because technicians see them on a terminal and in a log.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import msgspec
+
+from .catalog import Scope
+from .licensekey import MAX_INSTANCES
+
+MAX_SYNC_LEASES = 256
+"""Leases in one Sync call: more come in several calls, so that nobody waits long behind a list."""
+
+HolderName = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+LeaseKey = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+PortName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Number = Annotated[str, msgspec.Meta(max_length=64)]
+FeatureName = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class CallClass(enum.StrEnum):
+    """What a call is for."""
+
+    NORMAL = "normal"
+    EMERGENCY = "emergency"
+    CALLBACK = "callback"
+
+
+class Phase(enum.StrEnum):
+    """Where a call stands; during set-up some features take more (seed 001)."""
+
+    SETUP = "setup"
+    ESTABLISHED = "established"
+
+
+class Want(msgspec.Struct, frozen=True, gc=False):
+    """Instances of one feature."""
+
+    feature: FeatureName
+    instances: Annotated[int, msgspec.Meta(ge=1, le=MAX_INSTANCES)] = 1
+
+
+Wants = Annotated[tuple[Want, ...], msgspec.Meta(max_length=8)]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """One question: may this holder have these instances under this key?"""
+
+    holder: HolderName
+    key: LeaseKey
+    wants: Wants
+    port: PortName | None = None
+    channel: PortName | None = None
+    call_class: CallClass = msgspec.field(default=CallClass.NORMAL, name="class")
+    dialed: Number | None = None
+    phase: Phase = Phase.SETUP
+
+    def __post_init__(self) -> None:
+        """Refuse what a terminal would not show as it is."""
+        _printable(self.holder, self.key, self.port, self.channel, self.dialed)
+
+
+class SyncLease(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """One lease in the list that a holder sends."""
+
+    key: LeaseKey
+    wants: Wants
+    port: PortName | None = None
+    channel: PortName | None = None
+    call_class: CallClass = msgspec.field(default=CallClass.NORMAL, name="class")
+
+    def __post_init__(self) -> None:
+        """Refuse what a terminal would not show as it is."""
+        _printable(self.key, self.port, self.channel)
+
+
+class SyncRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A holder's list of the leases of one scope, or a part of it."""
+
+    holder: HolderName
+    scope: Scope
+    leases: Annotated[tuple[SyncLease, ...], msgspec.Meta(max_length=MAX_SYNC_LEASES)]
+    list_age_ms: Annotated[int, msgspec.Meta(ge=0, le=600_000)] = 0
+    ttl_seconds: Annotated[int, msgspec.Meta(ge=1, le=86_400)] | None = None
+    generation: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+    last: bool = True
+    takes_over: HolderName | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what a terminal would not show as it is."""
+        _printable(self.holder, self.takes_over)
+
+
+def _printable(*texts: str | None) -> None:
+    for text in texts:
+        if text is not None and not text.isprintable():
+            raise ValueError("a name, key, port, channel or number has printable characters only")

@@ -1,0 +1,90 @@
+"""Meters and the standing they give: budgets of time that drain while a cause lasts.
+
+A meter runs on boot time. Its drained time is stored by the daemon and only its refill rule gives it back, so that a
+restart earns nothing (DESIGN: Standing).
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from .catalog import Cause, Consequence, MeterRule, Refill
+
+
+class Standing(enum.StrEnum):
+    """The state of the whole system, from good to bad."""
+
+    LICENSED = "licensed"
+    GRACE = "grace"
+    RESTRICTED = "restricted"
+    DEACTIVATED = "deactivated"
+
+
+class Grace(msgspec.Struct, frozen=True):
+    """A cause that lasts: how long until its consequence, what that is, and the cure."""
+
+    cause: str
+    seconds_left: int
+    consequence: str
+    remedy: str
+
+
+_REMEDY = {
+    Cause.FEATURE_KEY_ABSENT: "Put the certified Feature Key back; featurekeyctl key shows what is found.",
+    Cause.UNLISTED_LICENSES: "Import the vendor's newest license list: featurekeyctl import LIST.csv",
+}
+
+_CONSEQUENCE = {
+    Consequence.DEACTIVATED: "the system is deactivated: only emergency calls are granted",
+    Consequence.RESTRICTED: "the system is restricted to what comes free",
+    Consequence.KEYS_STOP: "license keys that the vendor's list has not confirmed stop counting",
+}
+
+
+class Meter:
+    """One cause's budget and how much of it has drained."""
+
+    def __init__(self, cause: Cause, rule: MeterRule, drained: float = 0.0) -> None:
+        self.cause = cause
+        self.rule = rule
+        self.drained = min(max(drained, 0.0), float(rule.seconds))
+        self.active = False
+
+    @property
+    def left(self) -> float:
+        """Seconds until the consequence."""
+        return self.rule.seconds - self.drained
+
+    @property
+    def spent(self) -> bool:
+        """Whether the consequence has come: the cause lasts and the budget is gone."""
+        return self.active and self.left <= 0
+
+    def advance(self, elapsed: float) -> None:
+        """Let boot time pass; the cause is as it was at the beginning of that time."""
+        if self.active:
+            self.drained = min(self.drained + elapsed, float(self.rule.seconds))
+        elif self.rule.refill is Refill.AS_DRAINED:
+            self.drained = max(self.drained - elapsed, 0.0)
+
+    def refill(self) -> None:
+        """Give the whole budget back."""
+        self.drained = 0.0
+
+    def grace(self) -> Grace:
+        """What to tell about it while it is active."""
+        return Grace(str(self.cause), max(round(self.left), 0), _CONSEQUENCE[self.rule.then], _REMEDY[self.cause])
+
+
+def standing_of(meters: dict[Cause, Meter], *, certified: bool) -> Standing:
+    """The worst that the meters give; a system without a certificate is deactivated."""
+    if not certified:
+        return Standing.DEACTIVATED
+    spent = {meter.rule.then for meter in meters.values() if meter.spent}
+    if Consequence.DEACTIVATED in spent:
+        return Standing.DEACTIVATED
+    if Consequence.RESTRICTED in spent:
+        return Standing.RESTRICTED
+    return Standing.GRACE if any(meter.active and not meter.spent for meter in meters.values()) else Standing.LICENSED
