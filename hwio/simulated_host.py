@@ -8,6 +8,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import errno
 import shutil
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ import msgspec
 if TYPE_CHECKING:
     from pathlib import Path
 
+_MARK = ".simulated-host"
+"""A file that says that the folder may be written over."""
 _ROUTE_HEADER = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
 
 
@@ -62,11 +65,13 @@ class SimulatedHost(msgspec.Struct, frozen=True, kw_only=True):
 def write_simulated_host(root: Path, host: SimulatedHost | None = None) -> Path:
     """Make `root` look like the host (a plausible one unless given), in place of what was written there before.
 
-    Returns `root`. Only the folders sys, proc, etc and run below `root` are replaced; raises OSError, and ValueError
-    for the root of this very host.
+    Returns `root`. Raises FileExistsError when `root` holds anything that was not written here, and other OSErrors.
     """
-    if root.resolve() == root.resolve().parent:
-        raise ValueError("a simulated host cannot be written over the root of this one")
+    root.mkdir(parents=True, exist_ok=True)
+    mark = root / _MARK
+    if any(root.iterdir()) and not mark.exists():
+        raise FileExistsError(errno.EEXIST, "not an empty folder, nor one with a simulated host", str(root))
+    mark.touch()
     for folder in ("sys", "proc", "etc", "run"):
         shutil.rmtree(root / folder, ignore_errors=True)
     host = host or SimulatedHost()

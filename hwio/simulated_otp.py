@@ -35,6 +35,7 @@ from .otpframes import (
     SERIAL_SIZE,
     TOUCH_FLAG,
     ConfigFlag,
+    ExtendedFlag,
     FrameError,
     Slot,
     SlotRecord,
@@ -76,6 +77,7 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     answered_serial: int | None = None
     """The serial to answer instead of the true one."""
     serial_hidden: bool = False
+    """The serial is not shown unless a slot makes it visible."""
     kernel_driver: bool = True
     """usbhid owns the interface when the key is plugged in."""
 
@@ -201,7 +203,7 @@ class SimulatedOtp:
             self._write_slot(memory, 1 if slot == Slot.WRITE_1 else 2, payload)
         elif slot in {Slot.HMAC_1, Slot.HMAC_2}:
             self._challenge(memory, 1 if slot == Slot.HMAC_1 else 2, payload)
-        elif slot == Slot.SERIAL and not memory.faults.serial_hidden:
+        elif slot == Slot.SERIAL and _shows_serial(memory):
             self._answer(memory, _answered_serial(memory))
         elif slot == Slot.CAPABILITIES:
             body = _CAPABILITIES + bytes([0x02, SERIAL_SIZE]) + _answered_serial(memory)
@@ -238,6 +240,11 @@ class SimulatedOtp:
         slots = (text, memory.slot_2) if slot == 1 else (memory.slot_1, text)
         sequence = memory.sequence % 0xFF + 1 if any(slots) else 0
         self._store(msgspec.structs.replace(memory, slot_1=slots[0], slot_2=slots[1], sequence=sequence))
+
+
+def _shows_serial(memory: KeyMemory) -> bool:
+    records = [record for record in (memory.record(1), memory.record(2)) if record is not None]
+    return not memory.faults.serial_hidden or any(r.extended & ExtendedFlag.SERIAL_VISIBLE for r in records)
 
 
 def _answered_serial(memory: KeyMemory) -> bytes:

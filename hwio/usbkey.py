@@ -79,7 +79,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """How long the reader waits, in seconds."""
 
     question: float = 3.0
-    """For one whole question: a key under load took over 1 s, and fewer than 2 s failed on busy hosts."""
+    """For one whole question; less than 2 s fails on loaded hosts. A transfer that stalls adds its own limit."""
     chunk: float = 1.15
     """For the busy bit to clear before each chunk: the vendor's own limit."""
     poll: float = 0.002
