@@ -6,20 +6,20 @@ Standard library only, since telephony processes import it. A refusal is a value
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from .call import CallError, ReplyGarbled
+from .reading import member, needed, objects
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from .call import CallError
 
 DAEMON_AWAY = "daemon_away"
 """Reason of an answer that the client made because it got none: allowed or not as the caller chose."""
 
 EMERGENCY = "emergency"
 """Reason of an answer that the client made for an emergency call; the daemon uses the same word."""
-
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +64,22 @@ class SyncResult:
 def read_answer(reply: Mapping[str, Any]) -> Answer:
     """The answer in a reply to Acquire; raises ReplyGarbled when a member is missing or of the wrong type."""
     return Answer(
-        allowed=_needed(reply, "allowed", bool),
-        reason=_needed(reply, "reason", str),
-        feature=_member(reply, "feature", str),
-        limit=_member(reply, "limit", int),
-        in_use=_member(reply, "in_use", int),
-        fallback=_member(reply, "fallback", str),
-        message=_member(reply, "message", str),
-        remedy=_member(reply, "remedy", str),
-        grace=tuple(_read_grace(grace) for grace in _member(reply, "grace", list) or ()),
+        allowed=needed(reply, "allowed", bool),
+        reason=needed(reply, "reason", str),
+        feature=member(reply, "feature", str),
+        limit=member(reply, "limit", int),
+        in_use=member(reply, "in_use", int),
+        fallback=member(reply, "fallback", str),
+        message=member(reply, "message", str),
+        remedy=member(reply, "remedy", str),
+        grace=tuple(_read_grace(grace) for grace in objects(reply, "grace")),
     )
 
 
 def read_sync_result(reply: Mapping[str, Any]) -> SyncResult:
     """The numbers in a reply to Sync; raises ReplyGarbled."""
     names = ("adopted", "changed", "freed", "held")
-    return SyncResult(*(_needed(reply, name, int) for name in names))
+    return SyncResult(*(needed(reply, name, int) for name in names))
 
 
 def without_daemon(trouble: CallError, feature: str, *, allowed: bool) -> Answer:
@@ -99,27 +99,10 @@ def emergency_granted() -> Answer:
     return Answer(allowed=True, reason=EMERGENCY, from_daemon=False)
 
 
-def _read_grace(grace: object) -> Grace:
-    if not isinstance(grace, dict):
-        raise ReplyGarbled("reply: an element of grace is not an object")
+def _read_grace(grace: Mapping[str, Any]) -> Grace:
     return Grace(
-        cause=_needed(grace, "cause", str),
-        seconds_left=_needed(grace, "seconds_left", int),
-        consequence=_needed(grace, "consequence", str),
-        remedy=_needed(grace, "remedy", str),
+        cause=needed(grace, "cause", str),
+        seconds_left=needed(grace, "seconds_left", int),
+        consequence=needed(grace, "consequence", str),
+        remedy=needed(grace, "remedy", str),
     )
-
-
-def _member(reply: Mapping[str, Any], name: str, kind: type[_Value]) -> _Value | None:
-    value = reply.get(name)
-    # In Python a bool is an int; in JSON it is not.
-    if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-        raise ReplyGarbled(f"reply: member {name} has the wrong type")
-    return value
-
-
-def _needed(reply: Mapping[str, Any], name: str, kind: type[_Value]) -> _Value:
-    value = _member(reply, name, kind)
-    if value is None:
-        raise ReplyGarbled(f"reply: member {name} is missing")
-    return value

@@ -204,12 +204,9 @@ class LicenseClient:
         results = []
         for number, chunk in enumerate(chunks, 1):
             age = int((self._clock() - taken) * 1000)
-            members = {
-                "leases": [lease.on_wire() for lease in chunk],
-                "list_age_ms": age,
-                "last": number == len(chunks),
-            }
-            results.append(read_sync_result(self._question("Sync", common | members)))
+            members = {"leases": [lease.on_wire() for lease in chunk], "list_age_ms": age}
+            request = common | members | {"last": number == len(chunks)}
+            results.append(self._question("Sync", request, read_sync_result))
         adopted, changed, freed = (sum(getattr(r, name) for r in results) for name in ("adopted", "changed", "freed"))
         return SyncResult(adopted, changed, freed, held=results[-1].held)
 

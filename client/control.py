@@ -1,0 +1,119 @@
+"""featurekeyctl, the technician's tool: the command tree, and how a run ends.
+
+The exit statuses stand in `exits`; the text below --help says the same, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from . import licensing, operating
+from .call import DEFAULT_SOCKET, CallError
+from .console import complain, forgive_encoding, mute_output
+from .exits import FILE_TROUBLE, INTERRUPTED, PIPE_CLOSED, WRONG_USAGE, FileTrouble, sentence, status_of
+from .session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+EPILOG = """\b
+The first time, in this order:
+  featurekeyctl key                           is the Feature Key there?
+  featurekeyctl request --output request.txt  send this file to the vendor
+  featurekeyctl certificate import reply.txt  what the vendor sent back
+  featurekeyctl import licenses.csv           the license list, or:
+  featurekeyctl add 4Q7K-AB1D-...             one key by hand
+
+\b
+When calls are refused:
+  featurekeyctl status                        what is wrong, and how long it may last
+  featurekeyctl usage --by port               who uses how much
+  featurekeyctl explain sip-trunk-channels --holder kamailio --key test
+  featurekeyctl watch --decisions             see the next call being refused
+
+\b
+Exit status:
+    0  done, or allowed
+    1  denied, not accepted, or the Feature Key is not present
+    2  wrong usage
+    3  the daemon is away
+    4  permission is missing
+    5  the daemon answered with an error, or with something that is no answer
+    6  the daemon did not answer in time
+    7  a file on this side could not be read or written
+  130  interrupted (Ctrl-C)
+  141  the reader of the output went away (a closed pipe)
+"""
+
+
+class InGivenOrder(click.Group):
+    """A group that lists its verbs in the order of a technician's work."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click names and passes it
+        """The verbs as they were added."""
+        return list(self.commands)
+
+
+@click.group(cls=InGivenOrder, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--socket", "path", default=DEFAULT_SOCKET, show_default=True, envvar="FEATUREKEYD_SOCKET", show_envvar=True,
+    metavar="PATH", help="Socket of the daemon.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Write the answer as JSON, for programs.")
+@click.version_option(package_name="featurekeyd", prog_name="featurekeyctl")
+@click.pass_context
+def tree(context: click.Context, path: str, *, as_json: bool) -> None:
+    """Look after the licenses of this telephone system."""
+    context.obj = Session(path, as_json=as_json)
+    context.call_on_close(context.obj.close)
+
+
+for _verb in (licensing.key, licensing.request, licensing.certificate, licensing.import_list, licensing.add):
+    tree.add_command(_verb)
+for _verb in (licensing.remove, licensing.licenses, operating.status, operating.features, operating.usage):
+    tree.add_command(_verb)
+for _verb in (operating.leases, operating.acquire, operating.release, operating.explain, operating.watch):
+    tree.add_command(_verb)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """One run with these arguments, those of the process when left out; its exit status."""
+    with contextlib.suppress(AttributeError, ValueError):
+        forgive_encoding()
+    try:
+        return _run(arguments)
+    except click.ClickException as error:
+        error.show()
+        return WRONG_USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        mute_output()
+        return PIPE_CLOSED
+    except FileTrouble as trouble:
+        complain(str(trouble))
+        return FILE_TROUBLE
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    session: Session | None = None
+    try:
+        with tree.make_context("featurekeyctl", list(sys.argv[1:] if arguments is None else arguments)) as context:
+            status = tree.invoke(context)
+            return status if isinstance(status, int) else 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except CallError as error:
+        session = context.find_object(Session)
+        complain(sentence(error, session.asked if session else ""))
+        return status_of(error)
+
+
+def main() -> NoReturn:
+    """Run featurekeyctl and leave with its exit status."""
+    sys.exit(run())

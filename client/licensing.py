@@ -1,0 +1,222 @@
+"""The verbs of featurekeyctl for the Feature Key and the licenses on it.
+
+Rule: a whole license key is written only back to the person who typed it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .call import LICENSE, MANAGE, PermissionRefused
+from .console import clean, out, out_fields, out_json, read_line, read_text, warn_simulated, write_text
+from .exits import DONE, REFUSED
+from .keytext import mark, shown
+from .reading import needed, objects
+from .session import Session, examples, json_option
+from .tables import Column, out_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Finding = dict[str, Any]
+
+
+@click.command(short_help="Look at the Feature Key now.", epilog=examples("featurekeyctl licenses", """"", "found = session.collect(f"{MANAGE}.ListLicenses", "license")", "if session.as_json:", "out_json({"licenses": found})", "return DONE", "columns = [Column(heading) for heading in ("KEY", "FEATURE")] + [Column("INSTANCES", number=True)]", "columns += [Column(heading) for heading in ("STATUS", "ISSUED", "EXPIRES", "SOURCE", "FINDING")]", "names = ("key", "feature", "instances", "status", "issued", "expires", "source", "finding")", "rows = [[row.get(name) for name in names] for row in found]", "out_table(columns, rows, empty="no license is installed; enter one with: featurekeyctl add KEY")", "return DONE", "", "", "def _typed(arguments: tuple[str, ...]) -> str:", "typed = read_line("License key: ").strip() if arguments == ("-",) else " ".join(arguments)", "if not typed.strip():", "raise click.UsageError("no license key was given")", "return typed", "", "", "def _is_fine(finding: Finding) -> bool:", "return needed(finding, "accepted", bool) or finding.get("verdict") == "already_there"", "", "", "def _show_finding(session: Session, reply: Mapping[str, Any], typed: str = "") -> int:", "finding = needed(reply, "finding", dict)", "if session.as_json:", "out_json(reply)", "else:", "out("\n".join(_finding_lines(finding, typed)))", "return DONE if _is_fine(finding) else REFUSED", "", "", "def _show_findings(findings: list[Finding], text: str) -> None:", """"Good lines in one table, then each refused one with what is wrong in it."""", "good = [finding for finding in findings if _is_fine(finding)]", "if good:", "columns = [Column("LINE", number=True), Column("KEY"), Column("FEATURE"), Column("INSTANCES", number=True)]", "names = ("line", "key", "feature", "instances", "verdict")", "out_table([*columns, Column("VERDICT")], [[row.get(name) for name in names] for row in good], empty="")", "lines = text.splitlines()", "for finding in findings:", "if not _is_fine(finding):", "out("\n".join(_finding_lines(finding, _key_in_line(lines, finding.get("line")))))", "", "", "def _key_in_line(lines: list[str], number: object) -> str:"))
+@json_option
+@click.pass_obj
+def key(session: Session) -> int:
+    """Look at the Feature Key now and say what is there.
+
+    Exit status 0 when a key is present, 1 when not. Without the permission to look, the result of the daemon's own
+    last look is shown.
+
+    \b
+    Example:
+      featurekeyctl key
+    """
+    status = session.ask(f"{LICENSE}.Status")
+    found, looked = _look(session, status)
+    present = needed(found, "state", str) == "present"
+    if session.as_json:
+        out_json(found | {name: status.get(name) for name in ("serial", "standing")} | {"looked_now": looked})
+        return DONE if present else REFUSED
+    if found.get("simulated"):
+        warn_simulated()
+    out_fields(
+        [
+            ("Feature Key", f"{found['state']}{' (SIMULATED)' if found.get('simulated') else ''}"),
+            ("Finding", found.get("finding")),
+            ("Reader", found.get("reader")),
+            ("Kind", found.get("kind")),
+            ("Hardware id", found.get("hardware_id")),
+            ("Assurance", found.get("assurance")),
+            ("Serial", status.get("serial")),
+            ("Standing", status.get("standing")),
+            ("Looked", "just now" if looked else "at the daemon's last turn (no permission to look now)"),
+        ]
+    )
+    return DONE if present else REFUSED
+
+
+def _look(session: Session, status: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """What the key's state is, and whether it was looked at just now."""
+    try:
+        return session.ask(f"{MANAGE}.CheckNow"), True
+    except PermissionRefused:
+        return needed(status, "feature_key", dict), False
+
+
+@click.command(short_help="Write the text to send the vendor.")
+@click.option("--output", metavar="FILE", help="Write the text to this file instead of the screen.")
+@json_option
+@click.pass_obj
+def request(session: Session, output: str | None) -> int:
+    """Write what the vendor needs to know to certify this system.
+
+    Send the text to the vendor; the certificate that comes back goes in with `certificate import`.
+
+    \b
+    Examples:
+      featurekeyctl request
+      featurekeyctl request --output request.txt
+    """
+    reply = session.ask(f"{MANAGE}.Request")
+    text = needed(reply, "text", str)
+    if reply.get("simulated"):
+        warn_simulated()
+    if output is not None:
+        write_text(output, text)
+    if session.as_json:
+        out_json(reply)
+    elif output is None:
+        # Line by line, since the text is sent on as it stands.
+        out("\n".join(clean(line) for line in text.splitlines()))
+    else:
+        out(f"written to {clean(output)}; send this file to the vendor")
+    return DONE
+
+
+@click.group(short_help="The vendor's certificate of the Feature Key.")
+def certificate() -> None:
+    """The vendor's certificate of the Feature Key."""
+
+
+@certificate.command("import", short_help="Take the certificate of the key that is there.")
+@click.argument("file")
+@json_option
+@click.pass_obj
+def import_certificate(session: Session, file: str) -> int:
+    """Take the vendor's certificate of the Feature Key that is plugged in; FILE may be - for standard input.
+
+    \b
+    Examples:
+      featurekeyctl certificate import certificate.txt
+      featurekeyctl certificate import - < certificate.txt
+    """
+    reply = session.ask(f"{MANAGE}.ImportCertificate", text=read_text(file))
+    return _show_finding(session, reply)
+
+
+@click.command("import", short_help="Take a license list or a CSV of license keys.")
+@click.argument("file")
+@click.option("--dry-run", is_flag=True, help="Only say what would be taken; change nothing.")
+@click.option("--all-or-nothing", is_flag=True, help="Take a plain CSV only when every line of it is good.")
+@json_option
+@click.pass_obj
+def import_list(session: Session, file: str, *, dry_run: bool, all_or_nothing: bool) -> int:
+    """Take the vendor's signed license list, or a plain CSV (key first, name second); FILE may be -.
+
+    Exit status 1 when the list or a line of it was not taken.
+
+    \b
+    Examples:
+      featurekeyctl import licenses.csv --dry-run
+      featurekeyctl import licenses.csv --all-or-nothing
+      featurekeyctl import - < mail.txt
+    """
+    text = read_text(file)
+    reply = session.ask(f"{MANAGE}.ImportList", text=text, dry_run=dry_run, all_or_nothing=all_or_nothing)
+    findings = objects(reply, "findings")
+    refused = [finding for finding in findings if not _is_fine(finding)]
+    if session.as_json:
+        out_json(reply)
+    else:
+        _show_findings(findings, text)
+        out(_summary(reply, len(findings) - len(refused), len(refused), dry_run=dry_run))
+    return DONE if needed(reply, "accepted", bool) and not refused else REFUSED
+
+
+def _summary(reply: Mapping[str, Any], good: int, refused: int, *, dry_run: bool) -> str:
+    number = reply.get("list_number")
+    what = "plain list" if number is None else f"license list {number}"
+    taken = "taken" if reply.get("accepted") else "NOT taken"
+    if dry_run:
+        taken = "would be " + taken
+    return f"{what} {taken}: {good} good, {refused} refused"
+
+
+@click.command(short_help="Enter one license key.")
+@click.argument("key", nargs=-1, required=True)
+@json_option
+@click.pass_obj
+def add(session: Session, key: tuple[str, ...]) -> int:
+    """Enter one license key as it is printed: upper or lower case, with or without dashes and spaces.
+
+    With - the key is read from standard input, so it stays out of the shell's history.
+
+    \b
+    Examples:
+      featurekeyctl add 4Q7K-AB1D-9XYZ-0123-4567-89AB-CDEF-GHJK
+      featurekeyctl add 4q7k ab1d 9xyz 0123 4567 89ab cdef ghjk
+      featurekeyctl add -
+    """
+    typed = _typed(key)
+    return _show_finding(session, session.ask(f"{MANAGE}.AddLicense", key=typed), typed)
+
+
+@click.command(short_help="Remove one license.")
+@click.argument("key", nargs=-1, required=True)
+@json_option
+@click.pass_obj
+def remove(session: Session, key: tuple[str, ...]) -> int:
+    """Remove one license: give the whole key, or enough of its beginning to name it, or - for standard input.
+
+    Calls in progress go on; only new ones find fewer instances.
+
+    \b
+    Examples:
+      featurekeyctl remove 4Q7K-AB1D
+      featurekeyctl remove -
+    """
+    typed = _typed(key)
+    return _show_finding(session, session.ask(f"{MANAGE}.RemoveLicense", key=typed), typed)
+
+
+@click.command(short_help="List the installed licenses.")
+@json_option
+@click.pass_obj
+def licenses(session: Session) -> int:
+    """List the installed licenses with their status; keys are shortened to their first and last group."""The first field of a line, where the key stands; an empty text when there is no such line."""
+    if not isinstance(number, int) or not 1 <= number <= len(lines):
+        return ""
+    return lines[number - 1].replace(";", ",").replace("\t", ",").split(",")[0].strip().strip('"')
+
+
+def _finding_lines(finding: Finding, typed: str) -> list[str]:
+    line = finding.get("line")
+    where = "" if line is None else f"line {line}: "
+    lines = [f"{where}{clean(finding.get('verdict'))}: {clean(finding.get('message'))}"]
+    position = finding.get("position")
+    if typed and isinstance(position, int):
+        # The caret is set below what the terminal shows, in which a control character is longer.
+        visible = clean(shown(typed))
+        lines += [f"  {visible}", f"  {mark(visible, position)}"]
+    if finding.get("suggestion") is not None:
+        lines.append(f"  did you mean  {clean(finding['suggestion'])}")
+    if finding.get("feature") is not None:
+        lines.append(f"  {clean(finding['feature'])}, instances: {clean(finding.get('instances'))}")
+    if finding.get("remedy") is not None:
+        lines.append(f"  {clean(finding['remedy'])}")
+    return lines

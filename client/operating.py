@@ -1,0 +1,316 @@
+"""The verbs of featurekeyctl that show what is going on, and those that ask as a telephony system would."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .call import LICENSE, MANAGE
+from .console import clean, out, out_fields, out_json, span, warn_simulated
+from .exits import DONE, REFUSED
+from .reading import member, needed, objects
+from .session import Session, examples, json_option
+from .tables import Column, out_table
+from .usage import GROUPINGS, sums, with_limits
+from .wantsyntax import Want, parse_wants
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+def _read_wants(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> tuple[Want, ...]:
+    """FEATURE or FEATURE:N on the command line."""
+    try:
+        return parse_wants(texts)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _question_options(verb: Callable[..., int]) -> Callable[..., int]:
+    """The arguments that acquire and explain have in common."""
+    options = [
+        click.argument("wants", nargs=-1, required=True, callback=_read_wants, metavar="FEATURE[:N]..."),
+        click.option("--holder", required=True, help="Name of the telephony system, e.g. kamailio."),
+        click.option("--key", required=True, help="Name of the call: for SIP, Call-ID and From-tag."),
+        click.option("--port", help="Port, e.g. trunk:carrier-a."),
+        click.option("--channel", help="Channel on that port, e.g. 7."),
+        click.option("--class", "call_class", type=click.Choice(["normal", "emergency", "callback"]), help="Class."),
+        click.option("--dialed", help="Dialed number; emergency numbers are always allowed."),
+        click.option("--phase", type=click.Choice(["setup", "established"]), help="Where the call stands."),
+    ]
+    for option in reversed(options):
+        verb = option(verb)
+    return verb
+
+
+def _request(wants: tuple[Want, ...], call_class: str | None, others: Mapping[str, Any]) -> dict[str, Any]:
+    return {**others, "wants": [want.on_wire() for want in wants], "class": call_class}
+
+
+@click.command(
+    short_help="Take instances, as a telephony system does.",
+    epilog=examples("featurekeyctl watch", "featurekeyctl watch --decisions"),
+)
+@_question_options
+@json_option
+@click.pass_obj
+def acquire(session: Session, /, wants: tuple[Want, ...], call_class: str | None, **others: str | None) -> int:
+    """Take instances of one or several features under a key, all of them or none.
+
+    Exit status 0 when allowed, 1 when denied. What was taken stays taken until `release`.
+
+    \b
+    Examples:
+      featurekeyctl acquire sip-trunk-channels --holder test --key night-test
+      featurekeyctl acquire sip-trunk-channels:2 voicemail-channels --holder test --key t2 --port trunk:carrier-a
+    """
+    reply = session.ask(f"{LICENSE}.Acquire", **_request(wants, call_class, others))
+    return _show_decision(session, reply)
+
+
+@click.command(short_help="Say what would be answered, and why.")
+@_question_options
+@json_option
+@click.pass_obj
+def explain(session: Session, /, wants: tuple[Want, ...], call_class: str | None, **others: str | None) -> int:
+    """Say what `acquire` would be answered, step by step; nothing is changed.
+
+    Exit status 0 when it would be allowed, 1 when denied.
+
+    \b
+    Example:
+      featurekeyctl explain sip-trunk-channels --holder kamailio --key test --port trunk:carrier-a
+    """
+    reply = session.ask(f"{LICENSE}.Explain", **_request(wants, call_class, others))
+    if not session.as_json:
+        columns = [Column(heading) for heading in ("STEP", "SUBJECT", "RESULT", "FINDING")]
+        rows = [_step_row(step) for step in objects(reply, "steps")]
+        out_table(columns, rows, empty="the daemon named no steps")
+    return _show_decision(session, reply)
+
+
+def _step_row(step: Mapping[str, Any]) -> list[object]:
+    result = "passed" if needed(step, "passed", bool) else "STOPPED"
+    return [step.get("step"), step.get("subject"), result, step.get("finding")]
+
+
+def _show_decision(session: Session, reply: Mapping[str, Any]) -> int:
+    allowed = needed(reply, "allowed", bool)
+    if session.as_json:
+        out_json(reply)
+    else:
+        out("\n".join(_decision_lines(reply, allowed=allowed)))
+    return DONE if allowed else REFUSED
+
+
+def _decision_lines(reply: Mapping[str, Any], *, allowed: bool) -> list[str]:
+    lines = [f"{'allowed' if allowed else 'DENIED'}: {clean(reply.get('reason'))}{_count(reply)}"]
+    lines += [f"  {clean(reply[name])}" for name in ("message", "remedy") if reply.get(name) is not None]
+    if reply.get("fallback") is not None:
+        lines.append(f"  may run as {clean(reply['fallback'])} instead")
+    return lines + _grace_lines(reply)
+
+
+def _count(reply: Mapping[str, Any]) -> str:
+    if reply.get("feature") is None:
+        return ""
+    count = f", {reply.get('in_use')} of {reply.get('limit')} in use" if reply.get("limit") is not None else ""
+    return clean(f", {reply['feature']}{count}")
+
+
+def _grace_lines(reply: Mapping[str, Any]) -> list[str]:
+    return [
+        f"  GRACE {clean(grace.get('cause'))}: {span(needed(grace, 'seconds_left', int))} left, "
+        f"then {clean(grace.get('consequence'))}; {clean(grace.get('remedy'))}"
+        for grace in objects(reply, "grace")
+    ]
+
+
+@click.command(short_help="Give back what a key holds.")
+@click.option("--holder", required=True, help="Name of the telephony system, e.g. kamailio.")
+@click.option("--key", required=True, help="Name of the call, as shown by `featurekeyctl leases`.")
+@click.option("--force", is_flag=True, help="Free it in place of its holder; needs the permission to manage.")
+@json_option
+@click.pass_obj
+def release(session: Session, holder: str, key: str, *, force: bool) -> int:
+    """Give back what a key holds; to give back what is not held is no error.
+
+    \b
+    Examples:
+      featurekeyctl release --holder test --key night-test
+      featurekeyctl release --holder kamailio --key 'a84b4c76e66710@host;from=314' --force
+    """
+    method = f"{MANAGE}.ReleaseLease" if force else f"{LICENSE}.Release"
+    reply = session.ask(method, holder=holder, key=key)
+    released = needed(reply, "released", bool)
+    if session.as_json:
+        out_json(reply)
+    else:
+        out("released" if released else f"nothing to do: {clean(holder)} holds nothing under this key")
+    return DONE
+
+
+@click.command(short_help="The state of the whole system.")
+@json_option
+@click.pass_obj
+def status(session: Session) -> int:
+    """Show the state of the whole system: standing, grace, Feature Key, who uses it.
+
+    \b
+    Example:
+      featurekeyctl status
+    """
+    reply = session.ask(f"{LICENSE}.Status")
+    if session.as_json:
+        out_json(reply)
+        return DONE
+    if reply.get("simulated"):
+        warn_simulated()
+    out_fields(_status_fields(reply))
+    if lines := _grace_lines(reply):
+        out("\n".join(lines))
+    _show_holders(objects(reply, "holders"))
+    return DONE
+
+
+def _status_fields(reply: Mapping[str, Any]) -> list[tuple[str, object]]:
+    feature_key = needed(reply, "feature_key", dict)
+    number, date = reply.get("list_number"), reply.get("list_date")
+    return [
+        ("Standing", needed(reply, "standing", str)),
+        ("Feature Key", f"{feature_key.get('state')}: {feature_key.get('finding')}"),
+        ("Simulated", "YES" if reply.get("simulated") else "no"),
+        ("Serial", reply.get("serial")),
+        ("Edition", reply.get("edition")),
+        ("Catalog", f"{reply.get('catalog')} on {reply.get('platform')}"),
+        ("License list", "none" if number is None else f"{number} of {date}"),
+        ("Leases", needed(reply, "leases", int)),
+        ("Granted, denied", f"{reply.get('granted')}, {reply.get('denied')}"),
+        ("Emergency calls", f"{reply.get('emergency_now')} now, {reply.get('emergency_total')} in all"),
+        ("Unlisted claims", reply.get("emergency_claims")),
+        ("Version", reply.get("version")),
+        ("Running for", span(needed(reply, "uptime_seconds", int))),
+    ]
+
+
+def _show_holders(holders: list[dict[str, Any]]) -> None:
+    columns = [Column("HOLDER")] + [Column(heading, number=True) for heading in ("UID", "LEASES", "SILENT", "DRIFT")]
+    rows = [
+        [
+            row.get("holder"),
+            row.get("uid"),
+            row.get("leases"),
+            span(needed(row, "silent_seconds", int)),
+            row.get("drift"),
+        ]
+        for row in holders
+    ]
+    out("")
+    out_table(columns, rows, empty="no telephony system has asked yet")
+
+
+@click.command(short_help="Who holds what.")
+@click.option("--holder", help="Only leases of this telephony system.")
+@click.option("--feature", help="Only leases of this feature.")
+@click.option("--port", help="Only leases on this port.")
+@json_option
+@click.pass_obj
+def leases(session: Session, holder: str | None, feature: str | None, port: str | None) -> int:
+    """List the leases: who holds what, since when, on which port and channel.
+
+    \b
+    Examples:
+      featurekeyctl leases
+      featurekeyctl leases --port trunk:carrier-a
+    """
+    found = session.collect(f"{LICENSE}.ListLeases", "lease", holder=holder, feature=feature, port=port)
+    if session.as_json:
+        out_json({"leases": found})
+        return DONE
+    columns = [Column(name) for name in ("HOLDER", "KEY", "WANTS", "PORT", "CHANNEL", "SCOPE", "CLASS")]
+    out_table([*columns, Column("AGE", number=True)], [_lease_row(row) for row in found], empty="no leases")
+    return DONE
+
+
+def _lease_row(lease: Mapping[str, Any]) -> list[object]:
+    wants = " ".join(f"{want.get('feature')}:{want.get('instances', 1)}" for want in objects(lease, "wants"))
+    names = ("port", "channel", "scope", "class")
+    age = member(lease, "age_seconds", int)
+    places = [lease.get(name) for name in names]
+    return [lease.get("holder"), lease.get("key"), wants, *places, None if age is None else span(age)]
+
+
+@click.command(short_help="What may be used, and how much is in use.")
+@json_option
+@click.pass_obj
+def features(session: Session) -> int:
+    """List every feature of the catalog with its limit, what is in use, and why nothing is allowed where it is not.
+
+    \b
+    Example:
+      featurekeyctl features
+    """
+    reply = session.ask(f"{LICENSE}.ListFeatures")
+    if session.as_json:
+        out_json(reply)
+        return DONE
+    numbers = ("limit", "in_use", "peak", "base", "licensed", "capacity", "granted", "denied")
+    columns = [Column("FEATURE"), *(Column(name.upper().replace("_", " "), number=True) for name in numbers)]
+    columns += [Column(heading) for heading in ("UNIT", "MODE", "LACK")]
+    names = ("feature", *numbers, "unit", "mode", "lack")
+    rows = [[row.get(name) for name in names] for row in objects(reply, "features")]
+    out_table(columns, rows, empty="the catalog has no features")
+    return DONE
+
+
+@click.command(short_help="Sums by feature, holder, port or channel.")
+@click.option("--by", type=click.Choice(list(GROUPINGS)), default="feature", show_default=True, help="Sum by this.")
+@json_option
+@click.pass_obj
+def usage(session: Session, by: str) -> int:
+    """Sum up what is in use by feature, holder, port or channel; emergency calls are listed and never summed.
+
+    \b
+    Examples:
+      featurekeyctl usage
+      featurekeyctl usage --by port
+    """
+    rows = sums(session.collect(f"{LICENSE}.ListLeases", "lease"), by)
+    names = (*GROUPINGS[by], "leases", "instances")
+    if by == "feature":
+        rows = with_limits(rows, objects(session.ask(f"{LICENSE}.ListFeatures"), "features"))
+        names += ("limit", "free", "peak", "granted", "denied")
+    if session.as_json:
+        out_json({"by": by, "rows": rows})
+        return DONE
+    columns = [Column(name.upper(), number=name not in GROUPINGS[by]) for name in names]
+    out_table(columns, [[row[name] for name in names] for row in rows], empty="nothing is in use")
+    return DONE
+
+
+@click.command(short_help="Show events as they happen.")
+@click.option("--decisions", is_flag=True, help="Also show every decision.")
+@json_option
+@click.pass_obj
+def watch(session: Session, *, decisions: bool) -> int:
+    """Show events as they happen, until Ctrl-C; with --json one object on each line."""
+    for reply in session.each(f"{LICENSE}.Watch", endless=True, decisions=decisions):
+        event, lost = member(reply, "event", dict), member(reply, "lost", int)
+        if session.as_json and (event is not None or lost):
+            out_json(reply)
+        elif not session.as_json:
+            _show_event(event, lost or 0)
+    return DONE
+
+
+def _show_event(event: Mapping[str, Any] | None, lost: int) -> None:
+    if lost:
+        out(f"({lost} events lost: they came faster than they could be shown)")
+    if event is None:
+        return
+    words = [event.get("time"), event.get("kind")]
+    allowed = member(event, "allowed", bool)
+    if allowed is not None:
+        words += ["allowed" if allowed else "DENIED", event.get("reason"), event.get("holder"), event.get("key")]
+    out("  ".join(clean(word) for word in [*words, event.get("message")] if word is not None) + _count(event))
