@@ -6,8 +6,6 @@ effect; a license whose prerequisite is missing does not count; some instances c
 
 from __future__ import annotations
 
-import datetime
-
 import msgspec
 
 from .catalog import Catalog, Feature
@@ -50,13 +48,6 @@ def entitlements(catalog: Catalog, platform: str, licenses: list[License], *, co
     for feature in catalog.order:
         found[feature.id] = _entitlement(feature, sums[feature.id], capacity.get(feature.id), found)
     return {name: found[name] for name in catalog.features}
-
-
-def next_expiry(licenses: list[License]) -> datetime.date | None:
-    """The first day on which one of the licenses that are good now is good no more."""
-    days = [it.key.expires for it in licenses if it.status in {Status.VALID, Status.UNKNOWN}]
-    last = min((day for day in days if day is not None), default=None)
-    return last + datetime.timedelta(days=1) if last else None
 
 
 def _add(sums: _Sums, license_: License, *, count_unlisted: bool) -> None:

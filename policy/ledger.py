@@ -1,8 +1,8 @@
 """The ledger: the set of leases, and nothing else.
 
-Every count is derived from the set. For speed the sums are carried along, and only `put` and `drop` touch them, each with
-the whole lease in hand, so that a sum cannot move without its lease; `recount` derives them anew, and the tests hold the
-two against each other. A decision costs the same with ten leases and with a hundred thousand.
+Every count is derived from the set. For speed the sums are carried along, and only `put` and `drop` touch them, each
+with the whole lease in hand, so that a sum cannot move without its lease; `recount` derives them anew, and the tests
+hold the two against each other. A decision costs the same with ten leases and with a hundred thousand.
 
 Each change is also noted in `changes`, which the daemon records before it answers.
 """
@@ -22,6 +22,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     holder: str
     key: str
+    uid: int
+    """The user who took it, and to whom the holder's name belongs."""
     scope: Scope
     wants: dict[str, int]
     """Instances by feature; empty for an emergency call, which takes none."""

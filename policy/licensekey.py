@@ -147,7 +147,7 @@ def _symbols(text: str) -> list[int] | Finding:
     for character in text.strip():
         if character in _SEPARATORS:
             continue
-        # Not text.upper(): that makes two characters of one ß, and a good I of a foreign ı.
+        # Not text.upper(): that makes two characters of one ß, and a good I of a foreign one without its dot.
         value = _VALUES.get(character.upper()) if character.isascii() else None
         if value is None:
             place = len(symbols) + 1

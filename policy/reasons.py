@@ -1,7 +1,8 @@
 """The closed list of reasons for a decision, and the one table of what each means to a technician.
 
 The stable names are those of io.featurekey.License, type Reason. A message is a sentence with the fields
-`{title}`, `{feature}`, `{unit}`, `{limit}`, `{in_use}`, `{port}`, `{holder}` and `{cause}`, filled in only when it is shown.
+`{title}`, `{feature}`, `{unit}`, `{limit}`, `{in_use}`, `{port}`, `{holder}` and `{cause}`, filled
+in only when it is shown.
 """
 
 from __future__ import annotations

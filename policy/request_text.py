@@ -99,7 +99,7 @@ def request_text(request: Request) -> str:
     lines = [f"{name}: {value}" for name, value in values.items() if value is not None]
     text = "\n".join([begin_line(KIND), *lines, end_line(KIND), ""])
     if read_request(text) != request:
-        raise ValueError("a field begins or ends with a blank or '>', or has several blanks in a row")
+        raise ValueError("a field begins or ends with a blank or '>'")
     return text
 
 

@@ -57,7 +57,7 @@ Wants = Annotated[tuple[Want, ...], msgspec.Meta(max_length=8)]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """One question: may this holder have these instances under this key?"""
+    """One question: whether this holder may have these instances under this key."""
 
     holder: HolderName
     key: LeaseKey

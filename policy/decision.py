@@ -1,0 +1,336 @@
+"""The decision, in its order, as one table of steps.
+
+`STEPS` is the order (DESIGN: The decision). Each step looks at a claim and either rules or lets it pass. `decide` walks
+the steps and carries the ruling out; `explain` walks the same steps, writes down what each found, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from .catalog import Catalog, Scope
+from .entitlements import Entitlement, Entitlements
+from .instant import Now
+from .ledger import Lease, Ledger
+from .reasons import MEANING, Reason
+from .requests import CallClass, Phase, Request, Want
+from .standing import Standing
+
+CALLBACK_SECONDS = 1800
+"""A callback within this time after an emergency call of the same holder is granted (DESIGN: The decision, step 1)."""
+
+ALLOWING = frozenset({Reason.GRANTED, Reason.ALREADY_HELD, Reason.EMERGENCY, Reason.EMERGENCY_CALLBACK})
+"""The reasons that mean yes."""
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What the settings of the site add to the catalog."""
+
+    emergency_numbers: frozenset[str] = frozenset({"112", "911"})
+    ceilings: dict[str, int] = {}
+    """The most calls on a port, whatever is licensed: a carrier's contract."""
+    owners: dict[str, int] = {}
+    """The user that a holder name belongs to."""
+    max_leases: int = 20_000
+    """Leases one holder may have: ten times the largest system of facts/catalog.md section 5."""
+
+
+class Situation:
+    """All that a decision depends on, as it is now."""
+
+    def __init__(self, catalog: Catalog, rules: Rules) -> None:
+        self.catalog = catalog
+        self.rules = rules
+        self.ledger = Ledger()
+        self.entitlements: Entitlements = {}
+        self.standing = Standing.DEACTIVATED
+        self.cause = ""
+        """Why the standing is deactivated, as a sentence."""
+        self.last_emergency: dict[str, float] = {}
+        """Boot time of each holder's last emergency call."""
+
+
+class Ruling(msgspec.Struct, frozen=True, gc=False):
+    """What a step found: the reason, what it looked at, its limit, and what was in use before the decision."""
+
+    reason: Reason
+    subject: str | None = None
+    limit: int | None = None
+    in_use: int | None = None
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """Allow or deny, with the numbers; what is said about a denial is added by `worded`."""
+
+    allowed: bool
+    reason: Reason
+    feature: str | None = None
+    limit: int | None = None
+    in_use: int | None = None
+    fallback: str | None = None
+    message: str | None = None
+    remedy: str | None = None
+
+
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One step of a decision, as Explain shows it."""
+
+    step: str
+    subject: str | None
+    passed: bool
+    finding: str
+
+
+class Claim:
+    """A request beside what its holder has already."""
+
+    __slots__ = ("added", "displaced", "held", "now", "request", "situation", "wants")
+
+    def __init__(self, situation: Situation, request: Request, now: Now) -> None:
+        self.situation = situation
+        self.request = request
+        self.now = now
+        self.held = situation.ledger.find(request.holder, request.key)
+        self.wants = expand(situation.catalog, request.wants, request.phase)
+        self.added = self.wants if self.held is None else _beyond(self.wants, self.held.wants)
+        self.displaced = self._displaced()
+
+    def _displaced(self) -> Lease | None:
+        """The earlier lease on the same channel, which a new call there proves to be over."""
+        request = self.request
+        if request.channel is None:
+            return None
+        there = self.situation.ledger.on_channel(request.holder, request.port, request.channel)
+        return None if there is None or there.key == request.key else there
+
+    def entitlement(self, feature: str) -> Entitlement | None:
+        """What the licenses allow of a feature, None where the catalog has no such feature."""
+        return self.situation.entitlements.get(feature)
+
+    def limit(self, entitlement: Entitlement) -> int:
+        """How much of it may be in use in this standing."""
+        restricted = self.situation.standing is Standing.RESTRICTED
+        return min(entitlement.base, entitlement.limit) if restricted else entitlement.limit
+
+    def in_use(self, feature: str) -> int:
+        """What others hold of it: the lease that this request displaces is counted as free."""
+        freed = self.displaced.wants.get(feature, 0) if self.displaced else 0
+        return self.situation.ledger.in_use(feature) - freed
+
+
+def expand(catalog: Catalog, wants: tuple[Want, ...], phase: Phase) -> dict[str, int]:
+    """Instances by feature, with what the features take besides during set-up."""
+    total: dict[str, int] = {}
+    for want in wants:
+        total[want.feature] = total.get(want.feature, 0) + want.instances
+        feature = catalog.features.get(want.feature)
+        if phase is Phase.SETUP and feature is not None:
+            for name, count in feature.during_setup.items():
+                total[name] = total.get(name, 0) + count * want.instances
+    return total
+
+
+def _beyond(wants: dict[str, int], held: dict[str, int]) -> dict[str, int]:
+    more = {feature: count - held.get(feature, 0) for feature, count in wants.items()}
+    return {feature: count for feature, count in more.items() if count > 0}
+
+
+def is_emergency(rules: Rules, request: Request) -> bool:
+    """Whether the request dials a listed emergency number or claims the class."""
+    return request.call_class is CallClass.EMERGENCY or request.dialed in rules.emergency_numbers
+
+
+def _emergency(claim: Claim) -> Ruling | None:
+    request, situation = claim.request, claim.situation
+    if is_emergency(situation.rules, request):
+        return Ruling(Reason.EMERGENCY)
+    if request.call_class is CallClass.CALLBACK:
+        last = situation.last_emergency.get(request.holder)
+        if last is not None and claim.now.boot - last <= CALLBACK_SECONDS:
+            return Ruling(Reason.EMERGENCY_CALLBACK)
+    return None
+
+
+def _held(claim: Claim) -> Ruling | None:
+    if claim.held is None or claim.added:
+        return None
+    return _measured(claim, Reason.ALREADY_HELD)
+
+
+def _standing(claim: Claim) -> Ruling | None:
+    return Ruling(Reason.DEACTIVATED) if claim.situation.standing is Standing.DEACTIVATED else None
+
+
+def _entitled(claim: Claim) -> Ruling | None:
+    for feature in claim.added:
+        entitlement = claim.entitlement(feature)
+        if entitlement is None:
+            return Ruling(Reason.UNKNOWN_FEATURE, feature)
+        if entitlement.lack is not None:
+            return Ruling(entitlement.lack, feature, 0, claim.in_use(feature))
+    return None
+
+
+def _instances(claim: Claim) -> Ruling | None:
+    for feature, count in claim.added.items():
+        entitlement = claim.entitlement(feature)
+        if entitlement is None:
+            continue
+        limit, in_use = claim.limit(entitlement), claim.in_use(feature)
+        if in_use + count > limit:
+            return Ruling(Reason.LIMIT_REACHED, feature, limit, in_use)
+    return None
+
+
+def _ceiling(claim: Claim) -> Ruling | None:
+    port = claim.request.port
+    if port is None or (claim.held is not None and claim.held.port == port and not claim.held.emergency):
+        return None
+    ceiling = claim.situation.rules.ceilings.get(port)
+    if ceiling is None:
+        return None
+    freed = claim.displaced is not None and not claim.displaced.emergency
+    there = claim.situation.ledger.on_port(port) - freed
+    return Ruling(Reason.CEILING_REACHED, port, ceiling, there) if there >= ceiling else None
+
+
+def _leases(claim: Claim) -> Ruling | None:
+    holder, most = claim.request.holder, claim.situation.rules.max_leases
+    count = len(claim.situation.ledger.of_holder(holder))
+    full = claim.held is None and claim.displaced is None and count >= most
+    return Ruling(Reason.TOO_MANY_LEASES, holder, most, count) if full else None
+
+
+STEPS: tuple[tuple[str, Callable[[Claim], Ruling | None], str], ...] = (
+    ("emergency", _emergency, "no emergency call"),
+    ("held", _held, "the lease does not hold all of this yet"),
+    ("standing", _standing, "the standing allows new calls"),
+    ("entitlement", _entitled, "every feature is known and licensed"),
+    ("instances", _instances, "enough instances are free"),
+    ("ceiling", _ceiling, "the port is below its ceiling, or has none"),
+    ("leases", _leases, "the holder may have one more lease"),
+)
+"""Name of the step, the step, and what it means to pass it. The first that rules decides."""
+
+
+def rule(claim: Claim) -> Ruling:
+    """The first ruling in the order of the steps, or granted."""
+    for _, step, _ in STEPS:
+        ruling = step(claim)
+        if ruling is not None:
+            return ruling
+    return _measured(claim, Reason.GRANTED)
+
+
+def walk(claim: Claim) -> tuple[Ruling, list[Step]]:
+    """The same ruling, and what each step on the way found."""
+    steps = []
+    for name, step, passed in STEPS:
+        ruling = step(claim)
+        if ruling is not None:
+            stopped = ruling.reason not in ALLOWING
+            steps.append(Step(name, ruling.subject, not stopped, _sentence(claim, ruling)))
+            return ruling, steps
+        steps.append(Step(name, None, True, passed))  # noqa: FBT003 - positional as in the table above
+    return _measured(claim, Reason.GRANTED), steps
+
+
+def decide(situation: Situation, request: Request, now: Now, uid: int, bound: int | None) -> tuple[Decision, Claim]:
+    """Rule on the request and carry it out; what it displaced is left for the caller to report."""
+    claim = Claim(situation, request, now)
+    ruling = rule(claim)
+    if ruling.reason in ALLOWING:
+        carry_out(claim, ruling.reason, uid, bound)
+    return decided(claim, ruling), claim
+
+
+def carry_out(claim: Claim, reason: Reason, uid: int, bound: int | None) -> None:
+    """Put the lease as the claim wants it, and take out the one it displaces."""
+    request, ledger = claim.request, claim.situation.ledger
+    emergency = reason in {Reason.EMERGENCY, Reason.EMERGENCY_CALLBACK}
+    if reason is Reason.EMERGENCY:
+        claim.situation.last_emergency[request.holder] = claim.now.boot
+    if emergency and claim.held is None and _leases(claim) is not None:
+        return  # granted all the same; only its record finds no room
+    if claim.displaced is not None:
+        ledger.drop(claim.displaced.holder, claim.displaced.key)
+    lease = _lease(claim, {} if emergency else claim.wants, uid, bound)
+    if lease != claim.held:
+        ledger.put(lease)
+
+
+def _lease(claim: Claim, wants: dict[str, int], uid: int, bound: int | None) -> Lease:
+    request, held = claim.request, claim.held
+    return Lease(
+        holder=request.holder,
+        key=request.key,
+        uid=uid,
+        scope=_scope(claim),
+        wants=wants,
+        granted=held.granted if held else claim.now.boot,
+        port=request.port or (held.port if held else None),
+        channel=request.channel or (held.channel if held else None),
+        call_class=CallClass.NORMAL if wants else _emergency_class(request.call_class),
+        bound=held.bound if held else bound,
+    )
+
+
+def _emergency_class(claimed: CallClass) -> CallClass:
+    return CallClass.CALLBACK if claimed is CallClass.CALLBACK else CallClass.EMERGENCY
+
+
+def _scope(claim: Claim) -> Scope:
+    if not claim.request.wants:
+        return Scope.CALLS
+    feature = claim.situation.catalog.features.get(claim.request.wants[0].feature)
+    return feature.scope if feature else Scope.CALLS
+
+
+def _measured(claim: Claim, reason: Reason) -> Ruling:
+    if not claim.request.wants:
+        return Ruling(reason)
+    feature = claim.request.wants[0].feature
+    entitlement = claim.entitlement(feature)
+    return Ruling(reason, feature, claim.limit(entitlement) if entitlement else 0, claim.in_use(feature))
+
+
+def decided(claim: Claim, ruling: Ruling) -> Decision:
+    """The ruling as an answer: with the count after it, and in words when it denies."""
+    if ruling.reason in {Reason.GRANTED, Reason.ALREADY_HELD}:
+        in_use = None if ruling.subject is None else claim.situation.ledger.in_use(ruling.subject)
+        return Decision(allowed=True, reason=ruling.reason, feature=ruling.subject, limit=ruling.limit, in_use=in_use)
+    if ruling.reason in ALLOWING:
+        return Decision(allowed=True, reason=ruling.reason)
+    feature = claim.situation.catalog.features.get(ruling.subject or "")
+    first = claim.request.wants[0].feature if claim.request.wants else None
+    return Decision(
+        allowed=False,
+        reason=ruling.reason,
+        feature=feature.id if feature else first,
+        limit=ruling.limit,
+        in_use=ruling.in_use,
+        fallback=feature.fallback if feature else None,
+        message=_sentence(claim, ruling),
+        remedy=_filled(MEANING[ruling.reason].remedy, claim, ruling),
+    )
+
+
+def _sentence(claim: Claim, ruling: Ruling) -> str:
+    return _filled(MEANING[ruling.reason].message, claim, ruling)
+
+
+def _filled(template: str, claim: Claim, ruling: Ruling) -> str:
+    name = ruling.subject or ""
+    feature = claim.situation.catalog.features.get(name)
+    return template.format(
+        title=feature.title if feature else name,
+        feature=name,
+        unit=feature.unit if feature else "instance",
+        limit=ruling.limit,
+        in_use=ruling.in_use,
+        port=claim.request.port,
+        holder=claim.request.holder,
+        cause=claim.situation.cause,
+    )

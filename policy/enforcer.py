@@ -1,0 +1,351 @@
+"""The Enforcer: one object that owns all that is true now, and answers.
+
+It is fed evidence (what was seen of the Feature Key), documents, requests and the time, and gives back decisions and
+findings. What else happened collects in `events`, and what changed among the leases in `ledger.changes`; the daemon
+takes both, logs, records and stores. Nothing in here waits, reads a clock or touches a file.
+"""
+
+from __future__ import annotations
+
+import datetime
+
+import msgspec
+
+from .catalog import Catalog, Cause, Scope
+from .certificate import Certificate
+from .decision import Claim, Decision, Rules, Situation, Step, decide, decided, is_emergency, walk
+from .entitlements import Entitlements, entitlements
+from .events import Event, EventName
+from .findings import Finding, Verdict, refuse
+from .holders import MAX_HOLDERS, Holder, Holders
+from .instant import Now
+from .ledger import Lease, Ledger
+from .licensekey import LicenseKey
+from .licenses import License, Licenses, Status
+from .presence import NOT_LOOKED_YET, PRESENT, Sighting, judged, refuse_certificate
+from .reasons import Reason
+from .requests import Request, SyncRequest
+from .standing import Grace, Meter, Standing, standing_of
+from .synchronize import ListRefused, Rounds, Synced
+
+
+class NotYours(msgspec.Struct, frozen=True):
+    """The holder name belongs to another user."""
+
+    holder: str
+
+
+class Tally(msgspec.Struct):
+    """What was decided about one feature since the daemon started."""
+
+    granted: int = 0
+    denied: int = 0
+    peak: int = 0
+
+
+class Enforcer:
+    """Catalog, licenses, entitlements, ledger, meters and standing of one system."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        platform: str,
+        rules: Rules,
+        now: Now,
+        *,
+        released: datetime.date = datetime.date.min,
+        drained: dict[Cause, float] | None = None,
+    ) -> None:
+        """`released` is the day this release was built: no date before it is believed. `drained` is as stored."""
+        self.catalog = catalog
+        self.platform = platform
+        self.licenses = Licenses()
+        self.feature_key = NOT_LOOKED_YET
+        self.holders = Holders(rules.owners)
+        self.meters = {
+            cause: Meter(cause, rule, (drained or {}).get(cause, 0)) for cause, rule in catalog.meters.items()
+        }
+        self.tallies = {feature: Tally() for feature in catalog.features}
+        self.events: list[Event] = []
+        """What happened since the daemon last took note, in order."""
+        self.emergencies_total = 0
+        self.emergency_claims = 0
+        """Emergency calls without a listed number."""
+        self._situation = Situation(catalog, rules)
+        self._rounds = Rounds()
+        self._seen = NOT_LOOKED_YET
+        self._advanced = now.boot
+        self._released = released
+        self._basis: tuple[Licenses, datetime.date] | None = None
+        """What `_installed` was worked out from."""
+        self._installed: list[License] = []
+        self._stopped = False
+        """Whether unlisted keys have stopped counting."""
+        self._expired: frozenset[LicenseKey] = frozenset()
+        self._update(now)
+        self.events.clear()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The leases."""
+        return self._situation.ledger
+
+    @property
+    def rules(self) -> Rules:
+        """What the settings of the site add to the catalog."""
+        return self._situation.rules
+
+    @property
+    def entitlements(self) -> Entitlements:
+        """What the licenses together allow, by feature."""
+        return self._situation.entitlements
+
+    @property
+    def standing(self) -> Standing:
+        """The state of the whole system."""
+        return self._situation.standing
+
+    @property
+    def grace(self) -> tuple[Grace, ...]:
+        """The causes that last, with the time left; empty when all is well."""
+        return tuple(meter.grace() for meter in self.meters.values() if meter.active)
+
+    # Telephony
+
+    def acquire(self, request: Request, uid: int, now: Now, bound: int | None = None) -> Decision | NotYours:
+        """Decide and carry out; an emergency call is granted whoever asks under whatever name."""
+        if self._hear(request.holder, uid, now) is None:
+            return self._foreign(request)
+        decision, claim = decide(self._situation, request, now, uid, bound)
+        self._count(decision, claim)
+        return decision
+
+    def explain(self, request: Request, now: Now) -> tuple[Decision, list[Step]]:
+        """What `acquire` would decide, step by step; changes nothing."""
+        claim = Claim(self._situation, request, now)
+        ruling, steps = walk(claim)
+        return decided(claim, ruling), steps
+
+    def release(self, holder: str, key: str, uid: int, now: Now) -> bool | NotYours:
+        """Free a lease; False where there is none."""
+        if self._hear(holder, uid, now) is None:
+            return NotYours(holder)
+        return self.ledger.drop(holder, key) is not None
+
+    def release_by_force(self, holder: str, key: str, by: str) -> bool:
+        """Free a lease in place of its holder, on behalf of a technician; False where there is none."""
+        if self.ledger.drop(holder, key) is None:
+            return False
+        message = f"The lease {key} of {holder} was freed by {by}."
+        self._tell(EventName.LEASE_FORCED, message, HOLDER=holder, LEASE=key, BY=by)
+        return True
+
+    def release_bound(self, connection: int) -> None:
+        """Free the leases that end with a connection."""
+        for lease in self.ledger.bound_to(connection):
+            self.ledger.drop(lease.holder, lease.key)
+
+    def synchronize(self, request: SyncRequest, uid: int, now: Now) -> Synced | ListRefused | NotYours:
+        """Make the holder's list of one scope true."""
+        holder = self._hear(request.holder, uid, now)
+        if holder is None:
+            return NotYours(request.holder)
+        if request.takes_over is not None and self.holders.owner(request.takes_over) not in {uid, None}:
+            return NotYours(request.takes_over)
+        synced = self._rounds.synchronize(self._situation, request, uid, now)
+        if isinstance(synced, ListRefused):
+            return synced
+        if request.ttl_seconds is not None:
+            holder.ttls = {**holder.ttls, request.scope: float(request.ttl_seconds)}
+        self._note_drift(holder, request, synced)
+        return synced
+
+    def restore(self, leases: list[Lease], now: Now) -> None:
+        """Take back the leases of an earlier run; their holders' names stay with the users who had them."""
+        for lease in leases:
+            self.ledger.put(lease)
+            self.holders.hear(lease.holder, lease.uid, now.boot)
+        self.ledger.changes.clear()
+
+    # Evidence and time
+
+    def see(self, sighting: Sighting, now: Now) -> None:
+        """Take in what a look at the Feature Key found."""
+        self._seen = sighting
+        self._update(now)
+
+    def tick(self, now: Now) -> None:
+        """Let time pass: meters drain, terms end, silent holders lose their scopes."""
+        for holder, scope in self.holders.silent(now.boot):
+            self._free_silent(holder, scope)
+        self._update(now)
+
+    def restart_silence(self, now: Now) -> None:
+        """Count every holder's silence from now on, because the daemon was not reading before."""
+        self.holders.restart_silence(now.boot)
+
+    # Licenses
+
+    def today(self, now: Now) -> datetime.date:
+        """The date that terms are held against: never before what signed documents and the release prove."""
+        return max(now.date, self.licenses.floor, self._released)
+
+    def installed(self, now: Now) -> list[License]:
+        """Every installed license with its status today."""
+        return self.licenses.on(self.today(now), self.catalog)
+
+    def refuse_certificate(self, certificate: Certificate) -> Finding | None:
+        """Why this certificate cannot be taken now, None where it can."""
+        if certificate.catalog != self.catalog.id:
+            message = f"The certificate is for catalog {certificate.catalog}; this system is {self.catalog.id}."
+            return refuse(Verdict.OTHER_CATALOG, message)
+        return refuse_certificate(certificate, self._seen)
+
+    def adopt(self, licenses: Licenses, now: Now) -> None:
+        """Let these licenses count from now on; the daemon has stored them."""
+        newer = licenses.license_list is not None and licenses.license_list != self.licenses.license_list
+        self.licenses = licenses
+        self._update(now)
+        if newer:
+            self.meters[Cause.UNLISTED_LICENSES].refill()
+            self._update(now)
+
+    # What follows from all that
+
+    def _hear(self, name: str, uid: int, now: Now) -> Holder | None:
+        if len(self.holders) >= MAX_HOLDERS and self.holders.find(name) is None:
+            self._make_room()
+        return self.holders.hear(name, uid, now.boot)
+
+    def _make_room(self) -> None:
+        idle = [holder for holder in self.holders if not self.ledger.of_holder(holder.name)]
+        if idle:
+            longest = min(idle, key=lambda holder: holder.heard)
+            self.holders.forget(longest.name)
+            self._rounds.forget(longest.name)
+
+    def _foreign(self, request: Request) -> Decision | NotYours:
+        """An emergency call under another user's name is granted and leaves that user's leases alone."""
+        if not is_emergency(self.rules, request):
+            return NotYours(request.holder)
+        self._count_emergency(request)
+        return Decision(allowed=True, reason=Reason.EMERGENCY)
+
+    def _count(self, decision: Decision, claim: Claim) -> None:
+        if decision.reason is Reason.EMERGENCY:
+            if claim.held is None or not claim.held.emergency:
+                self._count_emergency(claim.request)
+        elif not decision.allowed:
+            tally = self.tallies.get(decision.feature or "")
+            if tally is not None:
+                tally.denied += 1
+        else:
+            self._count_granted(claim)
+        if decision.allowed and claim.displaced is not None:
+            self._tell_displaced(claim.request, claim.displaced)
+
+    def _count_granted(self, claim: Claim) -> None:
+        for feature in claim.added:
+            tally = self.tallies[feature]
+            tally.granted += 1
+            tally.peak = max(tally.peak, self.ledger.in_use(feature))
+
+    def _count_emergency(self, request: Request) -> None:
+        self.emergencies_total += 1
+        number = request.dialed or "unknown"
+        about = {"HOLDER": request.holder, "LEASE": request.key, "DIALED": number, "PORT": request.port or ""}
+        self._tell(EventName.EMERGENCY_CALL, f"Emergency call to {number} granted to {request.holder}.", **about)
+        if request.dialed not in self.rules.emergency_numbers:
+            self.emergency_claims += 1
+            message = f"{request.holder} claims an emergency call to {number}, which is not an emergency number here."
+            self._tell(EventName.EMERGENCY_CLAIM, message, **about)
+
+    def _tell_displaced(self, request: Request, displaced: Lease) -> None:
+        message = (
+            f"Channel {request.channel} of {request.port} was still held by {displaced.key}; "
+            f"{request.holder} begins a new call on it, so the earlier one is over."
+        )
+        about = {"HOLDER": request.holder, "LEASE": displaced.key}
+        self._tell(EventName.CHANNEL_DRIFT, message, **about, PORT=str(request.port), CHANNEL=str(request.channel))
+
+    def _note_drift(self, holder: Holder, request: SyncRequest, synced: Synced) -> None:
+        for tally, feature in zip(self.tallies.values(), self.tallies, strict=True):
+            tally.peak = max(tally.peak, self.ledger.in_use(feature))
+        if not (synced.adopted or synced.changed or synced.freed):
+            return
+        holder.drift += 1
+        counts = f"{synced.adopted} adopted, {synced.changed} changed, {synced.freed} freed"
+        message = f"The list of {holder.name} for {request.scope} differed: {counts}."
+        self._tell(EventName.SYNC_DRIFT, message, HOLDER=holder.name, SCOPE=str(request.scope))
+
+    def _free_silent(self, holder: Holder, scope: Scope) -> None:
+        del holder.ttls[scope]
+        gone = [lease for lease in self.ledger.of_holder(holder.name).values() if lease.scope is scope]
+        for lease in gone:
+            self.ledger.drop(lease.holder, lease.key)
+        message = f"{holder.name} fell silent: its {len(gone)} leases of scope {scope} are freed."
+        self._tell(EventName.HOLDER_SILENT, message, HOLDER=holder.name, SCOPE=str(scope))
+
+    def _update(self, now: Now) -> None:
+        """Draw every conclusion from what is known at this moment."""
+        self._advance_meters(now)
+        self._judge_feature_key()
+        self._entitle(now)
+        self._stand()
+
+    def _advance_meters(self, now: Now) -> None:
+        elapsed = max(now.boot - self._advanced, 0.0)
+        self._advanced = now.boot
+        for meter in self.meters.values():
+            meter.advance(elapsed)
+
+    def _judge_feature_key(self) -> None:
+        before, certificate = self.feature_key, self.licenses.certificate
+        self.feature_key = judged(self._seen, certificate)
+        looked = self.feature_key is not NOT_LOOKED_YET
+        missing = looked and certificate is not None and self.feature_key.state != PRESENT
+        self.meters[Cause.FEATURE_KEY_ABSENT].active = missing
+        if (self.feature_key.state, self.feature_key.hardware_id) != (before.state, before.hardware_id):
+            message = f"Feature Key {self.feature_key.state}: {self.feature_key.finding}"
+            about = {"STATE": self.feature_key.state, "READER": self.feature_key.reader}
+            self._tell(EventName.FEATURE_KEY_CHANGED, message, **about, SERIAL=self.licenses.serial or "")
+
+    def _entitle(self, now: Now) -> None:
+        """Work the entitlements out anew where the licenses, the date or the unlisted meter changed."""
+        unlisted, basis = self.meters[Cause.UNLISTED_LICENSES], (self.licenses, self.today(now))
+        changed = self._basis is None or self._basis[0] is not basis[0] or self._basis[1] != basis[1]
+        if changed:
+            self._basis, self._installed = basis, self.installed(now)
+            unlisted.active = any(license_.status is Status.UNKNOWN for license_ in self._installed)
+            self._tell_expired(self._installed)
+        if changed or unlisted.spent is not self._stopped:
+            self._stopped = unlisted.spent
+            self._situation.entitlements = entitlements(
+                self.catalog, self.platform, self._installed, count_unlisted=not self._stopped
+            )
+
+    def _tell_expired(self, installed: list[License]) -> None:
+        expired = {license_.key: license_ for license_ in installed if license_.status is Status.EXPIRED}
+        for key in expired.keys() - self._expired:
+            message = f"The license {key.short} for {expired[key].feature} expired on {key.expires}."
+            self._tell(EventName.LICENSE_EXPIRED, message, FEATURE=str(expired[key].feature), LICENSE=key.short)
+        self._expired = frozenset(expired)
+
+    def _stand(self) -> None:
+        situation, before = self._situation, self._situation.standing
+        situation.standing = standing_of(self.meters, certified=self.licenses.certificate is not None)
+        situation.cause = self._why_deactivated()
+        if situation.standing is before:
+            return
+        graces = " ".join(f"{grace.cause}: {grace.seconds_left} s left; {grace.remedy}" for grace in self.grace)
+        message = f"The standing is {situation.standing} (was {before}). {graces}".strip()
+        self._tell(EventName.STANDING_CHANGED, message, STANDING=str(situation.standing), BEFORE=str(before))
+
+    def _why_deactivated(self) -> str:
+        if self.licenses.certificate is None:
+            return "no Feature Key certificate is imported (featurekeyctl request, then certificate import)."
+        spent = [meter for meter in self.meters.values() if meter.spent]
+        return " ".join(f"{meter.cause} for longer than {meter.rule.budget}." for meter in spent)
+
+    def _tell(self, name: EventName, message: str, **fields: str) -> None:
+        self.events.append(Event(name=name, message=message, fields=fields))

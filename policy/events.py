@@ -1,0 +1,96 @@
+"""What happens, by name: everything a technician can act on, with its priority and the journal's MESSAGE_ID.
+
+Policy gives events back, the daemon adds its own, and both take the names from this one list. A denied decision is not
+listed here: its MESSAGE_ID is the one of its reason (`reasons.MEANING`).
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class Priority(enum.IntEnum):
+    """Priority of a journal entry (syslog(3))."""
+
+    ALERT = 1
+    ERROR = 3
+    WARNING = 4
+    NOTICE = 5
+    INFO = 6
+
+
+class EventName(enum.StrEnum):
+    """The closed list of events."""
+
+    STARTED = "started"
+    STOPPED = "stopped"
+    STANDING_CHANGED = "standing_changed"
+    FEATURE_KEY_CHANGED = "feature_key_changed"
+    CERTIFICATE_IMPORTED = "certificate_imported"
+    LICENSE_ADDED = "license_added"
+    LICENSE_REMOVED = "license_removed"
+    LIST_IMPORTED = "list_imported"
+    LICENSE_EXPIRED = "license_expired"
+    EMERGENCY_CALL = "emergency_call"
+    EMERGENCY_CLAIM = "emergency_claim"
+    CHANNEL_DRIFT = "channel_drift"
+    SYNC_DRIFT = "sync_drift"
+    HOLDER_SILENT = "holder_silent"
+    LEASE_FORCED = "lease_forced"
+    LEASES_RESTORED = "leases_restored"
+    LEASES_UNREADABLE = "leases_unreadable"
+    LEASES_NOT_RECORDED = "leases_not_recorded"
+    STATE_NOT_STORED = "state_not_stored"
+    STATE_REFUSED = "state_refused"
+    DENIED = "denied"
+    DENIALS_SUMMARIZED = "denials_summarized"
+    CLIENT_REFUSED = "client_refused"
+    LOG_OVERFLOW = "log_overflow"
+    UNEXPECTED = "unexpected"
+
+
+class Sort(msgspec.Struct, frozen=True):
+    """Priority and MESSAGE_ID of an event."""
+
+    priority: Priority
+    message_id: str
+
+
+SORT = {
+    EventName.STARTED: Sort(Priority.NOTICE, "7e876f5ab4e24786a5577aed658e4d5c"),
+    EventName.STOPPED: Sort(Priority.NOTICE, "33c6eed70d884c4dba6e2cecd71e9fe7"),
+    EventName.STANDING_CHANGED: Sort(Priority.WARNING, "1bc3e14b9ff9485e965bcbaae49a672e"),
+    EventName.FEATURE_KEY_CHANGED: Sort(Priority.WARNING, "781667f2787743c1a6c080fe9b6d6115"),
+    EventName.CERTIFICATE_IMPORTED: Sort(Priority.NOTICE, "5ab7fa8f4da247e9b94b2fc53e52bcf8"),
+    EventName.LICENSE_ADDED: Sort(Priority.NOTICE, "e97a433cdf494a3cbc94480aa33321bf"),
+    EventName.LICENSE_REMOVED: Sort(Priority.NOTICE, "cd624449df2644c9bf5911d57b2ff224"),
+    EventName.LIST_IMPORTED: Sort(Priority.NOTICE, "db4556b5a21c4720b244ddab16ce5135"),
+    EventName.LICENSE_EXPIRED: Sort(Priority.WARNING, "3d08ae594da84e43bef2c8e0efa6e279"),
+    EventName.EMERGENCY_CALL: Sort(Priority.NOTICE, "76506321dd974d76aa37eeb19a872527"),
+    EventName.EMERGENCY_CLAIM: Sort(Priority.ALERT, "0336a095031a4c0fb74b79dc590eb846"),
+    EventName.CHANNEL_DRIFT: Sort(Priority.WARNING, "52c1d26e394343e49d03d8841e7bf5e0"),
+    EventName.SYNC_DRIFT: Sort(Priority.WARNING, "00b82029f82a4c1583588d3751da71b4"),
+    EventName.HOLDER_SILENT: Sort(Priority.WARNING, "affaa23f7e4f481a823cb1ab1445fcff"),
+    EventName.LEASE_FORCED: Sort(Priority.NOTICE, "bd1fe33d97a145d1bc826d0bcbbf4df0"),
+    EventName.LEASES_RESTORED: Sort(Priority.NOTICE, "e0a53f4f13fa4dbea85e5a45f0ad9cdd"),
+    EventName.LEASES_UNREADABLE: Sort(Priority.ERROR, "e5123c2b0850427b9a0465e012f8a56b"),
+    EventName.LEASES_NOT_RECORDED: Sort(Priority.ERROR, "bef9d917599d45b2a0b2dba91c7a8b5d"),
+    EventName.STATE_NOT_STORED: Sort(Priority.ERROR, "f538b1f102084fa2bce10da60740110f"),
+    EventName.STATE_REFUSED: Sort(Priority.ERROR, "280f504a93ed461bbf25fb87c3fc03d6"),
+    EventName.DENIED: Sort(Priority.WARNING, "e0092472c7044a32ab137096995a0cdd"),
+    EventName.DENIALS_SUMMARIZED: Sort(Priority.WARNING, "d353f5ecd26e4147befeb52a9fa2c12a"),
+    EventName.CLIENT_REFUSED: Sort(Priority.WARNING, "965e6a6a93a54f939bb91e4232e34618"),
+    EventName.LOG_OVERFLOW: Sort(Priority.ERROR, "2829721902b54661810e5f891aefd657"),
+    EventName.UNEXPECTED: Sort(Priority.ERROR, "5b6a6cc0ba1d40848dc58d76ed1efe39"),
+}
+"""Every event has an entry."""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened: a sentence, and fields for the journal in its spelling (`FEATURE`, `HOLDER`, …)."""
+
+    name: EventName
+    message: str
+    fields: dict[str, str] = {}

@@ -1,0 +1,78 @@
+"""The holders: who may use which name, when each was last heard, and which of their scopes fall silent.
+
+A name belongs to the user that the settings name, else to the first that used it. Silence counts only while the daemon
+was reading: after a gap the daemon calls `restart_silence`, and every time starts anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from .catalog import Scope
+
+MAX_HOLDERS = 256
+"""Holder names at once; a host has a handful of telephony systems. The longest silent one without leases makes room."""
+
+
+class Holder(msgspec.Struct, kw_only=True):
+    """One telephony system that has asked."""
+
+    name: str
+    uid: int
+    """The user the name belongs to."""
+    heard: float
+    """Boot time at which it last asked or synchronized."""
+    ttls: dict[Scope, float] = {}
+    """Seconds of silence after which a scope is freed, for scopes that were synchronized with one."""
+    drift: int = 0
+    """How often Sync found something to mend."""
+
+
+class Holders:
+    """All holders by name."""
+
+    def __init__(self, owners: dict[str, int]) -> None:
+        self._owners = owners
+        self._holders: dict[str, Holder] = {}
+
+    def __iter__(self) -> Iterator[Holder]:
+        return iter(self._holders.values())
+
+    def __len__(self) -> int:
+        return len(self._holders)
+
+    def find(self, name: str) -> Holder | None:
+        """The holder of that name."""
+        return self._holders.get(name)
+
+    def owner(self, name: str) -> int | None:
+        """The user that the name belongs to, None while it is nobody's."""
+        holder = self._holders.get(name)
+        return self._owners.get(name, holder.uid if holder else None)
+
+    def hear(self, name: str, uid: int, boot: float) -> Holder | None:
+        """The holder of that name, heard just now; None when the name belongs to another user."""
+        holder = self._holders.get(name)
+        if holder is not None and holder.uid == uid:
+            holder.heard = boot
+            return holder
+        if self.owner(name) not in {uid, None}:
+            return None
+        holder = Holder(name=name, uid=uid, heard=boot)
+        self._holders[name] = holder
+        return holder
+
+    def forget(self, name: str) -> None:
+        """Let the name be anybody's again."""
+        self._holders.pop(name, None)
+
+    def silent(self, boot: float) -> list[tuple[Holder, Scope]]:
+        """The scopes whose holders have been silent for longer than they said they would be."""
+        return [(holder, scope) for holder in self for scope, ttl in holder.ttls.items() if boot - holder.heard > ttl]
+
+    def restart_silence(self, boot: float) -> None:
+        """Count every holder's silence from now on, because nobody was listening before."""
+        for holder in self:
+            holder.heard = boot

@@ -1,0 +1,132 @@
+"""Sync: the holder's own list is the truth about one scope of its leases.
+
+Unknown leases are adopted, whatever the limit: the calls are there. Missing ones are freed, except those granted after
+the list was taken. A list in several parts takes effect part by part for what it names, and with its last part for what
+it leaves out (DESIGN: Leases).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from .catalog import Scope
+from .decision import Situation, expand
+from .instant import Now
+from .ledger import Lease
+from .requests import CallClass, Phase, SyncLease, SyncRequest
+
+MARGIN_SECONDS = 2.0
+"""Leases granted this long before the list was taken are spared too: the holder's list may not have had them yet."""
+
+
+class Synced(msgspec.Struct, frozen=True):
+    """What a Sync changed, and how many leases the scope has afterwards."""
+
+    adopted: int
+    changed: int
+    freed: int
+    held: int
+
+
+class ListRefused(msgspec.Struct, frozen=True):
+    """The list cannot be used, and why."""
+
+    hint: str
+
+
+class _Round(msgspec.Struct):
+    generation: int
+    taken: float
+    """Boot time at which the list was taken."""
+    named: set[str]
+
+
+class Rounds:
+    """The lists that came in part, by holder and scope."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, Scope], _Round] = {}
+        self._newest: dict[tuple[str, Scope], int] = {}
+
+    def synchronize(self, situation: Situation, request: SyncRequest, uid: int, now: Now) -> Synced | ListRefused:
+        """Carry out one call of Sync; the caller has made sure whose names these are."""
+        round_ = self._round(request, now)
+        if isinstance(round_, ListRefused):
+            return round_
+        if len(round_.named) + len(request.leases) > situation.rules.max_leases:
+            return ListRefused(f"a list has at most {situation.rules.max_leases} leases")
+        changes = [_adopt(situation, request, lease, uid, now) for lease in request.leases]
+        round_.named.update(lease.key for lease in request.leases)
+        freed = self._close(situation, request, round_) if request.last else 0
+        held = sum(lease.scope is request.scope for lease in situation.ledger.of_holder(request.holder).values())
+        return Synced(changes.count("adopted"), changes.count("changed"), freed, held)
+
+    def forget(self, holder: str) -> None:
+        """Drop what is open for a holder that is no more."""
+        for place in [place for place in self._newest.keys() | self._open.keys() if place[0] == holder]:
+            self._open.pop(place, None)
+            self._newest.pop(place, None)
+
+    def _round(self, request: SyncRequest, now: Now) -> _Round | ListRefused:
+        place = (request.holder, request.scope)
+        taken = now.boot - request.list_age_ms / 1000
+        if request.generation is None:
+            whole = _Round(0, taken, set())
+            return whole if request.last else ListRefused("a list in several parts needs a generation")
+        newest = self._newest.get(place)
+        if newest is not None and request.generation < newest:
+            return ListRefused(f"generation {request.generation} is older than generation {newest}")
+        open_ = self._open.get(place)
+        if open_ is None or open_.generation != request.generation:
+            open_ = _Round(request.generation, taken, set())
+        open_.taken = min(open_.taken, taken)
+        self._open[place] = open_
+        self._newest[place] = request.generation
+        return open_
+
+    def _close(self, situation: Situation, request: SyncRequest, round_: _Round) -> int:
+        self._open.pop((request.holder, request.scope), None)
+        missing = [
+            lease.key
+            for lease in situation.ledger.of_holder(request.holder).values()
+            if lease.scope is request.scope
+            and lease.key not in round_.named
+            and lease.granted < round_.taken - MARGIN_SECONDS
+        ]
+        for key in missing:
+            situation.ledger.drop(request.holder, key)
+        return len(missing)
+
+
+def _adopt(situation: Situation, request: SyncRequest, listed: SyncLease, uid: int, now: Now) -> str:
+    ledger = situation.ledger
+    held = ledger.find(request.holder, listed.key)
+    wanted = _as_listed(situation, request, listed, held, uid)
+    if held is not None and _same(held, wanted):
+        return "held"
+    earlier = None if request.takes_over is None else ledger.drop(request.takes_over, listed.key)
+    since = held or earlier
+    ledger.put(msgspec.structs.replace(wanted, granted=since.granted if since else now.boot))
+    return "adopted" if held is None and earlier is None else "changed"
+
+
+def _as_listed(situation: Situation, request: SyncRequest, listed: SyncLease, held: Lease | None, uid: int) -> Lease:
+    emergency = listed.call_class is not CallClass.NORMAL
+    return Lease(
+        holder=request.holder,
+        key=listed.key,
+        uid=uid,
+        scope=request.scope,
+        wants={} if emergency else expand(situation.catalog, listed.wants, Phase.ESTABLISHED),
+        granted=held.granted if held else 0.0,
+        port=listed.port or (held.port if held else None),
+        channel=listed.channel or (held.channel if held else None),
+        call_class=listed.call_class,
+        bound=held.bound if held else None,
+    )
+
+
+def _same(held: Lease, wanted: Lease) -> bool:
+    # During set-up a lease holds more than the list names; that is no drift.
+    enough = all(held.wants.get(feature, 0) >= count for feature, count in wanted.wants.items())
+    return enough and (held.port, held.channel, held.emergency) == (wanted.port, wanted.channel, wanted.emergency)
