@@ -21,6 +21,7 @@ from .sdcard import CID_BYTES, IDENTITY_BYTES, CardDataError, Cid
 from .simulated_buspirate import SimulatedBusPirate
 from .simulated_card import EXAMPLE_CID, Garble, SimulatedCard
 from .simulated_slot import SimulatedSlot
+from .usbkey_console import USB_OTP
 
 SLOW_MOST = 60.0
 """Seconds by which an answer can be late; every reader has given up long before."""
@@ -124,7 +125,7 @@ class SlotDevice:
         """The folder that stands in for /sys."""
         return str(self._slot.root)
 
-    def _slow(self, words: Sequence[str]) -> None:
+    def _slow(self, _words: Sequence[str]) -> None:
         raise ValueError("a slot is read from files, which are never late")
 
 
@@ -205,6 +206,7 @@ def _start_slot(chosen: argparse.Namespace) -> Iterator[Device]:
 KINDS: tuple[SimulatedKind, ...] = (
     SimulatedKind("sd-serial", "an SD card behind a Bus Pirate on a pty", _add_serial_arguments, _start_serial),
     SimulatedKind("sd-slot", "an SD card in a slot, as a sysfs tree", _add_slot_arguments, _start_slot),
+    USB_OTP,
 )
 
 
