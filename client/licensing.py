@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Finding = dict[str, Any]
 
 
-@click.command(short_help="Look at the Feature Key now.", epilog=examples("featurekeyctl licenses", """"", "found = session.collect(f"{MANAGE}.ListLicenses", "license")", "if session.as_json:", "out_json({"licenses": found})", "return DONE", "columns = [Column(heading) for heading in ("KEY", "FEATURE")] + [Column("INSTANCES", number=True)]", "columns += [Column(heading) for heading in ("STATUS", "ISSUED", "EXPIRES", "SOURCE", "FINDING")]", "names = ("key", "feature", "instances", "status", "issued", "expires", "source", "finding")", "rows = [[row.get(name) for name in names] for row in found]", "out_table(columns, rows, empty="no license is installed; enter one with: featurekeyctl add KEY")", "return DONE", "", "", "def _typed(arguments: tuple[str, ...]) -> str:", "typed = read_line("License key: ").strip() if arguments == ("-",) else " ".join(arguments)", "if not typed.strip():", "raise click.UsageError("no license key was given")", "return typed", "", "", "def _is_fine(finding: Finding) -> bool:", "return needed(finding, "accepted", bool) or finding.get("verdict") == "already_there"", "", "", "def _show_finding(session: Session, reply: Mapping[str, Any], typed: str = "") -> int:", "finding = needed(reply, "finding", dict)", "if session.as_json:", "out_json(reply)", "else:", "out("\n".join(_finding_lines(finding, typed)))", "return DONE if _is_fine(finding) else REFUSED", "", "", "def _show_findings(findings: list[Finding], text: str) -> None:", """"Good lines in one table, then each refused one with what is wrong in it."""", "good = [finding for finding in findings if _is_fine(finding)]", "if good:", "columns = [Column("LINE", number=True), Column("KEY"), Column("FEATURE"), Column("INSTANCES", number=True)]", "names = ("line", "key", "feature", "instances", "verdict")", "out_table([*columns, Column("VERDICT")], [[row.get(name) for name in names] for row in good], empty="")", "lines = text.splitlines()", "for finding in findings:", "if not _is_fine(finding):", "out("\n".join(_finding_lines(finding, _key_in_line(lines, finding.get("line")))))", "", "", "def _key_in_line(lines: list[str], number: object) -> str:"))
+@click.command(short_help="Look at the Feature Key now.", epilog=examples("featurekeyctl key"))
 @json_option
 @click.pass_obj
 def key(session: Session) -> int:
@@ -31,10 +31,6 @@ def key(session: Session) -> int:
 
     Exit status 0 when a key is present, 1 when not. Without the permission to look, the result of the daemon's own
     last look is shown.
-
-    \b
-    Example:
-      featurekeyctl key
     """
     status = session.ask(f"{LICENSE}.Status")
     found, looked = _look(session, status)
@@ -68,7 +64,10 @@ def _look(session: Session, status: Mapping[str, Any]) -> tuple[dict[str, Any], 
         return needed(status, "feature_key", dict), False
 
 
-@click.command(short_help="Write the text to send the vendor.")
+@click.command(
+    short_help="Write the text to send the vendor.",
+    epilog=examples("featurekeyctl request", "featurekeyctl request --output request.txt"),
+)
 @click.option("--output", metavar="FILE", help="Write the text to this file instead of the screen.")
 @json_option
 @click.pass_obj
@@ -76,11 +75,6 @@ def request(session: Session, output: str | None) -> int:
     """Write what the vendor needs to know to certify this system.
 
     Send the text to the vendor; the certificate that comes back goes in with `certificate import`.
-
-    \b
-    Examples:
-      featurekeyctl request
-      featurekeyctl request --output request.txt
     """
     reply = session.ask(f"{MANAGE}.Request")
     text = needed(reply, "text", str)
@@ -103,23 +97,31 @@ def certificate() -> None:
     """The vendor's certificate of the Feature Key."""
 
 
-@certificate.command("import", short_help="Take the certificate of the key that is there.")
+@certificate.command(
+    "import",
+    short_help="Take the certificate of the key that is there.",
+    epilog=examples(
+        "featurekeyctl certificate import certificate.txt", "featurekeyctl certificate import - < certificate.txt"
+    ),
+)
 @click.argument("file")
 @json_option
 @click.pass_obj
 def import_certificate(session: Session, file: str) -> int:
-    """Take the vendor's certificate of the Feature Key that is plugged in; FILE may be - for standard input.
-
-    \b
-    Examples:
-      featurekeyctl certificate import certificate.txt
-      featurekeyctl certificate import - < certificate.txt
-    """
+    """Take the vendor's certificate of the Feature Key that is plugged in; FILE may be - for standard input."""
     reply = session.ask(f"{MANAGE}.ImportCertificate", text=read_text(file))
     return _show_finding(session, reply)
 
 
-@click.command("import", short_help="Take a license list or a CSV of license keys.")
+@click.command(
+    "import",
+    short_help="Take a license list or a CSV of license keys.",
+    epilog=examples(
+        "featurekeyctl import licenses.csv --dry-run",
+        "featurekeyctl import licenses.csv --all-or-nothing",
+        "featurekeyctl import - < mail.txt",
+    ),
+)
 @click.argument("file")
 @click.option("--dry-run", is_flag=True, help="Only say what would be taken; change nothing.")
 @click.option("--all-or-nothing", is_flag=True, help="Take a plain CSV only when every line of it is good.")
@@ -129,12 +131,6 @@ def import_list(session: Session, file: str, *, dry_run: bool, all_or_nothing: b
     """Take the vendor's signed license list, or a plain CSV (key first, name second); FILE may be -.
 
     Exit status 1 when the list or a line of it was not taken.
-
-    \b
-    Examples:
-      featurekeyctl import licenses.csv --dry-run
-      featurekeyctl import licenses.csv --all-or-nothing
-      featurekeyctl import - < mail.txt
     """
     text = read_text(file)
     reply = session.ask(f"{MANAGE}.ImportList", text=text, dry_run=dry_run, all_or_nothing=all_or_nothing)
@@ -157,7 +153,14 @@ def _summary(reply: Mapping[str, Any], good: int, refused: int, *, dry_run: bool
     return f"{what} {taken}: {good} good, {refused} refused"
 
 
-@click.command(short_help="Enter one license key.")
+@click.command(
+    short_help="Enter one license key.",
+    epilog=examples(
+        "featurekeyctl add 4Q7K-AB1D-9XYZ-0123-4567-89AB-CDEF-GHJK",
+        "featurekeyctl add 4q7k ab1d 9xyz 0123 4567 89ab cdef ghjk",
+        "featurekeyctl add -",
+    ),
+)
 @click.argument("key", nargs=-1, required=True)
 @json_option
 @click.pass_obj
@@ -165,18 +168,14 @@ def add(session: Session, key: tuple[str, ...]) -> int:
     """Enter one license key as it is printed: upper or lower case, with or without dashes and spaces.
 
     With - the key is read from standard input, so it stays out of the shell's history.
-
-    \b
-    Examples:
-      featurekeyctl add 4Q7K-AB1D-9XYZ-0123-4567-89AB-CDEF-GHJK
-      featurekeyctl add 4q7k ab1d 9xyz 0123 4567 89ab cdef ghjk
-      featurekeyctl add -
     """
     typed = _typed(key)
     return _show_finding(session, session.ask(f"{MANAGE}.AddLicense", key=typed), typed)
 
 
-@click.command(short_help="Remove one license.")
+@click.command(
+    short_help="Remove one license.", epilog=examples("featurekeyctl remove 4Q7K-AB1D", "featurekeyctl remove -")
+)
 @click.argument("key", nargs=-1, required=True)
 @json_option
 @click.pass_obj
@@ -184,21 +183,63 @@ def remove(session: Session, key: tuple[str, ...]) -> int:
     """Remove one license: give the whole key, or enough of its beginning to name it, or - for standard input.
 
     Calls in progress go on; only new ones find fewer instances.
-
-    \b
-    Examples:
-      featurekeyctl remove 4Q7K-AB1D
-      featurekeyctl remove -
     """
     typed = _typed(key)
     return _show_finding(session, session.ask(f"{MANAGE}.RemoveLicense", key=typed), typed)
 
 
-@click.command(short_help="List the installed licenses.")
+@click.command(short_help="List the installed licenses.", epilog=examples("featurekeyctl licenses"))
 @json_option
 @click.pass_obj
 def licenses(session: Session) -> int:
-    """List the installed licenses with their status; keys are shortened to their first and last group."""The first field of a line, where the key stands; an empty text when there is no such line."""
+    """List the installed licenses with their status; keys are shortened to their first and last group."""
+    found = session.collect(f"{MANAGE}.ListLicenses", "license")
+    if session.as_json:
+        out_json({"licenses": found})
+        return DONE
+    columns = [Column(heading) for heading in ("KEY", "FEATURE")] + [Column("INSTANCES", number=True)]
+    columns += [Column(heading) for heading in ("STATUS", "ISSUED", "EXPIRES", "SOURCE", "FINDING")]
+    names = ("key", "feature", "instances", "status", "issued", "expires", "source", "finding")
+    rows = [[row.get(name) for name in names] for row in found]
+    out_table(columns, rows, empty="no license is installed; enter one with: featurekeyctl add KEY")
+    return DONE
+
+
+def _typed(arguments: tuple[str, ...]) -> str:
+    typed = read_line("License key: ").strip() if arguments == ("-",) else " ".join(arguments)
+    if not typed.strip():
+        raise click.UsageError("no license key was given")
+    return typed
+
+
+def _is_fine(finding: Finding) -> bool:
+    return needed(finding, "accepted", bool) or finding.get("verdict") == "already_there"
+
+
+def _show_finding(session: Session, reply: Mapping[str, Any], typed: str = "") -> int:
+    finding = needed(reply, "finding", dict)
+    if session.as_json:
+        out_json(reply)
+    else:
+        out("\n".join(_finding_lines(finding, typed)))
+    return DONE if _is_fine(finding) else REFUSED
+
+
+def _show_findings(findings: list[Finding], text: str) -> None:
+    """Good lines in one table, then each refused one with what is wrong in it."""
+    good = [finding for finding in findings if _is_fine(finding)]
+    if good:
+        columns = [Column("LINE", number=True), Column("KEY"), Column("FEATURE"), Column("INSTANCES", number=True)]
+        names = ("line", "key", "feature", "instances", "verdict")
+        out_table([*columns, Column("VERDICT")], [[row.get(name) for name in names] for row in good], empty="")
+    lines = text.splitlines()
+    for finding in findings:
+        if not _is_fine(finding):
+            out("\n".join(_finding_lines(finding, _key_in_line(lines, finding.get("line")))))
+
+
+def _key_in_line(lines: list[str], number: object) -> str:
+    """The first field of a line, where the key stands; an empty text when there is no such line."""
     if not isinstance(number, int) or not 1 <= number <= len(lines):
         return ""
     return lines[number - 1].replace(";", ",").replace("\t", ",").split(",")[0].strip().strip('"')

@@ -50,7 +50,10 @@ def _request(wants: tuple[Want, ...], call_class: str | None, others: Mapping[st
 
 @click.command(
     short_help="Take instances, as a telephony system does.",
-    epilog=examples("featurekeyctl watch", "featurekeyctl watch --decisions"),
+    epilog=examples(
+        "featurekeyctl acquire sip-trunk-channels --holder test --key night-test",
+        "featurekeyctl acquire sip-trunk-channels:2 voicemail-channels --holder test --key t2 --port trunk:carrier-a",
+    ),
 )
 @_question_options
 @json_option
@@ -59,17 +62,15 @@ def acquire(session: Session, /, wants: tuple[Want, ...], call_class: str | None
     """Take instances of one or several features under a key, all of them or none.
 
     Exit status 0 when allowed, 1 when denied. What was taken stays taken until `release`.
-
-    \b
-    Examples:
-      featurekeyctl acquire sip-trunk-channels --holder test --key night-test
-      featurekeyctl acquire sip-trunk-channels:2 voicemail-channels --holder test --key t2 --port trunk:carrier-a
     """
     reply = session.ask(f"{LICENSE}.Acquire", **_request(wants, call_class, others))
     return _show_decision(session, reply)
 
 
-@click.command(short_help="Say what would be answered, and why.")
+@click.command(
+    short_help="Say what would be answered, and why.",
+    epilog=examples("featurekeyctl explain sip-trunk-channels --holder kamailio --key test --port trunk:carrier-a"),
+)
 @_question_options
 @json_option
 @click.pass_obj
@@ -77,10 +78,6 @@ def explain(session: Session, /, wants: tuple[Want, ...], call_class: str | None
     """Say what `acquire` would be answered, step by step; nothing is changed.
 
     Exit status 0 when it would be allowed, 1 when denied.
-
-    \b
-    Example:
-      featurekeyctl explain sip-trunk-channels --holder kamailio --key test --port trunk:carrier-a
     """
     reply = session.ask(f"{LICENSE}.Explain", **_request(wants, call_class, others))
     if not session.as_json:
@@ -127,20 +124,20 @@ def _grace_lines(reply: Mapping[str, Any]) -> list[str]:
     ]
 
 
-@click.command(short_help="Give back what a key holds.")
+@click.command(
+    short_help="Give back what a key holds.",
+    epilog=examples(
+        "featurekeyctl release --holder test --key night-test",
+        "featurekeyctl release --holder kamailio --key 'a84b4c76e66710@host;from=314' --force",
+    ),
+)
 @click.option("--holder", required=True, help="Name of the telephony system, e.g. kamailio.")
 @click.option("--key", required=True, help="Name of the call, as shown by `featurekeyctl leases`.")
 @click.option("--force", is_flag=True, help="Free it in place of its holder; needs the permission to manage.")
 @json_option
 @click.pass_obj
 def release(session: Session, holder: str, key: str, *, force: bool) -> int:
-    """Give back what a key holds; to give back what is not held is no error.
-
-    \b
-    Examples:
-      featurekeyctl release --holder test --key night-test
-      featurekeyctl release --holder kamailio --key 'a84b4c76e66710@host;from=314' --force
-    """
+    """Give back what a key holds; to give back what is not held is no error."""
     method = f"{MANAGE}.ReleaseLease" if force else f"{LICENSE}.Release"
     reply = session.ask(method, holder=holder, key=key)
     released = needed(reply, "released", bool)
@@ -151,16 +148,11 @@ def release(session: Session, holder: str, key: str, *, force: bool) -> int:
     return DONE
 
 
-@click.command(short_help="The state of the whole system.")
+@click.command(short_help="The state of the whole system.", epilog=examples("featurekeyctl status"))
 @json_option
 @click.pass_obj
 def status(session: Session) -> int:
-    """Show the state of the whole system: standing, grace, Feature Key, who uses it.
-
-    \b
-    Example:
-      featurekeyctl status
-    """
+    """Show the state of the whole system: standing, grace, Feature Key, who uses it."""
     reply = session.ask(f"{LICENSE}.Status")
     if session.as_json:
         out_json(reply)
@@ -210,20 +202,16 @@ def _show_holders(holders: list[dict[str, Any]]) -> None:
     out_table(columns, rows, empty="no telephony system has asked yet")
 
 
-@click.command(short_help="Who holds what.")
+@click.command(
+    short_help="Who holds what.", epilog=examples("featurekeyctl leases", "featurekeyctl leases --port trunk:carrier-a")
+)
 @click.option("--holder", help="Only leases of this telephony system.")
 @click.option("--feature", help="Only leases of this feature.")
 @click.option("--port", help="Only leases on this port.")
 @json_option
 @click.pass_obj
 def leases(session: Session, holder: str | None, feature: str | None, port: str | None) -> int:
-    """List the leases: who holds what, since when, on which port and channel.
-
-    \b
-    Examples:
-      featurekeyctl leases
-      featurekeyctl leases --port trunk:carrier-a
-    """
+    """List the leases: who holds what, since when, on which port and channel."""
     found = session.collect(f"{LICENSE}.ListLeases", "lease", holder=holder, feature=feature, port=port)
     if session.as_json:
         out_json({"leases": found})
@@ -241,16 +229,11 @@ def _lease_row(lease: Mapping[str, Any]) -> list[object]:
     return [lease.get("holder"), lease.get("key"), wants, *places, None if age is None else span(age)]
 
 
-@click.command(short_help="What may be used, and how much is in use.")
+@click.command(short_help="What may be used, and how much is in use.", epilog=examples("featurekeyctl features"))
 @json_option
 @click.pass_obj
 def features(session: Session) -> int:
-    """List every feature of the catalog with its limit, what is in use, and why nothing is allowed where it is not.
-
-    \b
-    Example:
-      featurekeyctl features
-    """
+    """List every feature of the catalog with its limit, what is in use, and why nothing is allowed where it is not."""
     reply = session.ask(f"{LICENSE}.ListFeatures")
     if session.as_json:
         out_json(reply)
@@ -264,18 +247,15 @@ def features(session: Session) -> int:
     return DONE
 
 
-@click.command(short_help="Sums by feature, holder, port or channel.")
+@click.command(
+    short_help="Sums by feature, holder, port or channel.",
+    epilog=examples("featurekeyctl usage", "featurekeyctl usage --by port"),
+)
 @click.option("--by", type=click.Choice(list(GROUPINGS)), default="feature", show_default=True, help="Sum by this.")
 @json_option
 @click.pass_obj
 def usage(session: Session, by: str) -> int:
-    """Sum up what is in use by feature, holder, port or channel; emergency calls are listed and never summed.
-
-    \b
-    Examples:
-      featurekeyctl usage
-      featurekeyctl usage --by port
-    """
+    """Sum up what is in use by feature, holder, port or channel; emergency calls are listed and never summed."""
     rows = sums(session.collect(f"{LICENSE}.ListLeases", "lease"), by)
     names = (*GROUPINGS[by], "leases", "instances")
     if by == "feature":
@@ -289,7 +269,10 @@ def usage(session: Session, by: str) -> int:
     return DONE
 
 
-@click.command(short_help="Show events as they happen.")
+@click.command(
+    short_help="Show events as they happen.",
+    epilog=examples("featurekeyctl watch", "featurekeyctl watch --decisions", "featurekeyctl watch --json | jq ."),
+)
 @click.option("--decisions", is_flag=True, help="Also show every decision.")
 @json_option
 @click.pass_obj
