@@ -1,0 +1,301 @@
+"""`featurekey-issue`: what the vendor does at the command line.
+
+Rules of this module:
+
+* Only reading arguments and showing results; the acts are in the other modules.
+* Exit status 0: done. 1: refused, with the reason and the cure in one message. 2: wrong usage.
+* Documents go to standard output or a new file; what is said about them goes to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from featurekeyd.hwio.simulated_usbkey import SimulatedUsbBackend
+from featurekeyd.policy.findings import Finding, Unreadable
+from featurekeyd.policy.licensekey import shorten
+from featurekeyd.policy.request_text import Request, read_request
+
+from .catalogfiles import find_catalog
+from .certify import certify
+from .clock import Today, utc_today
+from .keystory import tell_key
+from .order import TERMS, Item, Order, issue, read_item, revoke
+from .refusal import Refused
+from .register import LicenseRow, Register, System
+from .signedlist import make_list
+from .tables import as_json, as_lines, as_table
+from .texts import new_text, read_text
+from .usbprogram import program
+from .vendor import PUBLIC_KEY, Vendor, create_vendor, open_vendor, read_secret
+
+FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+
+
+class Office(msgspec.Struct, kw_only=True):
+    """Where the vendor works: folder, passphrase and clock; tests hand in another clock as click's `obj`."""
+
+    today: Today = utc_today
+    folder: Path = Path("vendor")
+    passphrase_file: Path | None = None
+
+    def vendor(self) -> Vendor:
+        """The vendor's folder, opened."""
+        return open_vendor(self.folder, self._passphrase)
+
+    @contextlib.contextmanager
+    def register(self) -> Iterator[Register]:
+        """The register, closed in the end."""
+        with contextlib.closing(Register.open(self.vendor().register_path)) as register:
+            yield register
+
+    def _passphrase(self) -> bytes:
+        if self.passphrase_file is not None:
+            return _passphrase_in(self.passphrase_file)
+        return str(click.prompt("Passphrase of the signing key", hide_input=True, err=True)).encode()
+
+
+class _Group(click.Group):
+    """Shows refusals as one message, whichever act they come from."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the act; a refusal becomes exit status 1."""
+        try:
+            return super().invoke(ctx)
+        except Unreadable as error:
+            remedy = f" {error.finding.remedy}" if error.finding.remedy else ""
+            raise click.ClickException(f"{error}{remedy}") from error
+        except Refused as error:
+            raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise click.ClickException(f"{error.filename or 'Writing'}: {error.strerror}.") from error
+
+
+def _items(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[Item, ...]:
+    try:
+        return tuple(map(read_item, value))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--vendor", type=click.Path(path_type=Path), default=Path("vendor"), envvar="FEATUREKEY_VENDOR",
+              show_default=True, show_envvar=True, help="Folder with the vendor's keys and register.")  # fmt: skip
+@click.option("--passphrase-file", type=click.Path(path_type=Path), envvar="FEATUREKEY_PASSPHRASE_FILE",
+              show_envvar=True, help="File with the signing key's passphrase, asked for unless given.")  # fmt: skip
+@click.pass_context
+def main(ctx: click.Context, *, vendor: Path, passphrase_file: Path | None) -> None:
+    """Program and certify Feature Keys, issue license keys and signed license lists."""
+    office = ctx.obj if isinstance(ctx.obj, Office) else Office()
+    office.folder, office.passphrase_file = vendor, passphrase_file
+    ctx.obj = office
+
+
+@main.command()
+@click.option("--passphrase", is_flag=True, help="Ask for a passphrase that encrypts the signing key.")
+@click.pass_obj
+def init(office: Office, *, passphrase: bool) -> None:
+    """Make the vendor's keys and an empty register in a new folder."""
+    chosen = None
+    if office.passphrase_file is not None:
+        chosen = _passphrase_in(office.passphrase_file)
+    elif passphrase:
+        chosen = click.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True).encode()
+    signer = create_vendor(office.folder, chosen)
+    click.echo(f"Vendor key {signer} made. Hosts install {office.folder / PUBLIC_KEY}; keep the folder and a backup.")
+
+
+@main.group()
+def request() -> None:
+    """Look at what hosts send."""
+
+
+@request.command("show")
+@click.argument("file", type=FILE)
+@click.option("--json", "in_json", is_flag=True, help="Show it as JSON.")
+def request_show(*, file: Path, in_json: bool) -> None:
+    """Show what a request says."""
+    said = msgspec.structs.asdict(read_request(read_text(file)))
+    click.echo(as_json(said) if in_json else as_lines(said), nl=False)
+
+
+@main.command("program")
+@click.option("--replace", is_flag=True, help="Lose what slot 2 of the key holds now.")
+@click.option("--simulator", type=click.Path(path_type=Path, dir_okay=False), help="State file of a simulated key.")
+@click.pass_obj
+def program_key(office: Office, *, replace: bool, simulator: Path | None) -> None:
+    """Write this vendor's secret into the USB key that is plugged in."""
+    backend = None if simulator is None else SimulatedUsbBackend(simulator)
+    with office.register() as register:
+        done = program(office.vendor().master, register, office.today(), backend=backend, replace=replace)
+    what = "programmed" if done.written else "carried this vendor's secret already"
+    sort = "simulated key" if done.simulated else "key"
+    click.echo(f"The {sort} {done.hardware_id} ({done.detail}) {what}, and answers as it should.")
+
+
+@main.command("certify")
+@click.argument("request_file", metavar="REQUEST|-", type=FILE)
+@click.option("--output", type=FILE, help="New file for the certificate.")
+@click.option("--catalog", type=FILE, help="Catalog file, for a catalog that is not shipped.")
+@click.pass_obj
+def certify_request(office: Office, *, request_file: Path, output: Path | None, catalog: Path | None) -> None:
+    """Make the certificate for the hardware of a request."""
+    asked = read_request(read_text(request_file))
+    _check_product(asked, catalog)
+    with office.register() as register, new_text(output) as write:
+        done = certify(asked, office.vendor(), register, office.today())
+        write(done.text)
+    serial = done.certificate.serial
+    had = " It had this serial before." if done.known else ""
+    _say(f"Serial {serial}{' (test)' if done.certificate.test else ''} for {asked.kind} {asked.hardware_id}.{had}")
+    if asked.serial not in {None, serial}:
+        _say(f"The host says that its serial is {asked.serial}: its licenses are for that one, not for {serial}.")
+
+
+@main.command("issue")
+@click.argument("serial")
+@click.argument("items", metavar="FEATURE[:INSTANCES]...", nargs=-1, required=True, callback=_items)
+@click.option("--term", type=click.Choice(list(TERMS)), default="perpetual", show_default=True)
+@click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Issue day on the keys, today in UTC unless given.")
+@click.option("--catalog", type=FILE, help="Catalog file, for a catalog that is not shipped.")
+@click.option("--json", "in_json", is_flag=True, help="Show the keys as JSON.")
+@click.pass_obj
+def issue_keys(
+    office: Office,
+    *,
+    serial: str,
+    items: tuple[Item, ...],
+    term: str,
+    date: datetime.datetime | None,
+    catalog: Path | None,
+    in_json: bool,
+) -> None:
+    """Issue license keys for a serial; what is printed can be imported as it is."""
+    today = office.today()
+    order = Order(serial=serial, items=items, term=TERMS[term], day=date.date() if date else today, today=today)
+    with office.register() as register:
+        rows = issue(order, find_catalog(register.catalog_of(serial), catalog), register)
+    if in_json:
+        click.echo(as_json([_in_full(row) for row in rows]), nl=False)
+        return
+    click.echo(f"# serial {serial}, issued {order.day}, term {term}")
+    for row in rows:
+        click.echo(f'{row.key},"{row.title.replace(chr(34), " ")}",{row.instances}')
+
+
+@main.command("revoke")
+@click.argument("serial")
+@click.argument("key")
+@click.option("--reason", default="", help="Kept in the register.")
+@click.pass_obj
+def revoke_key(office: Office, *, serial: str, key: str, reason: str) -> None:
+    """Revoke a license key; hosts learn it from the next list."""
+    with office.register() as register:
+        row, now = revoke(serial, key, reason, register, office.today())
+    what = "is revoked; send the next list" if now else f"was revoked on {row.revoked}"
+    click.echo(f"{shorten(row.key)} ({row.title}) {what}: featurekey-issue list {serial}")
+
+
+@main.command("list")
+@click.argument("serial")
+@click.option("--output", type=FILE, help="New file for the list.")
+@click.pass_obj
+def list_keys(office: Office, *, serial: str, output: Path | None) -> None:
+    """Make the next signed license list of a serial."""
+    with office.register() as register, new_text(output) as write:
+        done = make_list(serial, office.vendor(), register, office.today())
+        write(done.text)
+    revoked = sum(entry.revoked for entry in done.licenses.entries)
+    _say(f"List {done.licenses.number} of {serial}: {len(done.licenses.entries)} keys, {revoked} of them revoked.")
+    if done.left_out:
+        _say(f"{done.left_out} keys for an earlier catalog are not on it.")
+
+
+@main.command("show")
+@click.argument("key")
+@click.option("--catalog", type=FILE, help="Catalog file, for a catalog that is not shipped.")
+@click.option("--json", "in_json", is_flag=True, help="Show it as JSON.")
+@click.pass_obj
+def show_key(office: Office, *, key: str, catalog: Path | None, in_json: bool) -> None:
+    """Show what a license key says, and which serial of the register it fits."""
+    with office.register() as register:
+        story = tell_key(key, register, partial(find_catalog, file=catalog))
+    if isinstance(story, Finding):
+        said = {name: value for name, value in msgspec.structs.asdict(story).items() if value is not None}
+    else:
+        said = msgspec.structs.asdict(story)
+    click.echo(as_json(said) if in_json else as_lines(said), nl=False)
+    if isinstance(story, Finding):
+        raise click.exceptions.Exit(1)
+
+
+@main.command("register")
+@click.argument("serial", required=False)
+@click.option("--json", "in_json", is_flag=True, help="Show it as JSON.")
+@click.pass_obj
+def show_register(office: Office, *, serial: str | None, in_json: bool) -> None:
+    """Show the systems of the register, or all about one serial."""
+    with office.register() as register:
+        if serial is None:
+            rows = [_system(it, register) for it in register.systems()]
+            click.echo(as_json(rows) if in_json else as_table(rows), nl=False)
+            return
+        system, keys = _system(register.system(serial), register), [_in_short(it) for it in register.licenses(serial)]
+    click.echo(as_json(system | {"license_keys": keys}) if in_json else _page(system, keys), nl=False)
+
+
+def _page(system: dict[str, object], keys: list[dict[str, object]]) -> str:
+    return as_lines(system) + ("\n" + as_table(keys) if keys else "")
+
+
+def _system(system: System, register: Register) -> dict[str, object]:
+    keys, lists = register.licenses(system.serial), register.lists(system.serial)
+    return {
+        "serial": system.serial,
+        "kind": system.kind,
+        "hardware_id": system.hardware_id,
+        "test": system.simulated,
+        "catalog": register.catalog_of(system.serial),
+        "since": system.day,
+        "keys": len(keys),
+        "revoked": sum(key.revoked is not None for key in keys),
+        "newest_list": lists[-1].number if lists else None,
+        "listed": lists[-1].day if lists else None,
+    }
+
+
+def _in_short(row: LicenseRow) -> dict[str, object]:
+    return _in_full(row) | {"key": shorten(row.key)}
+
+
+def _in_full(row: LicenseRow) -> dict[str, object]:
+    names = ("key", "feature", "title", "instances", "issued")
+    said: dict[str, object] = {name: getattr(row, name) for name in names}
+    return said | {"term": row.term.name.lower().replace("_", "-"), "sequence": row.sequence, "revoked": row.revoked}
+
+
+def _check_product(asked: Request, file: Path | None) -> None:
+    catalog = find_catalog(asked.catalog, file)
+    if asked.platform not in catalog.platforms:
+        known = ", ".join(sorted(catalog.platforms))
+        _say(f"The catalog {catalog.id!r} has no platform {asked.platform!r}, only {known}.")
+
+
+def _passphrase_in(path: Path) -> bytes:
+    passphrase = read_secret(path)
+    if not passphrase:
+        raise Refused(f"{path} holds no passphrase.")
+    return passphrase
+
+
+_say: Callable[[str], None] = partial(click.echo, err=True)
