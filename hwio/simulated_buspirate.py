@@ -51,7 +51,7 @@ class SimulatedBusPirate:
         """Connect the whole device, freshly reset, on a new pty; one that is connected stays as it is."""
         if self._server is None:
             self._firmware = BusPirateFirmware(self._card)
-            self._server = PtyServer(self._answer)
+            self._server = PtyServer(self.answer)
 
     def unplug(self) -> None:
         """Disconnect the whole device: a reader that has it open sees a hang-up, and the port is gone."""
@@ -102,7 +102,8 @@ class SimulatedBusPirate:
             self._foreign = None
             self._second_mark = None
 
-    def _answer(self, data: bytes) -> list[tuple[float, bytes]]:
+    def answer(self, data: bytes) -> list[tuple[float, bytes]]:
+        """What the device sends for what a reader wrote, also without a pty: seconds to wait, and bytes."""
         with self._lock:
             if self._foreign is not None:
                 return [(self._delay, self._foreign)]
