@@ -20,6 +20,8 @@ from .featurekey import Absent, Assurance, Kind, Reading, Unsupported
 from .hostidentity import HostIdentity, read_host_identity
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .hostprobes import Probes
 
 Components = dict[str, tuple[str, ...]]
@@ -40,7 +42,7 @@ def strong_components(identity: HostIdentity) -> Components:
     return components
 
 
-def hardware_id(components: Components) -> str:
+def hardware_id(components: Mapping[str, tuple[str, ...]]) -> str:
     """64 hexadecimal digits: SHA-256 over label, names and values, each with its length or count in 4 bytes before."""
     digest = hashlib.sha256()
     digest.update(_prefixed(_LABEL))
