@@ -182,9 +182,10 @@ def test_leaving_brings_the_terminal_back_and_cuts_the_power(card: SimulatedCard
     firmware = BusPirateFirmware(card)
     line = SimulatedLine(lambda data: [(0.0, firmware.feed(data))])
     bus = entered(line)
-    assert firmware.mode is Mode.SPI
+    modes = [firmware.mode]
     bus.leave()
-    assert firmware.mode is Mode.TERMINAL
+    modes.append(firmware.mode)
+    assert modes == [Mode.SPI, Mode.TERMINAL]
 
 
 def test_a_device_that_was_never_entered_is_not_told_to_leave(bench: SimulatedBusPirate, line: SimulatedLine) -> None:

@@ -1,4 +1,4 @@
-"""The Feature Key on a serial reader: in process for each answer a card can give, on a pty for all that needs a port."""
+"""The Feature Key on a serial reader: in process for a card's answers, on a pty for what needs a port."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from featurekeyd.hwio import slotcard
 from featurekeyd.hwio.featurekey import (
     Absent,
     Assurance,
@@ -211,10 +212,10 @@ def test_any_content_of_the_cid_is_a_reading_or_a_feature_key_error(slot: Simula
     assert key.reading.hardware_id == content[:30].decode().lower()
 
 
-def test_the_real_sys_is_read_without_being_simulated() -> None:
-    try:
-        key = SlotCard.open()
-    except FeatureKeyError as error:
-        assert "/sys/bus/mmc/devices" in str(error)
-    else:
-        assert not key.reading.simulated
+def test_only_the_real_sys_is_not_simulated(monkeypatch: pytest.MonkeyPatch, slot: SimulatedSlot) -> None:
+    monkeypatch.setattr(slotcard, "_REAL_ROOT", slot.root.resolve())
+    assert not SlotCard.open(slot.root).reading.simulated
+
+
+def test_the_shipped_root_is_sys() -> None:
+    assert Path("/sys") == slotcard._REAL_ROOT
