@@ -17,7 +17,7 @@ from .catalog import Scope
 from .requests import CallClass
 
 
-class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """Instances that one holder has taken under one key."""
 
     holder: str

@@ -1,0 +1,92 @@
+"""The log: events go through a bounded queue to one writer thread, so that nobody waits for journald or a terminal.
+
+Under systemd an event is one journal entry with its MESSAGE_ID and fields; elsewhere it is one readable line on
+standard error. What does not fit into the queue is counted, and the count is told once there is room.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from featurekeyd.policy.events import SORT, Event, EventName, Priority
+from featurekeyd.policy.reasons import MEANING, Reason
+
+QUEUE_LENGTH = 1000
+"""Entries that may wait: a second of a bad storm, in about 1 MB."""
+
+CLOSE_SECONDS = 2.0
+"""How long the end of the daemon waits for the writer."""
+
+Sink = Callable[[Event], None]
+
+
+class Log:
+    """Takes events and never waits."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._queue: queue.Queue[Event | None] = queue.Queue(QUEUE_LENGTH)
+        self._lost = 0
+        self._writer = threading.Thread(target=self._write, name="log", daemon=True)
+        self._writer.start()
+
+    def tell(self, event: Event) -> None:
+        """Log the event, or count it as lost."""
+        try:
+            self._queue.put_nowait(event)
+        except queue.Full:
+            self._lost += 1
+
+    def close(self) -> None:
+        """Let the writer finish what waits, within a time limit."""
+        try:
+            self._queue.put(None, timeout=CLOSE_SECONDS)
+        except queue.Full:
+            return
+        self._writer.join(CLOSE_SECONDS)
+
+    def _write(self) -> None:
+        while (event := self._queue.get()) is not None:
+            self._sink(event)
+            if self._lost and self._queue.empty():
+                lost, self._lost = self._lost, 0
+                message = f"{lost} log entries were lost because the log could not keep up."
+                self._sink(Event(name=EventName.LOG_OVERFLOW, message=message, fields={"LOST": str(lost)}))
+
+
+def message_id(event: Event) -> str:
+    """The MESSAGE_ID of an event: a denial has the one of its reason."""
+    if event.name is EventName.DENIED:
+        return MEANING[Reason(event.fields["REASON"])].message_id
+    return SORT[event.name].message_id
+
+
+def to_standard_error(event: Event) -> None:
+    """One readable line: time, priority, name, sentence, fields."""
+    moment = datetime.datetime.fromtimestamp(time.time(), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    fields = " ".join(f"{name}={value}" for name, value in event.fields.items() if value)
+    line = f"{moment} {SORT[event.name].priority.name.lower()} {event.name}: {event.message}"
+    line = f"{line} [{fields}]" if fields else line
+    print(line.replace("\n", "\\n"), file=sys.stderr, flush=True)  # noqa: T201 - the log where there is no journal
+
+
+def to_journal(event: Event) -> None:
+    """One journal entry with MESSAGE_ID, PRIORITY and the event's fields."""
+    from systemd.journal import send  # noqa: PLC0415 - hosts without systemd have no journal
+
+    priority = Priority(SORT[event.name].priority)
+    fields = {name: value for name, value in event.fields.items() if value}
+    send(event.message, MESSAGE_ID=message_id(event), PRIORITY=int(priority), EVENT=str(event.name), **fields)
+
+
+def sink_for(target: str) -> Sink:
+    """The sink that the settings name; `auto` takes the journal when standard error leads there (systemd.exec(5))."""
+    if target == "journal" or (target == "auto" and "JOURNAL_STREAM" in os.environ):
+        return to_journal
+    return to_standard_error

@@ -1,0 +1,39 @@
+"""Every limit that a client can push against, with its number and the reason for it.
+
+Limits on single names and lists stand with the fields they limit, in `featurekeyd.policy.requests`; the number of
+leases of one holder in `policy.decision.Rules`, of holder names in `policy.holders`, of keys in a list in
+`policy.licenselist`.
+"""
+
+MAX_MESSAGE_BYTES = 2 * 1024 * 1024
+"""Longest message: a license list of 1 MiB as a JSON string, where each line end takes two bytes and more."""
+
+MAX_TELEPHONY_BYTES = 256 * 1024
+"""Longest message of a client that may not manage: a Sync of 256 leases with the longest names has 230,000 bytes."""
+
+MAX_UNREAD_BYTES = 256 * 1024
+"""Answers that may wait for a client that does not read; then nothing more is read from it."""
+
+UNREAD_SECONDS = 30
+"""How long answers may wait before the connection is dropped: a client that slow has given up long ago."""
+
+HALF_MESSAGE_SECONDS = 10
+"""How long a message may be under way: a local client sends it in one piece."""
+
+CALLS_PER_TURN = 32
+"""Calls of one connection served in one turn of the loop, so that a pipelining client does not keep others waiting."""
+
+REPLIES_PER_TURN = 128
+"""Replies of one listing sent in one turn of the loop, for the same reason."""
+
+MAX_CONNECTIONS_PER_USER = 256
+"""Connections of one user: a switch opens one for each worker, and large ones have 64 workers."""
+
+MAX_CONNECTIONS = 1024
+"""Connections in all: the usual limit of descriptors is 1024 soft and 524288 hard; the daemon raises its own."""
+
+MAX_SUBSCRIBERS = 32
+"""Connections that Watch: each costs an encoding of every event."""
+
+MAX_CALLS_WAITING = 8
+"""Calls of Manage that may wait for the disk or the Feature Key at once, of all clients together."""

@@ -1,0 +1,90 @@
+"""The state that outlives a reboot, in one SQLite file: documents, typed keys, drained meters.
+
+Documents are stored as they came, signature and all, and verified again when they are read: what is in the file is not
+believed because it is in the file. Every method may wait for the disk and is called from the storing thread only, but
+for `load`, which the daemon calls once before it serves anybody.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE document (kind TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT;
+CREATE TABLE typed_key (place INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE removed_key (key TEXT PRIMARY KEY) STRICT;
+CREATE TABLE meter (cause TEXT PRIMARY KEY, drained REAL NOT NULL) STRICT;
+"""
+
+
+class Documents(msgspec.Struct, frozen=True, kw_only=True):
+    """What was brought to this system: signed texts as they came, and keys as text."""
+
+    certificate: str | None = None
+    license_list: str | None = None
+    typed: tuple[str, ...] = ()
+    removed: frozenset[str] = frozenset()
+
+
+class StateRefused(Exception):
+    """The state file is of a later release, or no database; the text says which and what to do."""
+
+
+class Store:
+    """The state file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection = _open(path)
+
+    def load(self) -> tuple[Documents, dict[str, float]]:
+        """The documents, and the drained seconds of each meter by its cause."""
+        texts = dict(self._connection.execute("SELECT kind, text FROM document"))
+        documents = Documents(
+            certificate=texts.get("certificate"),
+            license_list=texts.get("license_list"),
+            typed=tuple(row[0] for row in self._connection.execute("SELECT key FROM typed_key ORDER BY place")),
+            removed=frozenset(row[0] for row in self._connection.execute("SELECT key FROM removed_key")),
+        )
+        return documents, dict(self._connection.execute("SELECT cause, drained FROM meter"))
+
+    def save_documents(self, documents: Documents) -> None:
+        """Keep these documents instead of those before, in one transaction; raises sqlite3.Error."""
+        texts = {"certificate": documents.certificate, "license_list": documents.license_list}
+        with self._connection as transaction:
+            for table in ("document", "typed_key", "removed_key"):
+                transaction.execute(f"DELETE FROM {table}")  # noqa: S608 - three names of our own
+            present = [(kind, text) for kind, text in texts.items() if text is not None]
+            transaction.executemany("INSERT INTO document VALUES (?, ?)", present)
+            transaction.executemany("INSERT INTO typed_key (key) VALUES (?)", [(key,) for key in documents.typed])
+            transaction.executemany("INSERT INTO removed_key VALUES (?)", [(key,) for key in documents.removed])
+
+    def save_meters(self, drained: dict[str, float]) -> None:
+        """Keep the drained seconds of each meter; raises sqlite3.Error."""
+        with self._connection as transaction:
+            transaction.executemany("INSERT OR REPLACE INTO meter VALUES (?, ?)", drained.items())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    new = not path.exists()
+    try:
+        connection = sqlite3.connect(path, check_same_thread=False)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise StateRefused(f"{path} was written by a later release (schema {version}); install that release again")
+        if version == 0:
+            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    except sqlite3.DatabaseError as error:
+        raise StateRefused(f"{path} cannot be used: {error}; restore it from a backup or move it away") from error
+    if new:
+        path.chmod(0o600)
+    return connection
