@@ -172,12 +172,14 @@ class LicenseClient:
         """
         key = _needed_text("key", key)
         lane, now = self._lane(), self._clock()
-        lane.queue.add(key, now)
         deadline = now + self._timeout * (RELEASE_SHARE_IN_COOL_DOWN if now < lane.rests_until else 1)
         try:
             with self._turn(lane, deadline):
+                # Not before it is this thread's turn: another one would deliver it and know the result.
+                lane.queue.add(key, now)
                 return key in self._flush(lane, deadline, until=deadline)
         except CallError:
+            lane.queue.add(key, now)
             return False
 
     def sync(
@@ -203,7 +205,7 @@ class LicenseClient:
         chunks = [listed[start : start + SYNC_CHUNK] for start in range(0, max(1, len(listed)), SYNC_CHUNK)]
         results = []
         for number, chunk in enumerate(chunks, 1):
-            age = int((self._clock() - taken) * 1000)
+            age = round((self._clock() - taken) * 1000)
             members = {"leases": [lease.on_wire() for lease in chunk], "list_age_ms": age}
             request = common | members | {"last": number == len(chunks)}
             results.append(self._question("Sync", request, read_sync_result))
