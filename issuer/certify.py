@@ -53,6 +53,7 @@ def certify(request: Request, vendor: Vendor, register: Register, today: datetim
         sort = "Simulated key" if request.simulated else "Key"
         why = f"{sort} {request.hardware_id} does not carry a secret of this vendor."
         raise Refused(why, "Plug it in here and run: featurekey-issue program")
+    signer, master = vendor.signer, vendor.master  # a passphrase is asked for before other issuers are kept waiting
     with register.act():
         known = register.find_hardware(request.kind, request.hardware_id, simulated=request.simulated) is not None
         system = register.enroll(
@@ -62,15 +63,15 @@ def certify(request: Request, vendor: Vendor, register: Register, today: datetim
             preferred=preferred_serial(request.kind, request.hardware_id),
             day=today,
         )
-        certificate = _certificate(system, request.catalog, vendor.master, today)
+        certificate = _certificate(system, request.catalog, master, today)
         text = vendor.seal(KIND, certificate_body(certificate))
         # What a host could not read must not be given out.
-        assert read_certificate(text, {vendor.signer: vendor.public_key}) == certificate
+        assert read_certificate(text, {signer: vendor.public_key}) == certificate
         register.record_certificate(
             CertificateRow(
                 serial=system.serial,
                 catalog=request.catalog,
-                signer=vendor.signer,
+                signer=signer,
                 digest=hashlib.sha256(text.encode()).hexdigest(),
                 day=today,
             )

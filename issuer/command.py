@@ -138,7 +138,7 @@ def program_key(office: Office, *, replace: bool, simulator: Path | None) -> Non
     backend = None if simulator is None else SimulatedUsbBackend(simulator)
     with office.register() as register:
         done = program(office.vendor().master, register, office.today(), backend=backend, replace=replace)
-    what = "programmed" if done.written else "carried this vendor's secret already"
+    what = "is programmed" if done.written else "carried this vendor's secret already"
     sort = "simulated key" if done.simulated else "key"
     click.echo(f"The {sort} {done.hardware_id} ({done.detail}) {what}, and answers as it should.")
 

@@ -26,6 +26,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 
 def make_list(serial: str, vendor: Vendor, register: Register, today: datetime.date) -> Listed:
     """The next list of a serial, recorded: its number is one more than that of the list before; raises Refused."""
+    signer = vendor.signer  # a passphrase is asked for before other issuers are kept waiting
     with register.act():
         catalog = register.catalog_of(serial)
         rows = register.licenses(serial)
@@ -33,13 +34,13 @@ def make_list(serial: str, vendor: Vendor, register: Register, today: datetime.d
         body = list_body(licenses)
         text = vendor.seal(KIND, body)
         # What a host could not read must not be given out.
-        read_list(text, {vendor.signer: vendor.public_key})
+        read_list(text, {signer: vendor.public_key})
         register.record_list(
             ListRow(
                 serial=serial,
                 number=licenses.number,
                 catalog=catalog,
-                signer=vendor.signer,
+                signer=signer,
                 digest=hashlib.sha256(text.encode()).hexdigest(),
                 day=today,
             )

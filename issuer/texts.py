@@ -32,7 +32,7 @@ def read_text(path: Path) -> str:
 
 @contextlib.contextmanager
 def new_text(path: Path | None) -> Iterator[Callable[[str], None]]:
-    """What writes one text to a new file, or to standard output for None and `-`; raises Refused for a file that exists.
+    """What writes one text to a new file, or to standard output for None and `-`; raises Refused where a file is.
 
     The file is there before anything is recorded, so that nothing is given out that cannot be written; it is removed
     when what happens in between fails.
