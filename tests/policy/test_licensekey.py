@@ -13,9 +13,6 @@ from hypothesis import strategies as st
 from featurekeyd.policy.checksymbols import append_checks
 from featurekeyd.policy.findings import Finding, Verdict
 from featurekeyd.policy.licensekey import (
-
-relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""A loaded machine may be slow."""
     ALPHABET,
     EPOCH,
     MAX_FEATURE_CODE,
@@ -27,6 +24,9 @@ relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     read_key,
     shorten,
 )
+
+relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A loaded machine may be slow."""
 
 CATALOG = "ip-office"
 SERIAL = "110123456789"

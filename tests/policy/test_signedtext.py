@@ -14,9 +14,6 @@ from hypothesis import strategies as st
 
 from featurekeyd.policy.findings import Unreadable, Verdict
 from featurekeyd.policy.signedtext import (
-
-relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""A loaded machine may be slow."""
     MAX_BYTES,
     Line,
     SignedText,
@@ -27,6 +24,9 @@ relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     seal,
     unseal,
 )
+
+relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A loaded machine may be slow."""
 
 KIND = "TEST NOTE"
 VENDOR = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
