@@ -313,9 +313,8 @@ def ethtool(monkeypatch: pytest.MonkeyPatch, size: int, address: bytes) -> list[
 
     def ioctl(channel: socket.socket, number: int, ifreq: bytes) -> None:
         name, pointer = struct.unpack_from("16sP", ifreq)
-        memory = (ctypes.c_char * 40).from_address(pointer)
-        asked.append((number, name.rstrip(b"\0") + memory.raw[:8]))
-        memory[4 : 8 + len(address)] = struct.pack("=I", size) + address
+        asked.append((number, name.rstrip(b"\0") + ctypes.string_at(pointer, 8)))
+        ctypes.memmove(pointer + 4, struct.pack("=I", size) + address, 4 + len(address))
 
     monkeypatch.setattr(fcntl, "ioctl", ioctl)
     return asked

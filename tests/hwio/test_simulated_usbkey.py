@@ -84,6 +84,13 @@ def test_a_key_programmed_by_us_answers_python_yubico_alike(backend: SimulatedUs
     assert answers == [hmac.digest(SECRET, challenge, hashlib.sha1) for challenge in CHALLENGES]
 
 
+def test_padding_with_other_bytes_than_zero_is_stripped_as_well(backend: SimulatedUsbBackend) -> None:
+    programmed_by_us(backend)
+    # python-yubico pads with FF where a challenge ends in 00.
+    challenge = bytes(range(31)) + b"\0"
+    assert second_opinion().challenge_response(challenge, slot=2) == hmac.digest(SECRET, challenge, hashlib.sha1)
+
+
 def test_a_key_programmed_by_python_yubico_answers_us(backend: SimulatedUsbBackend) -> None:
     theirs = second_opinion()
     config = theirs.init_config()

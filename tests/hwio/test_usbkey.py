@@ -262,18 +262,42 @@ def test_a_key_that_hides_its_serial_is_unconfigured(state: Path) -> None:
 def test_a_failed_opening_leaves_the_key_free(state: Path) -> None:
     backend = SimulatedUsbBackend(state)
     set_faults(state, Faults(garbled=True))
-    with pytest.raises(Garbled):
+    # The error is kept: its traceback would keep a forgotten reader alive, as a log does.
+    with pytest.raises(Garbled) as caught:
         UsbKey.open(backend)
     set_faults(state, Faults())
     assert UsbKey.open(backend).reading.hardware_id == "7654321"
+    assert caught.value.reader == "usb:1-1"
 
 
-def test_what_an_earlier_program_left_unfinished_is_aborted(programmed: Path) -> None:
+def test_a_refused_claim_leaves_no_handle_open(state: Path) -> None:
+    class Counting(SimulatedUsbBackend):
+        handles = 0
+
+        def open_device(self, device: Any) -> Any:
+            self.handles += 1
+            return super().open_device(device)
+
+        def close_device(self, handle: Any) -> None:
+            self.handles -= 1
+            super().close_device(handle)
+
+    backend = Counting(state, faults=Faults(held_elsewhere=True))
+    with pytest.raises(Busy) as caught:
+        UsbKey.open(backend)
+    assert backend.handles == 0
+    assert caught.value.errno == errno.EBUSY
+
+
+@pytest.mark.parametrize("faults", [Faults(), Faults(touch=True), Faults(slow_polls=3)])
+def test_what_an_earlier_program_left_unfinished_is_aborted(programmed: Path, faults: Faults) -> None:
     class Left(SimulatedUsbBackend):
         def claim_interface(self, handle: Any, interface: int) -> None:
             super().claim_interface(handle, interface)
-            for report in frame_reports(encode_frame(Slot.SERIAL)):
+            self.faults = faults
+            for report in frame_reports(encode_frame(Slot.HMAC_2, CHALLENGE)):
                 handle.device.chip.write_report(report)
+            self.faults = None
 
     assert UsbKey.open(Left(programmed)).prove(CHALLENGE) == answer(CHALLENGE)
 
@@ -429,10 +453,12 @@ class Scripted(SimulatedUsbBackend):
         super().__init__(state)
         self._reports = reports
         self._shown = 0
+        self.written: list[bytes] = []
 
     def ctrl_transfer(self, handle: Any, request_type: int, *rest: Any) -> int:
         data: array[int] = rest[3]
         if request_type == 0x21:
+            self.written.append(data.tobytes())
             return len(data)
         report = self._reports[min(self._shown, len(self._reports) - 1)]
         self._shown += 1
@@ -441,6 +467,7 @@ class Scripted(SimulatedUsbBackend):
 
 
 STATUS = bytes([0, 5, 4, 3, 1, 2, 0, 0])
+SERIAL_ANSWER = [b"\x00\x74\xcb\xb1\x67\x95\x00\x40", bytes(7) + b"\x40"]
 likely_reports = st.one_of(
     st.just(STATUS),
     st.builds(lambda data, flag: data + bytes([flag]), st.binary(min_size=7, max_size=7), st.integers(0, 255)),
@@ -458,8 +485,7 @@ def test_arbitrary_reports_raise_nothing_but_feature_key_errors_and_never_hang(
     if not state.exists():
         create(state)
     clock = Clock()
-    serial_answer = [b"\x00\x74\xcb\xb1\x67\x95\x00\x40", bytes(7) + b"\x40"]
-    opening = [STATUS, STATUS, STATUS, STATUS, *serial_answer]
+    opening = [STATUS, STATUS, STATUS, STATUS, *SERIAL_ANSWER]
     with contextlib.suppress(FeatureKeyError):
         key = UsbKey.open(Scripted(state, opening[:sound] + reports), patience=patience(clock))
         with contextlib.suppress(FeatureKeyError):
@@ -470,6 +496,31 @@ def test_arbitrary_reports_raise_nothing_but_feature_key_errors_and_never_hang(
             key.program_challenge_response(SECRET, replace=True)
     # One question for opening, proving, checking and programming each.
     assert clock.now - 1000.0 <= 4 * 3.1
+
+
+@pytest.mark.parametrize(
+    ("reports", "told"),
+    [
+        ([SERIAL_ANSWER[0], bytes(7) + b"\x42"], "chunk 2 came where chunk 1 was due"),
+        ([SERIAL_ANSWER[0], STATUS], "the answer broke off"),
+        ([bytes(7) + b"\x7f"], "flag byte 7f"),
+    ],
+)
+def test_an_answer_against_the_protocol_is_garbled_and_aborted(state: Path, reports: list[bytes], told: str) -> None:
+    backend = Scripted(state, [STATUS, STATUS, STATUS, STATUS, *reports])
+    with pytest.raises(Garbled, match=told):
+        UsbKey.open(backend)
+    assert backend.written[-1] == ABORT_REPORT
+
+
+def test_an_answer_before_the_question_is_written_is_garbled(state: Path) -> None:
+    with pytest.raises(Garbled, match="before the question was written"):
+        UsbKey.open(Scripted(state, [STATUS, STATUS, *SERIAL_ANSWER]))
+
+
+def test_a_key_that_does_not_heed_the_abort_is_garbled(state: Path) -> None:
+    with pytest.raises(Garbled, match="flag byte 40 after the abort"):
+        UsbKey.open(Scripted(state, SERIAL_ANSWER))
 
 
 # Presence.
