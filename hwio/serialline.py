@@ -41,7 +41,7 @@ class SerialLine:
 
     def __init__(self, reader: str, port: serial.Serial) -> None:
         self.reader = reader
-        self.simulated = _is_pty(port.fileno())
+        self.simulated = _is_pty(port.fileno(), str(port.port))
         self._port = port
         self._poll = select.poll()
         self._poll.register(port.fileno(), select.POLLIN)
@@ -54,6 +54,8 @@ class SerialLine:
             opened = serial.Serial(port, BAUD, timeout=0, write_timeout=0, exclusive=True)
         except (OSError, termios.error) as error:
             raise _translated(reader, error) from error
+        except ValueError as error:
+            raise Unsupported(reader, "is not a path", cure="name the port of the reader") from error
         # An FTDI adapter keeps an answer back for 16 ms unless told otherwise; a port that cannot be told is slower.
         with contextlib.suppress(ValueError, OSError):
             opened.set_low_latency_mode(True)
@@ -113,11 +115,10 @@ class SerialLine:
             raise Busy(self.reader, f"the device took no bytes for {WRITE_WITHIN:g} s", cure="plug it out and in again")
 
 
-def _is_pty(descriptor: int) -> bool:
-    # The device number decides, since a symlink or a second mount of devpts gives a pty any name.
-    if os.major(os.fstat(descriptor).st_rdev) in _PTY_MAJORS:
-        return True
-    return Path(os.ttyname(descriptor)).resolve().is_relative_to("/dev/pts")
+def _is_pty(descriptor: int, port: str) -> bool:
+    # The number of the opened device tells it even where a second mount of devpts gives a pty another path.
+    numbered = os.major(os.fstat(descriptor).st_rdev) in _PTY_MAJORS
+    return numbered or Path(port).resolve().is_relative_to("/dev/pts")
 
 
 def _number(error: OSError | termios.error) -> int | None:

@@ -3,7 +3,8 @@
 Rules of this module:
 
 * The thread waits in poll without a time limit, or until the next late byte is due; it never looks around on its own.
-* Bytes leave in the order they were made, however late each of them is: a serial line cannot overtake itself.
+* Bytes leave in the order they were made, however late each of them is: a serial line cannot overtake itself, so the
+  first in the queue holds back all behind it.
 * The slave end stays open here, so that readers may come and go; `close` ends the thread and both ends, and a reader
   that still has the port open sees a device that was unplugged.
 """
@@ -80,8 +81,7 @@ class PtyServer:
     def _receive(self) -> None:
         with contextlib.suppress(BlockingIOError):
             for delay, data in self._answer(os.read(self._master, _RECEIVE_BYTES)):
-                due = time.monotonic() + delay
-                self._late.append((max(due, self._late[-1][0]) if self._late else due, data))
+                self._late.append((time.monotonic() + delay, data))
                 self._backlog += len(data)
 
     def _send(self) -> None:

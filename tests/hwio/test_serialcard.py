@@ -244,6 +244,11 @@ def test_a_missing_port_is_absent_with_its_errno(tmp_path: Path) -> None:
     assert caught.value.reader == f"serial:{tmp_path / 'ttyUSB0'}"
 
 
+def test_a_path_with_a_nul_byte_is_unsupported() -> None:
+    with pytest.raises(Unsupported, match="is not a path"):
+        SerialCard.open("/dev/tty\0")
+
+
 def test_a_dangling_link_is_absent(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(Absent):
@@ -342,10 +347,10 @@ def test_a_silent_port_is_absent_within_its_time(device: SimulatedBusPirate, has
         SerialCard.open(device.port, patience=hasty)
 
 
-def test_a_foreign_device_on_the_port_is_garbled(device: SimulatedBusPirate, hasty: Patience) -> None:
+def test_a_foreign_device_on_the_port_is_garbled(device: SimulatedBusPirate) -> None:
     device.speak_like(b"$GPGGA,123519\r\n")
     with pytest.raises(Garbled, match="GPGGA"):
-        SerialCard.open(device.port, patience=hasty)
+        SerialCard.open(device.port)
     device.well()
     SerialCard.open(device.port).close()
 
