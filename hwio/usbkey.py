@@ -137,7 +137,8 @@ class UsbKey:
                 return
             serial = self._read_serial()
         if serial != self.reading.hardware_id:
-            raise Absent(self._reports.reader, f"another key answers, serial {serial}", cure="plug in the enrolled key")
+            what = f"another key answers, serial {serial}" if serial else "the key does not show its serial any more"
+            raise Absent(self._reports.reader, what, cure="plug in the enrolled key")
         self._status = status
 
     def prove(self, challenge: bytes) -> bytes:

@@ -167,7 +167,7 @@ def test_an_installation_without_a_machine_id_yet_has_a_placeholder(tmp_path: Pa
     assert component(tmp_path, "machine-id", SimulatedHost(machine_id="uninitialized")).missing is Missing.PLACEHOLDER
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.binary(max_size=60))
 def test_arbitrary_files_are_read_without_an_exception(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     root = write_simulated_host(tmp_path_factory.getbasetemp() / "arbitrary")

@@ -579,6 +579,24 @@ def test_a_changed_status_with_another_serial_is_absent(programmed: Path) -> Non
         key.check()
 
 
+def test_a_changed_status_with_a_hidden_serial_is_absent(state: Path) -> None:
+    key = UsbKey.open(SimulatedUsbBackend(state))
+    change(state, sequence=9, faults=Faults(serial_hidden=True))
+    with pytest.raises(Absent, match="does not show its serial any more"):
+        key.check()
+
+
+def test_a_key_file_of_another_user_is_told_as_a_missing_permission(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    with pytest.raises(NoPermission):
+        UsbKey.open(SimulatedUsbBackend(state))
+
+
 def test_closing_twice_or_after_the_key_was_pulled_is_harmless(programmed: Path) -> None:
     key = UsbKey.open(SimulatedUsbBackend(programmed))
     unplug(programmed)
