@@ -11,8 +11,8 @@ _PLAIN = str.maketrans("\t\u00a0\u2010\u2011\u2012\u2013\u2014", "  -----")
 
 
 def shown(typed: str) -> str:
-    """The key as typed, with plain spaces and dashes, so that a caret below it stands right."""
-    return typed.translate(_PLAIN)
+    """The key as typed, with plain spaces and dashes, and one sign for each letter, so that a caret stands right."""
+    return "".join(letter if letter.isprintable() else "?" for letter in typed.translate(_PLAIN))
 
 
 def mark(typed: str, position: int) -> str:

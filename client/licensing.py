@@ -251,9 +251,7 @@ def _finding_lines(finding: Finding, typed: str) -> list[str]:
     lines = [f"{where}{clean(finding.get('verdict'))}: {clean(finding.get('message'))}"]
     position = finding.get("position")
     if typed and isinstance(position, int):
-        # The caret is set below what the terminal shows, in which a control character is longer.
-        visible = clean(shown(typed))
-        lines += [f"  {visible}", f"  {mark(visible, position)}"]
+        lines += [f"  {shown(typed)}", f"  {mark(typed, position)}"]
     if finding.get("suggestion") is not None:
         lines.append(f"  did you mean  {clean(finding['suggestion'])}")
     if finding.get("feature") is not None:

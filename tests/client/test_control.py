@@ -1,0 +1,837 @@
+"""featurekeyctl: what each verb asks, what it shows, and how a run ends."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from featurekeyd.client import exits
+from featurekeyd.client.console import MAX_INPUT, clean, span
+from featurekeyd.client.control import EPILOG, run, tree
+from featurekeyd.client.session import TIME_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.client.conftest import Peer, StandIn
+
+    Control = Callable[..., tuple[int, str, str]]
+
+PROGRAM = [sys.executable, "-c", "from featurekeyd.client.control import main; main()"]
+PATIENCE = 20
+LICENSE = "io.featurekey.License"
+FEATURE_KEY = {
+    "state": "present",
+    "finding": "the certified key is there",
+    "reader": "serial:/dev/featurekey",
+    "kind": "sd-card",
+    "hardware_id": "03534453553038478012345678abcd",
+    "assurance": "A1",
+    "simulated": False,
+}
+STATUS = {
+    "version": "0.1.0",
+    "catalog": "ip-office",
+    "platform": "ip500v2",
+    "serial": "111311000001",
+    "standing": "grace",
+    "grace": [
+        {"cause": "feature_key_absent", "seconds_left": 3900, "consequence": "deactivated", "remedy": "plug the key in"}
+    ],
+    "feature_key": FEATURE_KEY | {"state": "absent", "finding": "no card in the reader"},
+    "simulated": False,
+    "leases": 3,
+    "holders": [{"holder": "kamailio", "uid": 107, "leases": 3, "silent_seconds": 2, "drift": 1}],
+    "emergency_now": 0,
+    "emergency_total": 2,
+    "emergency_claims": 1,
+    "granted": 40,
+    "denied": 5,
+    "list_number": 7,
+    "list_date": "2026-08-01",
+    "uptime_seconds": 93784,
+}
+FEATURES = [
+    {
+        "feature": "sip-trunk-channels",
+        "title": "SIP trunk channels",
+        "unit": "channel",
+        "mode": "use",
+        "limit": 4,
+        "base": 0,
+        "licensed": 4,
+        "capacity": 128,
+        "in_use": 3,
+        "peak": 4,
+        "granted": 40,
+        "denied": 5,
+    },
+    {
+        "feature": "voicemail-channels",
+        "title": "Voicemail channels",
+        "unit": "channel",
+        "mode": "use",
+        "limit": 0,
+        "base": 0,
+        "licensed": 0,
+        "in_use": 0,
+        "peak": 0,
+        "granted": 0,
+        "denied": 0,
+        "lack": "not_licensed",
+    },
+]
+LONG_KEY = "a84b4c76e66710" * 12 + "@pbx;from=314"
+
+
+def _lease(key: str, channel: str | None, **others: Any) -> dict[str, Any]:
+    lease = {
+        "holder": "kamailio",
+        "key": key,
+        "scope": "calls",
+        "wants": [{"feature": "sip-trunk-channels", "instances": 1}],
+        "port": "trunk:carrier-a",
+        "class": "normal",
+        "age_seconds": 65,
+        "bound": False,
+    }
+    return lease | ({} if channel is None else {"channel": channel}) | others
+
+
+LEASES = [
+    _lease(LONG_KEY, "1"),
+    _lease("[red]b\x1b[2J", "2", wants=[{"feature": "sip-trunk-channels", "instances": 2}, {"feature": "recording"}]),
+    _lease("c", None, holder="asterisk", port=None, **{"class": "emergency"}),
+]
+
+
+@pytest.fixture
+def control(absent: StandIn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Control:
+    """Runs featurekeyctl in this process; gives status, standard output and standard error."""
+
+    def start(*arguments: str, stdin: bytes | None = None, path: str = absent.path) -> tuple[int, str, str]:
+        if stdin is not None:
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        status = run(["--socket", path, *arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return start
+
+
+def _verb(*verb: str) -> list[str]:
+    """A verb with the arguments it cannot do without."""
+    needed = {
+        "import": ["-"],
+        "add": ["4Q7K"],
+        "remove": ["4Q7K"],
+        "acquire": ["f", "--holder", "h", "--key", "k"],
+        "explain": ["f", "--holder", "h", "--key", "k"],
+        "release": ["--holder", "h", "--key", "k"],
+    }
+    return [*verb, *needed.get(verb[-1], [])]
+
+
+VERBS = [_verb(name) for name in tree.commands if name != "certificate"] + [_verb("certificate", "import")]
+
+
+def _name(verb: list[str]) -> str:
+    return " ".join(verb[: 1 + (verb[0] == "certificate")])
+
+
+# Errors and how a run ends.
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=_name)
+def test_a_missing_daemon_ends_every_verb_with_one_sentence_and_the_cure(control: Control, verb: list[str]) -> None:
+    status, out, err = control(*verb, stdin=b"text")
+    assert (status, out) == (exits.AWAY, "")
+    assert err.startswith("featurekeyctl: there is no socket /")
+    assert err.endswith("is featurekeyd running? look with: systemctl status featurekeyd.socket featurekeyd\n")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=_name)
+def test_a_missing_permission_names_the_group(daemon: StandIn, control: Control, verb: list[str]) -> None:
+    denied = daemon.refuses("org.varlink.service.PermissionDenied")
+    methods = "Status CheckNow Request ImportCertificate ImportList AddLicense RemoveLicense ListLicenses"
+    for method in [*methods.split(), "ListFeatures", "ListLeases", "Acquire", "Release", "Explain", "Watch"]:
+        daemon.on(method, denied)
+    status, out, err = control(*verb, stdin=b"text")
+    assert (status, out) == (exits.NO_PERMISSION, "")
+    managing = verb[0] in {"request", "certificate", "import", "add", "remove", "licenses"}
+    assert ("group featurekey-admin;" in err) is managing
+    assert ("group featurekey;" in err) is not managing
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=_name)
+def test_a_reply_without_what_was_promised_is_an_error_and_no_traceback(
+    daemon: StandIn, control: Control, verb: list[str]
+) -> None:
+    for reply in ({"allowed": 1, "finding": "x", "lease": 1, "license": 1, "event": 1, "features": [1]}, {"n": 1}):
+        for method in ("Status", "CheckNow", "Request", "ImportCertificate", "ImportList", "AddLicense", "Explain"):
+            daemon.on(method, reply)
+        for method in ("RemoveLicense", "ListLicenses", "ListFeatures", "ListLeases", "Acquire", "Release", "Watch"):
+            daemon.on(method, reply)
+        assert control(*verb, stdin=b"text")[0] in {exits.DAEMON_ERROR, exits.DONE}
+
+
+def test_a_daemon_that_closes_without_an_answer_is_away(daemon: StandIn, control: Control) -> None:
+    daemon.on("Status", daemon.hangs_up())
+    assert control("status")[0] == exits.AWAY
+
+
+def test_a_slow_daemon_has_a_status_of_its_own_after_ten_seconds(
+    daemon: StandIn, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert TIME_LIMIT == 10
+    monkeypatch.setattr("featurekeyd.client.session.TIME_LIMIT", 0.05)
+    daemon.on("Status", daemon.never())
+    status, _, err = control("status")
+    assert status == exits.SLOW
+    assert err.startswith("featurekeyctl: no answer in time at ")
+
+
+@pytest.mark.parametrize(
+    ("error", "parameters", "sentence"),
+    [
+        (f"{LICENSE}.MessageTooLarge", {"limit": 9}, "the text is too long for the daemon, which takes 9 bytes"),
+        (f"{LICENSE}.HolderBelongsToAnotherUser", {"holder": "h"}, "the holder name h belongs to another user"),
+        (f"{LICENSE}.TooManyConnections", {"limit": 3}, "3 connections are open already"),
+        (f"{LICENSE}.UnexpectedCondition", {}, "see journalctl -u featurekeyd"),
+        ("org.varlink.service.InvalidParameter", {"parameter": "key"}, "does not accept the value of key"),
+        ("org.varlink.service.InvalidParameter", {}, "does not accept the value of ?"),
+        ("org.varlink.service.MethodNotFound", {"method": "m"}, "does not know this question (org.varlink"),
+        (f"{LICENSE}.New", {"a": "\x1b[2J"}, "the daemon answered with io.featurekey.License.New (a: \\x1b[2J)"),
+    ],
+)
+def test_errors_of_the_daemon_become_sentences(
+    daemon: StandIn, control: Control, error: str, parameters: dict[str, Any], sentence: str
+) -> None:
+    daemon.on("Status", daemon.refuses(error, **parameters))
+    status, out, err = control("status")
+    assert (status, out) == (exits.DAEMON_ERROR, "")
+    assert sentence in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["acquire", "--holder", "h", "--key", "k"],
+        ["acquire", "f:0", "--holder", "h", "--key", "k"],
+        ["acquire", "f", "--holder", "h"],
+        ["usage", "--by", "moon"],
+        ["add"],
+        ["add", " "],
+    ],
+)
+def test_wrong_usage_ends_with_2_before_anything_is_asked(
+    daemon: StandIn, control: Control, arguments: list[str]
+) -> None:
+    status, out, err = control(*arguments)
+    assert (status, out, daemon.calls) == (exits.WRONG_USAGE, "", [])
+    assert "Error: " in err
+
+
+def test_the_exit_statuses_in_the_help_and_in_the_module_are_the_same() -> None:
+    listed = {line.split()[0] for line in EPILOG.partition("Exit status:")[2].splitlines() if line.strip()}
+    table = {line.split("|")[1].strip() for line in str(exits.__doc__).splitlines() if line.startswith("|")}
+    constants = {str(value) for value in vars(exits).values() if isinstance(value, int)}
+    assert listed == constants == table - {"status", "---"}
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=_name)
+def test_every_verb_explains_itself_with_an_example_and_knows_json(control: Control, verb: list[str]) -> None:
+    status, out, _ = control(*verb[: 1 + (verb[0] == "certificate")], "--help")
+    assert status == 0
+    assert "--json" in out
+    assert f"\n    featurekeyctl {_name(verb)}" in out
+    assert "\n  Example" in out
+
+
+def test_the_version_is_that_of_the_package(control: Control) -> None:
+    assert control("--version") == (0, "featurekeyctl, version 0.1.0\n", "")
+
+
+def test_the_socket_may_come_from_the_environment(daemon: StandIn) -> None:
+    daemon.on("Release", {"released": True})
+    ended = subprocess.run(
+        [*PROGRAM, "release", "--holder", "h", "--key", "k"],
+        env=os.environ | {"FEATUREKEYD_SOCKET": daemon.path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "released\n", "")
+
+
+def _watching(daemon: StandIn) -> subprocess.Popen[bytes]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*PROGRAM, "--socket", daemon.path, "watch"], stdout=pipe, stderr=pipe)
+
+
+def test_ctrl_c_ends_quietly(daemon: StandIn) -> None:
+    def one_event(peer: Peer) -> None:
+        peer.say(b'{"parameters":{"event":{"kind":"drift","message":"m"}},"continues":true}\0')
+
+    daemon.on("Watch", one_event)
+    with _watching(daemon) as watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline() == b"drift  m\n"
+        watching.send_signal(signal.SIGINT)
+        out, err = watching.communicate(timeout=PATIENCE)
+    assert (watching.returncode, out, err.strip()) == (exits.INTERRUPTED, b"", b"")
+
+
+def test_a_closed_pipe_ends_quietly(daemon: StandIn) -> None:
+    closed = threading.Event()
+
+    def two_events(peer: Peer) -> None:
+        event = b'{"parameters":{"event":{"kind":"drift","message":"m"}},"continues":true}\0'
+        peer.say(event)
+        assert closed.wait(PATIENCE)
+        peer.say(event)
+
+    daemon.on("Watch", two_events)
+    with _watching(daemon) as watching:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        watching.stdout.readline()
+        watching.stdout.close()
+        closed.set()
+        assert watching.stderr.read() == b""
+        assert watching.wait(PATIENCE) == exits.PIPE_CLOSED
+
+
+# The Feature Key and the licenses.
+
+
+def test_key_says_what_is_there(daemon: StandIn, control: Control) -> None:
+    daemon.on("Status", STATUS)
+    daemon.on("CheckNow", FEATURE_KEY)
+    assert control("key") == (
+        0,
+        (
+            "Feature Key  present\n"
+            "Finding      the certified key is there\n"
+            "Reader       serial:/dev/featurekey\n"
+            "Kind         sd-card\n"
+            "Hardware id  03534453553038478012345678abcd\n"
+            "Assurance    A1\n"
+            "Serial       111311000001\n"
+            "Standing     grace\n"
+            "Looked       just now\n"
+        ),
+        "",
+    )
+
+
+def test_a_simulated_key_is_said_loudly(daemon: StandIn, control: Control) -> None:
+    daemon.on("Status", STATUS | {"simulated": True})
+    daemon.on("CheckNow", FEATURE_KEY | {"simulated": True})
+    for verb in ("key", "status"):
+        _, out, err = control(verb)
+        assert "*** SIMULATED" in err
+        assert "present (SIMULATED)" in out or "Simulated        YES" in out
+
+
+def test_key_without_the_permission_to_look_shows_the_last_look(daemon: StandIn, control: Control) -> None:
+    daemon.on("Status", STATUS)
+    daemon.on("CheckNow", daemon.refuses("org.varlink.service.PermissionDenied"))
+    status, out, _ = control("key")
+    assert status == exits.REFUSED
+    assert "Feature Key  absent\n" in out
+    assert "the daemon's last turn" in out
+    document = json.loads(control("key", "--json")[1])
+    assert (document["state"], document["looked_now"], document["serial"]) == ("absent", False, "111311000001")
+
+
+def test_request_prints_the_text_or_writes_it(daemon: StandIn, control: Control, tmp_path: Path) -> None:
+    reply = {"text": "begin\nkind: sd-card\n", "kind": "sd-card", "hardware_id": "03", "simulated": True}
+    daemon.on("Request", reply)
+    status, out, err = control("request")
+    assert (status, out) == (0, "begin\nkind: sd-card\n")
+    assert "SIMULATED" in err
+    target = tmp_path / "request.txt"
+    assert control("request", "--output", str(target))[0] == 0
+    assert target.read_text() == reply["text"]
+    status, _, err = control("request", "--output", str(tmp_path / "no" / "where"))
+    assert status == exits.FILE_TROUBLE
+    assert "cannot be written: No such file" in err
+
+
+def test_request_without_a_readable_key_says_why(daemon: StandIn, control: Control) -> None:
+    error = daemon.refuses("io.featurekey.Manage.FeatureKeyNotReadable", state="absent", finding="plug it in")
+    daemon.on("Request", error)
+    assert control("request")[0::2] == (
+        exits.DAEMON_ERROR,
+        "featurekeyctl: the Feature Key cannot be read (absent): plug it in\n",
+    )
+
+
+def test_a_certificate_is_read_from_a_file_or_standard_input(daemon: StandIn, control: Control, tmp_path: Path) -> None:
+    daemon.on("ImportCertificate", {"finding": {"verdict": "imported", "accepted": True, "message": "taken"}})
+    source = tmp_path / "certificate.txt"
+    source.write_text("signed")
+    assert control("certificate", "import", str(source)) == (0, "imported: taken\n", "")
+    control("certificate", "import", "-", stdin=b"\xef\xbb\xbfpiped")
+    assert [daemon.parameters(n)["text"] for n in range(2)] == ["signed", "piped"]
+
+
+def test_a_refused_certificate_names_the_line_and_the_cure(daemon: StandIn, control: Control) -> None:
+    finding = {
+        "verdict": "bad_document",
+        "accepted": False,
+        "message": "the signature is missing",
+        "remedy": "copy the whole text",
+        "line": 9,
+    }
+    daemon.on("ImportCertificate", {"finding": finding})
+    expected = "line 9: bad_document: the signature is missing\n  copy the whole text\n"
+    assert control("certificate", "import", "-", stdin=b"x") == (exits.REFUSED, expected, "")
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"), [("4Q7K,é".encode("utf-16"), "4Q7K,é"), ("4Q7K,é".encode("latin-1"), "4Q7K,é"), (b"", "")]
+)
+def test_a_list_in_the_coding_of_a_spreadsheet_is_read(
+    daemon: StandIn, control: Control, raw: bytes, text: str
+) -> None:
+    daemon.on("ImportList", {"accepted": True, "findings": []})
+    control("import", "-", stdin=raw)
+    assert daemon.parameters() == {"text": text, "dry_run": False, "all_or_nothing": False}
+
+
+def test_a_file_that_cannot_be_a_list_is_refused_before_it_is_sent(
+    daemon: StandIn, control: Control, tmp_path: Path
+) -> None:
+    daemon.on("ImportList", {"accepted": True, "findings": []})
+    largest = tmp_path / "largest"
+    largest.write_bytes(b"x" * MAX_INPUT)
+    assert control("import", str(largest))[0] == 0
+    largest.write_bytes(b"x" * (MAX_INPUT + 1))
+    status, _, err = control("import", str(largest))
+    assert (status, len(daemon.calls)) == (exits.FILE_TROUBLE, 1)
+    assert f"longer than {MAX_INPUT} bytes" in err
+    assert control("import", str(tmp_path / "absent"))[0] == exits.FILE_TROUBLE
+
+
+def test_a_list_shows_what_was_taken_and_what_is_wrong_in_the_rest(daemon: StandIn, control: Control) -> None:
+    good = {"key": "4Q7K-…-GHJK", "feature": "sip-trunk-channels", "instances": 4, "message": "good"}
+    findings = [
+        good | {"verdict": "unlisted", "accepted": True, "line": 1},
+        good | {"verdict": "already_there", "accepted": False, "line": 2},
+        {
+            "verdict": "mistyped",
+            "accepted": False,
+            "message": "character 3 does not fit",
+            "line": 3,
+            "position": 3,
+            "suggestion": "4Q7K-AB",
+        },
+    ]
+    daemon.on("ImportList", {"accepted": True, "findings": findings})
+    status, out, _ = control("import", "-", "--dry-run", "--all-or-nothing", stdin=b"one\ntwo\n4Q-8K-AB;trunk\n")
+    assert (status, out) == (
+        exits.REFUSED,
+        (
+            "LINE  KEY          FEATURE             INSTANCES  VERDICT\n"
+            "   1  4Q7K-…-GHJK  sip-trunk-channels          4  unlisted\n"
+            "   2  4Q7K-…-GHJK  sip-trunk-channels          4  already_there\n"
+            "line 3: mistyped: character 3 does not fit\n"
+            "  4Q-8K-AB\n"
+            "     ^\n"
+            "  did you mean  4Q7K-AB\n"
+            "plain list would be taken: 2 good, 1 refused\n"
+        ),
+    )
+    assert daemon.parameters()["dry_run"] is True
+    assert daemon.parameters()["all_or_nothing"] is True
+    daemon.on("ImportList", {"accepted": True, "list_number": 7, "findings": findings[:2]})
+    status, out, _ = control("import", "-", stdin=b"")
+    assert (status, out.splitlines()[-1]) == (0, "license list 7 taken: 2 good, 0 refused")
+    daemon.on("ImportList", {"accepted": False, "findings": []})
+    assert control("import", "-", stdin=b"")[:2] == (exits.REFUSED, "plain list NOT taken: 0 good, 0 refused\n")
+
+
+def test_a_key_may_be_typed_with_spaces_or_come_from_standard_input(daemon: StandIn, control: Control) -> None:
+    finding = {"verdict": "unlisted", "accepted": True, "message": "good for 72 h", "feature": "f", "instances": 4}
+    daemon.on("AddLicense", {"finding": finding})
+    expected = (0, "unlisted: good for 72 h\n  f, instances: 4\n", "")
+    assert control("add", "4q7k", "ab1d", "9xyz") == expected
+    assert control("add", "-", stdin=b"\n 4q7k ab1d 9xyz \n\n") == expected
+    assert [daemon.parameters(n)["key"] for n in range(2)] == ["4q7k ab1d 9xyz"] * 2
+
+
+def test_several_lines_are_no_key(daemon: StandIn, control: Control) -> None:
+    status, _, err = control("add", "-", stdin=b"4q7k\nab1d\n")
+    assert (status, daemon.calls) == (exits.FILE_TROUBLE, [])
+    assert "use: featurekeyctl import -" in err
+
+
+@pytest.mark.parametrize(
+    ("typed", "position", "caret"),
+    [("4q7k-ab1d", 5, 5), ("4q7k ab1d", 8, 8), ("4q7k\u2013ab1d", 5, 5), ("4q7k", 5, 4), ("4q\a7", 4, 3)],
+)
+def test_a_mistyped_key_is_shown_with_a_caret_under_the_wrong_character(
+    daemon: StandIn, control: Control, typed: str, position: int, caret: int
+) -> None:
+    finding = {
+        "verdict": "mistyped",
+        "accepted": False,
+        "message": "mistyped",
+        "position": position,
+        "suggestion": "4Q7K-CB1D",
+        "remedy": "type it again",
+    }
+    daemon.on("AddLicense", {"finding": finding})
+    status, out, _ = control("add", typed)
+    lines = out.splitlines()
+    assert status == exits.REFUSED
+    assert lines[1] == "  " + typed.replace("\u2013", "-").replace("\a", "?")
+    assert lines[2] == "  " + " " * caret + "^"
+    assert lines[3:] == ["  did you mean  4Q7K-CB1D", "  type it again"]
+
+
+def test_remove_names_the_license(daemon: StandIn, control: Control) -> None:
+    daemon.on("RemoveLicense", {"finding": {"verdict": "ambiguous", "accepted": False, "message": "2 begin so"}})
+    assert control("remove", "4Q7K", "AB1D") == (exits.REFUSED, "ambiguous: 2 begin so\n", "")
+    assert daemon.parameters() == {"key": "4Q7K AB1D"}
+
+
+def test_licenses_are_listed(daemon: StandIn, control: Control) -> None:
+    license_ = {
+        "key": "4Q7K-…-GHJK",
+        "feature": "sip-trunk-channels",
+        "title": "SIP trunk channels",
+        "instances": 4,
+        "status": "valid",
+        "finding": "on the list",
+        "issued": "2026-01-02",
+        "trial": False,
+        "source": "list 7",
+    }
+    daemon.on("ListLicenses", daemon.says({"license": license_}, {"license": license_ | {"expires": "2027-01-01"}}))
+    assert control("licenses")[1] == (
+        "KEY          FEATURE             INSTANCES  STATUS  ISSUED      EXPIRES     SOURCE  FINDING\n"
+        "4Q7K-…-GHJK  sip-trunk-channels          4  valid   2026-01-02  -           list 7  on the list\n"
+        "4Q7K-…-GHJK  sip-trunk-channels          4  valid   2026-01-02  2027-01-01  list 7  on the list\n"
+    )
+    assert len(json.loads(control("licenses", "--json")[1])["licenses"]) == 2
+    daemon.on("ListLicenses", {})
+    assert control("licenses")[1] == "no license is installed; enter one with: featurekeyctl add KEY\n"
+
+
+# What is going on.
+
+
+def test_status_shows_standing_grace_and_holders(daemon: StandIn, control: Control) -> None:
+    daemon.on("Status", STATUS)
+    assert control("status") == (
+        0,
+        (
+            "Standing         grace\n"
+            "Feature Key      absent: no card in the reader\n"
+            "Simulated        no\n"
+            "Serial           111311000001\n"
+            "Edition          -\n"
+            "Catalog          ip-office on ip500v2\n"
+            "License list     7 of 2026-08-01\n"
+            "Leases           3\n"
+            "Granted, denied  40, 5\n"
+            "Emergency calls  0 now, 2 in all\n"
+            "Unlisted claims  1\n"
+            "Version          0.1.0\n"
+            "Running for      1 d 2 h\n"
+            "  GRACE feature_key_absent: 1 h 5 min left, then deactivated; plug the key in\n"
+            "\n"
+            "HOLDER    UID  LEASES  SILENT  DRIFT\n"
+            "kamailio  107       3     2 s      1\n"
+        ),
+        "",
+    )
+
+
+def test_leases_into_a_pipe_have_whole_keys_and_no_control_characters(daemon: StandIn, control: Control) -> None:
+    daemon.on("ListLeases", daemon.says(*({"lease": lease} for lease in LEASES)))
+    _, out, _ = control("leases", "--holder", "kamailio", "--port", "trunk:carrier-a")
+    lines = out.splitlines()
+    assert len(lines) == 4
+    assert LONG_KEY in lines[1]
+    assert "[red]b\\x1b[2J" in lines[2]
+    assert "sip-trunk-channels:2 recording:1" in lines[2]
+    assert "\x1b" not in out
+    assert daemon.parameters() == {"holder": "kamailio", "port": "trunk:carrier-a"}
+    daemon.on("ListLeases", {})
+    assert control("leases")[1] == "no leases\n"
+    assert json.loads(control("--json", "leases")[1]) == {"leases": []}
+
+
+def test_features_show_limit_and_lack(daemon: StandIn, control: Control) -> None:
+    daemon.on("ListFeatures", {"features": FEATURES})
+    heading, trunk, voicemail = control("features")[1].splitlines()
+    assert heading.split() == (
+        [
+            "FEATURE",
+            "LIMIT",
+            "IN",
+            "USE",
+            "PEAK",
+            "BASE",
+            "LICENSED",
+            "CAPACITY",
+            "GRANTED",
+            "DENIED",
+            "UNIT",
+            "MODE",
+            "LACK",
+        ]
+    )
+    assert trunk.split() == ["sip-trunk-channels", "4", "3", "4", "0", "4", "128", "40", "5", "channel", "use", "-"]
+    assert voicemail.split() == [
+        "voicemail-channels",
+        "0",
+        "0",
+        "0",
+        "0",
+        "0",
+        "-",
+        "0",
+        "0",
+        "channel",
+        "use",
+        "not_licensed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("by", "rows"),
+    [
+        ("holder", ["asterisk sip-trunk-channels 1 0", "kamailio recording 1 1", "kamailio sip-trunk-channels 2 3"]),
+        (
+            "port",
+            ["- sip-trunk-channels 1 0", "trunk:carrier-a recording 1 1", "trunk:carrier-a sip-trunk-channels 2 3"],
+        ),
+        (
+            "channel",
+            [
+                "- - sip-trunk-channels 1 0",
+                "trunk:carrier-a 1 sip-trunk-channels 1 1",
+                "trunk:carrier-a 2 recording 1 1",
+                "trunk:carrier-a 2 sip-trunk-channels 1 2",
+            ],
+        ),
+        ("feature", ["sip-trunk-channels 3 3 4 1 4 40 5", "voicemail-channels 0 0 0 0 0 0 0"]),
+    ],
+)
+def test_usage_sums_leases_and_leaves_emergencies_out(
+    daemon: StandIn, control: Control, by: str, rows: list[str]
+) -> None:
+    daemon.on("ListLeases", daemon.says(*({"lease": lease} for lease in LEASES)))
+    daemon.on("ListFeatures", {"features": FEATURES})
+    shown = [" ".join(line.split()) for line in control("usage", "--by", by)[1].splitlines()]
+    assert shown[1:] == rows
+
+
+def test_usage_by_feature_is_the_default_and_has_limits_in_json(daemon: StandIn, control: Control) -> None:
+    daemon.on("ListLeases", daemon.says(*({"lease": lease} for lease in LEASES)))
+    daemon.on("ListFeatures", {"features": FEATURES[:1]})
+    assert json.loads(control("usage", "--json")[1]) == {
+        "by": "feature",
+        "rows": [
+            {
+                "feature": "sip-trunk-channels",
+                "leases": 3,
+                "instances": 3,
+                "limit": 4,
+                "in_use": 3,
+                "peak": 4,
+                "granted": 40,
+                "denied": 5,
+                "free": 1,
+            }
+        ],
+    }
+
+
+def test_nothing_in_use_is_said(daemon: StandIn, control: Control) -> None:
+    daemon.on("ListLeases", {})
+    assert control("usage", "--by", "port") == (0, "nothing is in use\n", "")
+
+
+# Asking as a telephony system does.
+
+
+def test_acquire_asks_everything_and_shows_the_grant(daemon: StandIn, control: Control) -> None:
+    options = "--holder h --key k --port trunk:x --channel 7 --class callback --dialed 100 --phase setup"
+    assert control("acquire", "sip-trunk-channels:2", "recording", *options.split()) == (
+        0,
+        "allowed: granted, sip-trunk-channels, 1 of 4 in use\n",
+        "",
+    )
+    assert daemon.parameters() == {
+        "holder": "h",
+        "key": "k",
+        "wants": [{"feature": "sip-trunk-channels", "instances": 2}, {"feature": "recording", "instances": 1}],
+        "port": "trunk:x",
+        "channel": "7",
+        "class": "callback",
+        "dialed": "100",
+        "phase": "setup",
+    }
+
+
+def test_a_denial_ends_with_1_and_says_what_to_do(daemon: StandIn, control: Control) -> None:
+    daemon.on("Acquire", daemon.DENIED)
+    arguments = ("acquire", "sip-trunk-channels", "--holder", "h", "--key", "k")
+    assert control(*arguments) == (
+        exits.REFUSED,
+        (
+            "DENIED: limit_reached, sip-trunk-channels, 4 of 4 in use\n"
+            "  all 4 sip-trunk-channels are in use\n"
+            "  wait, or buy more\n"
+            "  may run as emergency-calls-only instead\n"
+        ),
+        "",
+    )
+    status, out, _ = control(*arguments, "--json")
+    assert (status, json.loads(out)) == (exits.REFUSED, daemon.DENIED)
+
+
+def test_explain_shows_the_steps_and_changes_nothing(daemon: StandIn, control: Control) -> None:
+    steps = [
+        {"step": "emergency", "passed": True, "finding": "not an emergency"},
+        {"step": "instances", "subject": "sip-trunk-channels", "passed": False, "finding": "4 of 4 in use"},
+    ]
+    daemon.on("Explain", daemon.DENIED | {"steps": steps})
+    status, out, _ = control("explain", "sip-trunk-channels", "--holder", "h", "--key", "k")
+    assert status == exits.REFUSED
+    assert out.startswith(
+        "STEP       SUBJECT             RESULT   FINDING\n"
+        "emergency  -                   passed   not an emergency\n"
+        "instances  sip-trunk-channels  STOPPED  4 of 4 in use\n"
+        "DENIED: limit_reached"
+    )
+    assert daemon.asked() == ["Explain k"]
+
+
+def test_release_tells_what_it_did_and_force_asks_the_other_interface(daemon: StandIn, control: Control) -> None:
+    daemon.on("ReleaseLease", {"released": False})
+    assert control("release", "--holder", "h", "--key", "k") == (0, "released\n", "")
+    expected = "nothing to do: h holds nothing under this key\n"
+    assert control("release", "--holder", "h", "--key", "k", "--force") == (0, expected, "")
+    assert daemon.calls[-1]["method"] == "io.featurekey.Manage.ReleaseLease"
+
+
+def test_watch_shows_events_decisions_and_losses(daemon: StandIn, control: Control) -> None:
+    decision = {
+        "kind": "decision",
+        "time": "2026-08-01T02:03:04Z",
+        "message": "all in use",
+        "allowed": False,
+        "reason": "limit_reached",
+        "feature": "sip-trunk-channels",
+        "holder": "kamailio",
+        "key": "a\x1b",
+        "limit": 4,
+        "in_use": 4,
+    }
+    standing = {"kind": "standing", "time": "2026-08-01T02:03:05Z", "message": "grace"}
+    daemon.on("Watch", daemon.says({}, {"event": decision}, {"event": standing, "lost": 3}))
+    assert control("watch", "--decisions")[:2] == (
+        0,
+        (
+            "2026-08-01T02:03:04Z  decision  DENIED  limit_reached  kamailio  a\\x1b  all in use, "
+            "sip-trunk-channels, 4 of 4 in use\n"
+            "(3 events lost: they came faster than they could be shown)\n"
+            "2026-08-01T02:03:05Z  standing  grace\n"
+        ),
+    )
+    assert (daemon.calls[-1]["more"], daemon.parameters()) == (True, {"decisions": True})
+    lines = control("watch", "--json")[1].splitlines()
+    assert [json.loads(line) for line in lines] == [{"event": decision}, {"event": standing, "lost": 3}]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min"), (7260, "2 h 1 min"), (90000, "1 d 1 h")],
+)
+def test_spans_are_said_as_people_say_them(seconds: int, text: str) -> None:
+    assert span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "-"), (True, "True"), ("é", "é"), ("\x1b[31m", "\\x1b[31m"), ("\ud800", "\\ud800")]
+)
+def test_text_for_a_terminal_is_clean(value: object, text: str) -> None:
+    assert clean(value) == text
+
+
+# Terminals.
+
+
+def _on_terminal(daemon: StandIn, verb: str, **environment: str) -> str:
+    """What featurekeyctl writes to a terminal of 80 columns."""
+    master, slave = pty.openpty()
+    setting = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"} | environment
+    with subprocess.Popen([*PROGRAM, "--socket", daemon.path, verb], env=setting, stdin=slave, stdout=slave) as child:
+        os.close(slave)
+        written = b""
+        try:
+            while chunk := os.read(master, 65536):
+                written += chunk
+        except OSError:
+            pass  # how Linux reports that the other side of the terminal is closed
+        finally:
+            os.close(master)
+        assert child.wait(PATIENCE) == 0
+    return written.decode()
+
+
+def test_on_a_terminal_keys_are_folded_and_not_cut(daemon: StandIn) -> None:
+    daemon.on("ListLeases", daemon.says(*({"lease": lease} for lease in LEASES)))
+    written = _on_terminal(daemon, "leases")
+    assert "…" not in written
+    heading, *lines = written.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
+    column = slice(heading.index("KEY"), heading.index("WANTS"))
+    assert "".join(line[column].strip() for line in lines).startswith(LONG_KEY + "[red]b")
+    assert max(map(len, lines)) <= 80
+    assert "\x1b[1m" in written
+
+
+def test_no_color_is_respected(daemon: StandIn) -> None:
+    daemon.on("ListLeases", daemon.says(*({"lease": lease} for lease in LEASES)))
+    assert "\x1b[3" not in _on_terminal(daemon, "leases", NO_COLOR="1")
+
+
+def test_json_and_acquire_do_not_load_rich(daemon: StandIn) -> None:
+    script = "import sys; sys.modules['rich'] = None; from featurekeyd.client.control import main; main()"
+    daemon.on("Status", STATUS)
+    for verb in (["status", "--json"], ["acquire", "f", "--holder", "h", "--key", "k"]):
+        command = [sys.executable, "-c", script, "--socket", daemon.path, *verb]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_terminal_without_the_letters_gets_their_numbers(daemon: StandIn) -> None:
+    daemon.on("ListLeases", {"lease": LEASES[0] | {"key": "é"}})
+    ended = subprocess.run(
+        [*PROGRAM, "--socket", daemon.path, "leases"],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "\\xe9" in ended.stdout
