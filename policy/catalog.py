@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import Any
 
 import msgspec
 
@@ -145,8 +144,8 @@ class _Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     id: str
     title: str
     edition: str | None = None
-    platforms: dict[str, Any]
-    features: dict[str, Any]
+    platforms: dict[str, Platform]
+    features: dict[str, Feature]
     meters: dict[Cause, MeterRule]
 
 
@@ -156,24 +155,22 @@ def load_catalog(text: str, name: str) -> Catalog:
     head = read_table(parse_toml(text, name), _Head, "", mistakes)
     if head is None:
         raise FileMistakes(name, mistakes)
-    platforms = {key: read_table(it, Platform, f"platforms.{key}", mistakes) for key, it in head.platforms.items()}
-    features = {key: read_table(it, Feature, f"features.{key}", mistakes) for key, it in head.features.items()}
+    catalog = _catalog(head)
+    order, circles = _ordered(catalog)
+    checks = (_check_names, _check_features, _check_platforms, _check_meters)
+    mistakes = [mistake for check in checks for mistake in check(catalog)] + circles
     if mistakes:
         raise FileMistakes(name, mistakes)
-    catalog = _catalog(head, {k: v for k, v in platforms.items() if v}, {k: v for k, v in features.items() if v})
-    mistakes = [*_check_names(catalog), *_check_features(catalog), *_check_platforms(catalog), *_check_meters(catalog)]
-    if mistakes:
-        raise FileMistakes(name, mistakes)
-    return msgspec.structs.replace(catalog, order=_ordered(catalog, name))
+    return msgspec.structs.replace(catalog, order=order)
 
 
-def _catalog(head: _Head, platforms: dict[str, Platform], features: dict[str, Feature]) -> Catalog:
-    named = {key: msgspec.structs.replace(feature, id=key) for key, feature in features.items()}
+def _catalog(head: _Head) -> Catalog:
+    named = {key: msgspec.structs.replace(feature, id=key) for key, feature in head.features.items()}
     return Catalog(
         id=head.id,
         title=head.title,
         edition=head.edition,
-        platforms=platforms,
+        platforms=head.platforms,
         features=named,
         meters=head.meters,
         by_code={feature.code: feature for feature in named.values()},
@@ -251,18 +248,19 @@ def _bounds(where: str, value: int, least: int, most: int) -> list[Mistake]:
     return [] if least <= value <= most else [Mistake(where, f"{value} is outside {least} to {most}")]
 
 
-def _ordered(catalog: Catalog, name: str) -> tuple[Feature, ...]:
+def _ordered(catalog: Catalog) -> tuple[tuple[Feature, ...], list[Mistake]]:
     ordered: list[Feature] = []
-    placed: set[str] = set()
-    waiting = list(catalog.features.values())
+    waiting = dict(catalog.features)
     while waiting:
-        ready = [feature for feature in waiting if placed.issuperset([*feature.requires, *feature.base_with])]
+        ready = [feature for feature in waiting.values() if waiting.keys().isdisjoint(_rests_on(feature))]
         if not ready:
-            mistakes = [
-                Mistake(f"features.{feature.id}", "rests on itself through other features") for feature in waiting
-            ]
-            raise FileMistakes(name, mistakes)
+            what = "rests on itself through other features"
+            return (), [Mistake(f"features.{name}", what) for name in waiting]
         ordered += ready
-        placed.update(feature.id for feature in ready)
-        waiting = [feature for feature in waiting if feature.id not in placed]
-    return tuple(ordered)
+        for feature in ready:
+            del waiting[feature.id]
+    return tuple(ordered), []
+
+
+def _rests_on(feature: Feature) -> set[str]:
+    return {*feature.requires, *feature.base_with}

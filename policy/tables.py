@@ -1,14 +1,15 @@
 """TOML tables turned into frozen values, with mistakes that name the file and the dotted key.
 
 tomllib keeps no line numbers of keys, so a mistake says `ip-office.toml: features.softconsole.code: …`. All mistakes of
-a file are collected before anything is refused: whoever edits the file mends them in one go.
+form are collected before a file is refused, and so are those of sense in a file of good form: whoever edits it mends
+them in two goes at most.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -38,16 +39,16 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     """The tables of a TOML text; raises FileMistakes with the parser's line and column."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # besides its own error: of a huge number, of thousands of brackets
         raise FileMistakes(name, [Mistake("", f"not TOML: {error}")]) from None
 
 
 def read_table(table: object, type_: type[T], where: str, mistakes: list[Mistake]) -> T | None:
-    """The table as a value of that type; a table that does not fit adds a mistake and gives None."""
+    """The table as a value of that type; a table that does not fit adds all its mistakes and gives None."""
     try:
         return msgspec.convert(table, type_)
     except msgspec.ValidationError as error:
-        mistakes.append(_mistake(where, str(error)))
+        mistakes += _mistakes_inside(table, type_, where) or [_mistake(where, str(error))]
         return None
 
 
@@ -55,6 +56,25 @@ def read_duration(text: str) -> int | None:
     """Seconds of a duration such as 90s, 15m, 72h or 15d; None where the text is none."""
     match = _DURATION.fullmatch(text)
     return int(match[1]) * _SECONDS[match[2]] if match else None
+
+
+def _mistakes_inside(table: object, type_: Any, where: str) -> list[Mistake]:
+    # msgspec stops at the first mistake: each key is looked at on its own.
+    mistakes: list[Mistake] = []
+    if isinstance(table, dict) and isinstance(type_, type) and issubclass(type_, msgspec.Struct):
+        fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
+        unknown = [key for key in table if key not in fields and type_.__struct_config__.forbid_unknown_fields]
+        missing = [name for name, field in fields.items() if field.required and name not in table]
+        mistakes += [Mistake(_dotted(where, key), "there is no such key") for key in unknown]
+        mistakes += [Mistake(_dotted(where, name), "this key is missing") for name in missing]
+        for name in [name for name in fields if name in table]:
+            read_table(table[name], fields[name].type, _dotted(where, name), mistakes)
+    elif isinstance(table, dict) and get_origin(type_) is dict:
+        key_type, value_type = get_args(type_)
+        for key, value in table.items():
+            read_table(key, key_type, _dotted(where, key), mistakes)
+            read_table(value, value_type, _dotted(where, key), mistakes)
+    return mistakes
 
 
 def _mistake(where: str, message: str) -> Mistake:
@@ -70,4 +90,4 @@ def _mistake(where: str, message: str) -> Mistake:
 
 
 def _dotted(*parts: str) -> str:
-    return ".".join(filter(None, parts))
+    return ".".join(filter(None, parts)).replace(".[", "[")

@@ -1,0 +1,222 @@
+"""Catalogs: every mistake is named by file and dotted key, and the shipped ones hold the facts."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featurekeyd.policy.catalog import SCOPE_OF_MODE, Catalog, Cause, Mode, Scope, load_catalog
+from featurekeyd.policy.entitlements import entitlements
+from featurekeyd.policy.tables import FileMistakes
+
+
+def mistakes_in(text: str) -> list[tuple[str, str]]:
+    with pytest.raises(FileMistakes) as caught:
+        load_catalog(text, "exchange.toml")
+    assert all(line.startswith("exchange.toml: ") for line in str(caught.value).splitlines())
+    return [(mistake.where, mistake.what) for mistake in caught.value.mistakes]
+
+
+CHANGES = [
+    ('id = "exchange"', 'id = "Ex Change"', "id", "lower-case words"),
+    ('id = "exchange"', "", "id", "missing"),
+    ('edition = "edition"', 'edition = "gold"', "edition", "there is no feature 'gold'"),
+    ('edition = "edition"', 'colour = "red"', "colour", "no such key"),
+    ('budget = "2h"', 'budget = "two hours"', "meters.feature_key_absent.budget", "a duration is"),
+    ('budget = "2h"', 'budget = "0h"', "meters.feature_key_absent.budget", "a duration is"),
+    ('refill = "as_drained"', 'refill = "never"', "meters.feature_key_absent.refill", "Invalid enum value 'never'"),
+    ('then = "keys_stop"', 'then = "explode"', "meters.unlisted_licenses.then", "Invalid enum value 'explode'"),
+    ("[meters.unlisted_licenses]", "[meters.unlisted]", "meters.unlisted", "Invalid enum value 'unlisted'"),
+    ("[platforms.large]", "[platforms.Large]", "platforms.Large", "lower-case words"),
+    ("{ trunk = 100 }", "{ trunks = 100 }", "platforms.large.capacity.trunks", "there is no feature 'trunks'"),
+    ("{ trunk = 100 }", "{ trunk = -1 }", "platforms.large.capacity.trunk", "-1 is outside 0 to 1000000"),
+    ("{ trunk = 100 }", '{ trunk = "many" }', "platforms.large.capacity.trunk", "expected int"),
+    ("[features.coder]", "[features.coder_]", "features.coder_", "lower-case words"),
+    ("code = 2\n", "code = 4096\n", "features.trunk.code", "4096 is outside 0 to 4095"),
+    ("code = 2\n", f"code = {10**40}\n", "features.trunk.code", "is outside 0 to 4095"),
+    ("code = 2\n", "code = 3\n", "features.trunk.code", "code 3 belongs to coder already"),
+    ("code = 2\n", "code = true\n", "features.trunk.code", "expected int, got bool"),
+    ("code = 2\n", "", "features.trunk.code", "missing"),
+    ('unit = "system"', "", "features.edition.unit", "missing"),
+    ('mode = "presence"', 'mode = "lease"', "features.edition.mode", "Invalid enum value 'lease'"),
+    ("base = 4", "base = 16384", "features.coder.base", "16384 is outside 0 to 16383"),
+    ("yields = 2", "yields = 0", "features.recorder.yields", "0 is outside 1 to 16383"),
+    ('requires = ["edition"]', 'requires = ["gold"]', "features.recorder.requires", "there is no feature 'gold'"),
+    ('requires = ["edition"]', "requires = [1]", "features.recorder.requires[0]", "expected str, got int"),
+    ("{ edition = 1 }", "{ gold = 1 }", "features.recorder.base_with", "there is no feature 'gold'"),
+    ("{ edition = 1 }", "{ edition = 0 }", "features.recorder.base_with.edition", "0 is outside 1 to 16383"),
+    ("{ coder = 1 }", "{ coders = 1 }", "features.trunk.during_setup", "there is no feature 'coders'"),
+    ('mode = "registration"', 'mode = "login"\nduring_setup = { coder = 1 }', "features.phone.during_setup", "only a"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "where", "what"), CHANGES)
+def test_each_kind_of_mistake_is_named_by_its_dotted_key(
+    catalog_text: str, old: str, new: str, where: str, what: str
+) -> None:
+    assert old in catalog_text
+    found = mistakes_in(catalog_text.replace(old, new, 1))
+    assert any(at == where and what in why for at, why in found), found
+
+
+def test_a_missing_meter_is_named() -> None:
+    text = 'id = "x"\ntitle = "X"\n[features]\n[platforms.p]\ntitle = "P"\n[meters]\n'
+    assert {where for where, _ in mistakes_in(text)} == {f"meters.{cause}" for cause in Cause}
+
+
+def test_a_catalog_without_a_platform_is_refused(catalog_text: str) -> None:
+    begin, end = catalog_text.index("[platforms.large]"), catalog_text.index("[features.edition]")
+    text = catalog_text[:begin] + "[platforms]\n" + catalog_text[end:]
+    assert mistakes_in(text) == [("platforms", "a catalog has at least one platform")]
+
+
+def test_all_mistakes_of_form_are_named_at_once(catalog_text: str) -> None:
+    text = catalog_text.replace("code = 1\n", 'code = "one"\ncolor = 1\n').replace('title = "Large"', "titel = 1")
+    text = text.replace('then = "deactivated"', 'then = "later"').replace('title = "A small exchange"\n', "")
+    assert {where for where, _ in mistakes_in(text)} == {
+        "title",
+        "features.edition.code",
+        "features.edition.color",
+        "platforms.large.titel",
+        "platforms.large.title",
+        "meters.feature_key_absent.then",
+    }
+
+
+def test_all_mistakes_of_sense_are_named_at_once_circles_too(catalog_text: str) -> None:
+    text = catalog_text.replace("base = 4", 'base = -1\nrequires = ["tenant"]').replace('"2h"', '"2"')
+    text = text.replace("{ trunk = 100 }", "{ trunks = 100 }").replace("code = 6", 'code = 5\nrequires = ["coder"]')
+    assert {where for where, _ in mistakes_in(text)} == {
+        "features.coder.base",
+        "features.recorder.code",
+        "meters.feature_key_absent.budget",
+        "platforms.large.capacity.trunks",
+        "features.coder",
+        "features.tenant",
+    }
+
+
+@pytest.mark.parametrize("link", ['requires = ["recorder"]', "base_with = { recorder = 1 }"])
+def test_features_that_rest_on_themselves_are_refused(catalog_text: str, link: str) -> None:
+    found = mistakes_in(catalog_text.replace("code = 1\n", f"code = 1\n{link}\n"))
+    assert {where for where, what in found if what.startswith("rests on itself")} == {
+        "features.edition",
+        "features.recorder",
+    }
+
+
+def test_a_feature_that_requires_itself_is_refused(catalog_text: str) -> None:
+    found = mistakes_in(catalog_text.replace("code = 6", 'code = 6\nrequires = ["tenant"]'))
+    assert found == [("features.tenant", "rests on itself through other features")]
+
+
+def test_the_order_puts_each_feature_behind_those_it_rests_on(catalog: Catalog) -> None:
+    places = {feature.id: place for place, feature in enumerate(catalog.order)}
+    assert len(places) == len(catalog.features)
+    assert places["edition"] < places["recorder"]
+
+
+def test_every_mode_has_a_scope() -> None:
+    assert SCOPE_OF_MODE.keys() == set(Mode)
+    assert set(SCOPE_OF_MODE.values()) == set(Scope)
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.dates() | st.just("edition")
+)
+NAMES = st.sampled_from(
+    [
+        "id",
+        "title",
+        "edition",
+        "platforms",
+        "features",
+        "meters",
+        "capacity",
+        "code",
+        "mode",
+        "base",
+        "requires",
+        "trunk",
+    ]
+)
+TABLES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=6), max_leaves=20
+)
+
+
+def as_toml(value: Any) -> str:
+    """TOML for arbitrary tables: inline, so that nesting needs no headers; None is written as what TOML lacks."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{as_toml(str(key))} = {as_toml(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(as_toml, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + "".join(f"\\U{ord(character):08X}" for character in value) + '"'
+    return str(value)
+
+
+@given(st.dictionaries(NAMES, TABLES, max_size=8))
+def test_arbitrary_tables_give_nothing_but_file_mistakes(tables: dict[str, Any]) -> None:
+    text = "\n".join(f"{key} = {as_toml(value)}" for key, value in tables.items())
+    with pytest.raises(FileMistakes):
+        load_catalog(text, "any.toml")
+
+
+def places_in(table: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = []
+    for key, value in table.items():
+        found.append((*path, key))
+        found += places_in(value, (*path, key)) if isinstance(value, dict) else []
+    return found
+
+
+@given(st.data())
+def test_a_good_catalog_with_anything_at_any_place_loads_or_gives_file_mistakes(
+    catalog_text: str, data: st.DataObject
+) -> None:
+    good = tomllib.loads(catalog_text)
+    table = copy.deepcopy(good)
+    for path in data.draw(st.lists(st.sampled_from(places_in(good)), min_size=1, max_size=3)):
+        inner: Any = table
+        for key in path[:-1]:
+            inner = inner.get(key) if isinstance(inner, dict) else None
+        if isinstance(inner, dict):
+            inner[path[-1]] = data.draw(TABLES)
+    try:
+        loaded = load_catalog("\n".join(f"{key} = {as_toml(value)}" for key, value in table.items()), "any.toml")
+    except FileMistakes as error:
+        assert error.mistakes
+    else:
+        for platform in loaded.platforms:
+            assert entitlements(loaded, platform, [], count_unlisted=True).keys() == loaded.features.keys()
+
+
+# What is shipped
+
+
+def test_the_shipped_ip_office_has_its_meters_as_decided(shipped: dict[str, Catalog]) -> None:
+    meters = shipped["ip-office"].meters
+    assert meters[Cause.FEATURE_KEY_ABSENT].seconds == 2 * 3600
+    assert meters[Cause.FEATURE_KEY_ABSENT].then == "deactivated"
+    assert meters[Cause.UNLISTED_LICENSES].seconds == 72 * 3600
+    assert meters[Cause.UNLISTED_LICENSES].refill == "by_newer_list"
+
+
+def test_every_entry_of_a_shipped_catalog_says_where_it_comes_from(shipped: dict[str, Catalog]) -> None:
+    assert "ip-office" in shipped
+    for catalog in shipped.values():
+        assert [feature.id for feature in catalog.features.values() if not feature.source.strip()] == []
+
+
+def test_third_party_phones_count_and_avaya_phones_are_free(shipped: dict[str, Catalog]) -> None:
+    features = shipped["ip-office"].features
+    assert features["third-party-ip-endpoints"].mode is Mode.REGISTRATION
+    assert "avaya-ip-endpoints" not in features

@@ -1,0 +1,122 @@
+"""TOML tables as values: every mistake is named by its dotted key, and nothing but FileMistakes comes out."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featurekeyd.policy.tables import FileMistakes, Mistake, parse_toml, read_duration, read_table
+
+
+class Color(enum.StrEnum):
+    RED = "red"
+
+
+class Inner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    count: int
+    colors: tuple[Color, ...] = ()
+
+
+class Outer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    title: str
+    inner: Inner
+    others: dict[str, Inner] = {}
+    by_color: dict[Color, int] = {}
+
+
+def mistakes_in(table: dict[str, Any]) -> dict[str, str]:
+    mistakes: list[Mistake] = []
+    assert read_table(table, Outer, "", mistakes) is None
+    return {mistake.where: mistake.what for mistake in mistakes}
+
+
+def test_a_table_that_fits_becomes_the_value_and_adds_no_mistake() -> None:
+    mistakes: list[Mistake] = []
+    value = read_table({"title": "t", "inner": {"count": 1, "colors": ["red"]}}, Outer, "", mistakes)
+    assert value == Outer("t", Inner(1, (Color.RED,)))
+    assert mistakes == []
+
+
+def test_all_mistakes_of_a_table_are_named_at_once_by_their_dotted_keys() -> None:
+    found = mistakes_in(
+        {
+            "titel": "t",
+            "inner": {"count": "one", "colors": ["red", "blue"], "size": 1},
+            "others": {"a": {"count": 1}, "b": {}, "c": 3},
+            "by_color": {"green": 1, "red": "x"},
+        }
+    )
+    assert found == {
+        "titel": "there is no such key",
+        "title": "this key is missing",
+        "inner.count": "expected int, got str",
+        "inner.colors[1]": "Invalid enum value 'blue'",
+        "inner.size": "there is no such key",
+        "others.b.count": "this key is missing",
+        "others.c": "expected object, got int",
+        "by_color.green": "Invalid enum value 'green'",
+        "by_color.red": "expected int, got str",
+    }
+
+
+def test_the_place_of_the_table_itself_leads_the_dotted_key() -> None:
+    mistakes: list[Mistake] = []
+    read_table({"count": 1.5}, Inner, "features.trunk", mistakes)
+    assert mistakes == [Mistake("features.trunk.count", "expected int, got float")]
+
+
+def test_the_text_of_the_error_names_file_key_and_mistake_line_by_line() -> None:
+    error = FileMistakes("site.toml", [Mistake("a.b", "is wrong"), Mistake("", "is no file")])
+    assert str(error) == "site.toml: a.b: is wrong\nsite.toml: is no file"
+
+
+@pytest.mark.parametrize("text", ["x = [", "= 1", "a = 1\na = 2", "x = " + "[" * 5000, "x = " + "9" * 5000, "\ud800"])
+def test_what_is_not_toml_is_refused_with_the_name_of_the_file(text: str) -> None:
+    with pytest.raises(FileMistakes, match=r"^site\.toml: not TOML: "):
+        parse_toml(text, "site.toml")
+
+
+@given(st.text(alphabet="ab=[]{}.,\"'#\n 0123456789-:TZ\\", max_size=60) | st.text(max_size=30))
+def test_any_text_is_tables_or_a_refusal(text: str) -> None:
+    try:
+        parse_toml(text, "site.toml")
+    except FileMistakes as error:
+        assert error.mistakes
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.dates(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["title", "inner", "others", "count", "colors", "by_color", "red", "x"]), inner, max_size=5
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+def test_any_value_gives_the_type_or_at_least_one_mistake(table: object) -> None:
+    mistakes: list[Mistake] = []
+    value = read_table(table, Outer, "", mistakes)
+    assert isinstance(value, Outer) != bool(mistakes)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("15m", 900), ("2h", 7200), ("72h", 259_200), ("15d", 1_296_000)]
+)
+def test_a_duration_is_a_number_and_a_unit(text: str, seconds: int) -> None:
+    assert read_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0s", "00h", "5", "h", "-1h", "1.5h", "1w", "1 h", "1h ", "1H", "12345678s", "١h"]
+)
+def test_what_is_no_duration_gives_none(text: str) -> None:
+    assert read_duration(text) is None
