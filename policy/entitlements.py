@@ -65,7 +65,8 @@ def _entitlement(feature: Feature, sums: _Sums, capacity: int | None, found: Ent
     licensed = 0 if missing else sums.counting * feature.yields
     limit = base + licensed if capacity is None else min(base + licensed, capacity)
     lack = None if limit else _lack(sums, prerequisite_missing=bool(missing))
-    return Entitlement(feature=feature, limit=limit, base=base, licensed=licensed, capacity=capacity, lack=lack)
+    free = min(base, limit)
+    return Entitlement(feature=feature, limit=limit, base=free, licensed=licensed, capacity=capacity, lack=lack)
 
 
 def _lack(sums: _Sums, *, prerequisite_missing: bool) -> Reason:

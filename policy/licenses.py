@@ -24,6 +24,8 @@ from .licenselist import LicenseList
 CLOCK_TOLERANCE = datetime.timedelta(days=1)
 """An issue day may lie this far ahead: the vendor's day may have begun when the host's has not."""
 
+_READ_AS = str.maketrans("OIL", "011")
+
 
 class Status(enum.StrEnum):
     """Status of a license, as field tools show it (facts/catalog.md section 8)."""
@@ -113,7 +115,7 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
 
     def without_key(self, text: str) -> tuple[Licenses, Finding]:
         """The same without the one key that is, or begins with, this text."""
-        wanted = "".join(character for character in text.upper() if character.isalnum())
+        wanted = "".join(character for character in text.upper() if character.isalnum()).translate(_READ_AS)
         matches = [key for key in self.keys() if wanted and key.text.replace("-", "").startswith(wanted)]
         if len(matches) != 1:
             verdict = Verdict.AMBIGUOUS if matches else Verdict.NOT_FOUND

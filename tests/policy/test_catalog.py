@@ -192,11 +192,10 @@ def test_a_good_catalog_with_anything_at_any_place_loads_or_gives_file_mistakes(
             inner[path[-1]] = data.draw(TABLES)
     try:
         loaded = load_catalog("\n".join(f"{key} = {as_toml(value)}" for key, value in table.items()), "any.toml")
-    except FileMistakes as error:
-        assert error.mistakes
-    else:
-        for platform in loaded.platforms:
-            assert entitlements(loaded, platform, [], count_unlisted=True).keys() == loaded.features.keys()
+    except FileMistakes:
+        return
+    for platform in loaded.platforms:
+        assert entitlements(loaded, platform, [], count_unlisted=True).keys() == loaded.features.keys()
 
 
 # What is shipped
