@@ -45,9 +45,15 @@ def sums(leases: Iterable[Row], by: str) -> list[Row]:
 
 
 def with_limits(rows: list[Row], features: list[Row]) -> list[Row]:
-    """Every feature in the catalog's order with its limit, free instances, peak, granted and denied."""
+    """Every feature in the catalog's order with its limit, free instances, peak, granted and denied.
+
+    Features that are in use and not in the catalog any more come last, with None for what is not known of them.
+    """
     by_name = {row["feature"]: row for row in rows}
-    return [_with_limit(feature, by_name) for feature in features]
+    known = [_with_limit(feature, by_name) for feature in features]
+    names = {row["feature"] for row in known}
+    unknown = dict.fromkeys((*FEATURE_NUMBERS, "free"))
+    return known + [row | unknown for row in rows if row["feature"] not in names]
 
 
 def _with_limit(feature: Row, by_name: dict[str, Row]) -> Row:

@@ -632,7 +632,10 @@ def test_features_show_limit_and_lack(daemon: StandIn, control: Control) -> None
                 "trunk:carrier-a 2 sip-trunk-channels 1 2",
             ],
         ),
-        ("feature", ["sip-trunk-channels 3 3 4 1 4 40 5", "voicemail-channels 0 0 0 0 0 0 0"]),
+        (
+            "feature",
+            ["sip-trunk-channels 3 3 4 1 4 40 5", "voicemail-channels 0 0 0 0 0 0 0", "recording 1 1 - - - - -"],
+        ),
     ],
 )
 def test_usage_sums_leases_and_leaves_emergencies_out(
@@ -645,15 +648,15 @@ def test_usage_sums_leases_and_leaves_emergencies_out(
 
 
 def test_usage_by_feature_is_the_default_and_has_limits_in_json(daemon: StandIn, control: Control) -> None:
-    daemon.on("ListLeases", daemon.says(*({"lease": lease} for lease in LEASES)))
+    daemon.on("ListLeases", daemon.says(*({"lease": lease} for lease in LEASES[:1])))
     daemon.on("ListFeatures", {"features": FEATURES[:1]})
     assert json.loads(control("usage", "--json")[1]) == {
         "by": "feature",
         "rows": [
             {
                 "feature": "sip-trunk-channels",
-                "leases": 3,
-                "instances": 3,
+                "leases": 1,
+                "instances": 1,
                 "limit": 4,
                 "in_use": 3,
                 "peak": 4,

@@ -381,6 +381,14 @@ def test_a_key_that_is_allowed_is_in_the_queue_no_longer(daemon: StandIn, client
     assert client.pending_releases == 0
 
 
+def test_a_call_that_goes_on_without_the_daemon_is_in_the_queue_no_longer(client: LicenseClient) -> None:
+    client.release("a")
+    client.release("b")
+    assert client.acquire("a", TRUNK, fail_open=True).allowed
+    assert client.acquire("b", TRUNK, dialed="112").allowed
+    assert client.pending_releases == 0
+
+
 def test_a_release_that_will_never_be_taken_is_given_up_and_counted(daemon: StandIn, client: LicenseClient) -> None:
     daemon.on("Release", daemon.refuses("org.varlink.service.InvalidParameter", parameter="key"), {"released": True})
     assert client.release("x" * 5000) is False
