@@ -42,15 +42,16 @@ KNOWN = [
      "7ZZZ-ZZZZ-YZZN-NHW8-8MS2-5E1B-3MB4-KMNF"),
 ]  # fmt: skip
 
-ORDERS = st.builds(
-    dict,
-    feature_code=st.integers(0, MAX_FEATURE_CODE),
-    instances=st.integers(1, MAX_INSTANCES),
-    issued=st.dates(EPOCH, LAST_DAY),
-    term=st.sampled_from(Term),
-    sequence=st.integers(0, MAX_SEQUENCE),
-    catalog=st.sampled_from(["ip-office", "ayrix"]),
-    serial=st.from_regex(r"[0-9]{12}", fullmatch=True),
+ORDERS: st.SearchStrategy[dict[str, object]] = st.fixed_dictionaries(
+    {
+        "feature_code": st.integers(0, MAX_FEATURE_CODE),
+        "instances": st.integers(1, MAX_INSTANCES),
+        "issued": st.dates(EPOCH, LAST_DAY),
+        "term": st.sampled_from(Term),
+        "sequence": st.integers(0, MAX_SEQUENCE),
+        "catalog": st.sampled_from(["ip-office", "ayrix"]),
+        "serial": st.from_regex(r"[0-9]{12}", fullmatch=True),
+    }
 )
 
 

@@ -1,0 +1,102 @@
+"""A vendor at a desk: a folder, a clock that stands still, and the command line in this process."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from featurekeyd.hwio import simulated_usbkey
+from featurekeyd.issuer.command import Office, main
+from featurekeyd.issuer.register import Register
+from featurekeyd.issuer.vendor import Vendor, create_vendor, open_vendor
+from featurekeyd.policy.request_text import Request, request_text
+from featurekeyd.policy.signedtext import VendorKeys
+
+CARD = Request(
+    kind="sd-card",
+    hardware_id="035344535530384780deadbeef0136",
+    assurance="A1",
+    reader="serial:/dev/ttyUSB0",
+    simulated=False,
+    catalog="ip-office",
+    platform="ip500-v2",
+    version="0.1.0",
+)
+USB = Request(
+    kind="usb-otp",
+    hardware_id="7654321",
+    assurance="A2",
+    reader="usb:1-4",
+    simulated=True,
+    catalog="ip-office",
+    platform="ip500-v2",
+    version="0.1.0",
+)
+
+
+class Desk:
+    """Runs featurekey-issue on one vendor folder; `today` may be moved."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.folder = place / "vendor"
+        self.today = datetime.date(2026, 1, 31)
+        create_vendor(self.folder, None)
+
+    def run(self, *arguments: object, stdin: str = "", code: int = 0) -> Result:
+        """One command; fails the test when it ends with another code than expected."""
+        words = ["--vendor", str(self.folder), *map(str, arguments)]
+        result = CliRunner().invoke(main, words, input=stdin, obj=Office(today=lambda: self.today))
+        assert result.exit_code == code, result.output
+        assert "Traceback" not in result.output
+        return result
+
+    def vendor(self) -> Vendor:
+        return open_vendor(self.folder, lambda: b"")
+
+    def keys(self) -> VendorKeys:
+        vendor = self.vendor()
+        return {vendor.signer: vendor.public_key}
+
+    def certified(self, request: Request = CARD) -> str:
+        """The serial of a freshly certified system."""
+        said = self.run("certify", "-", stdin=request_text(request)).stderr
+        return said.partition("Serial ")[2][:12]
+
+    def issued(self, *arguments: object) -> list[str]:
+        """The keys that an order gave."""
+        return [line.partition(",")[0] for line in self.run("issue", *arguments).stdout.splitlines()[1:]]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+@pytest.fixture
+def register(desk: Desk) -> Iterator[Register]:
+    opened = Register.open(desk.vendor().register_path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def card() -> Request:
+    return CARD
+
+
+@pytest.fixture
+def usb() -> Request:
+    return USB
+
+
+@pytest.fixture
+def usb_state(tmp_path: Path) -> Path:
+    """The state file of a simulated USB key with two empty slots and the serial 7654321."""
+    state = tmp_path / "usb-key"
+    simulated_usbkey.create(state)
+    return state
