@@ -1,10 +1,12 @@
 """The lease file: every change to the live leases, appended before the answer that tells of it is sent.
 
 One line per change: CRC-32 in 8 hexadecimal digits, a blank, and JSON: a lease, or the holder and key of one that is no
-more; the first line names the boot of the host, and leases of an earlier boot are gone like their calls. The file lives in the runtime directory, on tmpfs: it survives the daemon and dies with the host, as the calls do;
-so it is written through and never synced to a disk. Reading stops at the first line that is not whole, which only a
-write cut short by a kill leaves, and only as the last; a bad line before the end means damage, and the file is set
-aside. The file is rewritten when it has grown to several times what it says.
+more. The first line names the boot of the host: leases of an earlier boot are gone, as their calls are.
+
+The file lives in the runtime directory, on tmpfs: it survives the daemon and dies with the host; so it is written
+through and never synced to a disk. Reading leaves out a last line without its end, which a write cut short by a kill
+leaves and nobody was told of; a bad line before it means damage, and the file is set aside. The file is rewritten when
+it has grown to several times what it says.
 """
 
 from __future__ import annotations

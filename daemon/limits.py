@@ -35,5 +35,5 @@ MAX_CONNECTIONS = 1024
 MAX_SUBSCRIBERS = 32
 """Connections that Watch: each costs an encoding of every event."""
 
-MAX_CALLS_WAITING = 8
-"""Calls of Manage that may wait for the disk or the Feature Key at once, of all clients together."""
+MAX_BACKLOG = 64
+"""Calls that may follow a Watch on its connection, where they can never be served: then the client is told."""

@@ -154,7 +154,7 @@ def _emergency(claim: Claim) -> Ruling | None:
 
 
 def _held(claim: Claim) -> Ruling | None:
-    if claim.held is None or claim.added:
+    if claim.held is None or claim.added or not claim.wants:
         return None
     return _measured(claim, Reason.ALREADY_HELD)
 
@@ -164,6 +164,8 @@ def _standing(claim: Claim) -> Ruling | None:
 
 
 def _entitled(claim: Claim) -> Ruling | None:
+    if not claim.wants:
+        return Ruling(Reason.UNKNOWN_FEATURE)  # only an emergency call may want nothing
     for feature in claim.added:
         entitlement = claim.entitlement(feature)
         if entitlement is None:
@@ -256,29 +258,31 @@ def carry_out(claim: Claim, reason: Reason, uid: int, bound: int | None) -> None
         return  # granted all the same; only its record finds no room
     if claim.displaced is not None:
         ledger.drop(claim.displaced.holder, claim.displaced.key)
-    lease = _lease(claim, {} if emergency else claim.wants, uid, bound)
+    lease = _lease(claim, _recorded_class(reason), uid, bound)
     if lease != claim.held:
         ledger.put(lease)
 
 
-def _lease(claim: Claim, wants: dict[str, int], uid: int, bound: int | None) -> Lease:
+def _lease(claim: Claim, call_class: CallClass, uid: int, bound: int | None) -> Lease:
     request, held = claim.request, claim.held
     return Lease(
         holder=request.holder,
         key=request.key,
         uid=uid,
         scope=_scope(claim),
-        wants=wants,
+        wants=claim.wants if call_class is CallClass.NORMAL else {},
         granted=held.granted if held else claim.now.boot,
         port=request.port or (held.port if held else None),
         channel=request.channel or (held.channel if held else None),
-        call_class=CallClass.NORMAL if wants else _emergency_class(request.call_class),
+        call_class=call_class,
         bound=held.bound if held else bound,
     )
 
 
-def _emergency_class(claimed: CallClass) -> CallClass:
-    return CallClass.CALLBACK if claimed is CallClass.CALLBACK else CallClass.EMERGENCY
+def _recorded_class(reason: Reason) -> CallClass:
+    if reason is Reason.EMERGENCY:
+        return CallClass.EMERGENCY
+    return CallClass.CALLBACK if reason is Reason.EMERGENCY_CALLBACK else CallClass.NORMAL
 
 
 def _scope(claim: Claim) -> Scope:

@@ -158,6 +158,8 @@ class Enforcer:
         if request.ttl_seconds is not None:
             holder.ttls = {**holder.ttls, request.scope: float(request.ttl_seconds)}
         self._note_drift(holder, request, synced)
+        for key in synced.claims:
+            self._count_emergency(request.holder, key, None, None)
         return synced
 
     def restore(self, leases: list[Lease], now: Now) -> None:
@@ -210,6 +212,11 @@ class Enforcer:
             self.meters[Cause.UNLISTED_LICENSES].refill()
             self._update(now)
 
+    def adopt_stored(self, licenses: Licenses, now: Now) -> None:
+        """Let the licenses of an earlier run count; their list is no newer one and refills nothing."""
+        self.licenses = licenses
+        self._update(now)
+
     # What follows from all that
 
     def _hear(self, name: str, uid: int, now: Now) -> Holder | None:
@@ -228,13 +235,13 @@ class Enforcer:
         """An emergency call under another user's name is granted and leaves that user's leases alone."""
         if not is_emergency(self.rules, request):
             return NotYours(request.holder)
-        self._count_emergency(request)
+        self._count_emergency(request.holder, request.key, request.dialed, request.port)
         return Decision(allowed=True, reason=Reason.EMERGENCY)
 
     def _count(self, decision: Decision, claim: Claim) -> None:
         if decision.reason is Reason.EMERGENCY:
             if claim.held is None or not claim.held.emergency:
-                self._count_emergency(claim.request)
+                self._count_emergency(claim.request.holder, claim.request.key, claim.request.dialed, claim.request.port)
         elif not decision.allowed:
             tally = self.tallies.get(decision.feature or "")
             if tally is not None:
@@ -250,14 +257,14 @@ class Enforcer:
             tally.granted += 1
             tally.peak = max(tally.peak, self.ledger.in_use(feature))
 
-    def _count_emergency(self, request: Request) -> None:
+    def _count_emergency(self, holder: str, key: str, dialed: str | None, port: str | None) -> None:
         self.emergencies_total += 1
-        number = request.dialed or "unknown"
-        about = {"HOLDER": request.holder, "LEASE": request.key, "DIALED": number, "PORT": request.port or ""}
-        self._tell(EventName.EMERGENCY_CALL, f"Emergency call to {number} granted to {request.holder}.", **about)
-        if request.dialed not in self.rules.emergency_numbers:
+        number = dialed or "a number it did not name"
+        about = {"HOLDER": holder, "LEASE": key, "DIALED": dialed or "", "PORT": port or ""}
+        self._tell(EventName.EMERGENCY_CALL, f"Emergency call of {holder} to {number}: granted.", **about)
+        if dialed not in self.rules.emergency_numbers:
             self.emergency_claims += 1
-            message = f"{request.holder} claims an emergency call to {number}, which is not an emergency number here."
+            message = f"{holder} claims an emergency call to {number}, which is not on the list of emergency numbers."
             self._tell(EventName.EMERGENCY_CLAIM, message, **about)
 
     def _tell_displaced(self, request: Request, displaced: Lease) -> None:

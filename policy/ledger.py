@@ -38,7 +38,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     @property
     def emergency(self) -> bool:
         """Whether it stands for an emergency call or a callback to one, which are counted apart."""
-        return not self.wants
+        return self.call_class is not CallClass.NORMAL
 
 
 class Dropped(msgspec.Struct, frozen=True, gc=False):
@@ -144,7 +144,7 @@ class Ledger:
 
     def _sum(self, lease: Lease, sign: int) -> None:
         self._count += sign
-        if not lease.wants:
+        if lease.emergency:
             self.emergencies += sign
             return
         for feature, instances in lease.wants.items():

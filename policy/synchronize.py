@@ -26,6 +26,8 @@ class Synced(msgspec.Struct, frozen=True):
     changed: int
     freed: int
     held: int
+    claims: tuple[str, ...] = ()
+    """Keys that the list calls emergency calls and that were not granted as such."""
 
 
 class ListRefused(msgspec.Struct, frozen=True):
@@ -55,11 +57,12 @@ class Rounds:
             return round_
         if len(round_.named) + len(request.leases) > situation.rules.max_leases:
             return ListRefused(f"a list has at most {situation.rules.max_leases} leases")
+        claims = tuple(lease.key for lease in request.leases if _claims(situation, request, lease))
         changes = [_adopt(situation, request, lease, uid, now) for lease in request.leases]
         round_.named.update(lease.key for lease in request.leases)
         freed = self._close(situation, request, round_) if request.last else 0
         held = sum(lease.scope is request.scope for lease in situation.ledger.of_holder(request.holder).values())
-        return Synced(changes.count("adopted"), changes.count("changed"), freed, held)
+        return Synced(changes.count("adopted"), changes.count("changed"), freed, held, claims)
 
     def forget(self, holder: str) -> None:
         """Drop what is open for a holder that is no more."""
@@ -96,6 +99,14 @@ class Rounds:
         for key in missing:
             situation.ledger.drop(request.holder, key)
         return len(missing)
+
+
+def _claims(situation: Situation, request: SyncRequest, listed: SyncLease) -> bool:
+    if listed.call_class is CallClass.NORMAL:
+        return False
+    held = situation.ledger.find(request.holder, listed.key)
+    earlier = situation.ledger.find(request.takes_over, listed.key) if request.takes_over else None
+    return not any(lease is not None and lease.emergency for lease in (held, earlier))
 
 
 def _adopt(situation: Situation, request: SyncRequest, listed: SyncLease, uid: int, now: Now) -> str:

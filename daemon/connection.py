@@ -1,0 +1,249 @@
+"""One client: its bytes in, its answers out, and the limits that keep it from disturbing anybody else.
+
+Calls of a connection are answered in their order. A call that must wait (for the disk, for the Feature Key) holds up
+its own connection and no other. All answers of one turn leave in one write, after the leases they tell of are recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Iterator
+from itertools import islice
+
+from . import limits
+from .methods import Client, Outcome, Permission, call_method
+from .peer import read_peer
+from .server import Server
+from .subscribers import Subscriber
+from .wire import LICENSE, SERVICE, BadMessage, Call, Messages, error_reply, read_call
+
+
+class Connection(asyncio.Protocol):
+    """The protocol of one connection; it lives on the loop's thread."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._loop = server.loop
+        self._calls: deque[bytes] = deque()
+        """Messages that have come and are not served yet."""
+        self._replies: list[bytes] = []
+        """Answers of this turn."""
+        self._task: asyncio.Task[None] | None = None
+        """The call that waits, None while none does."""
+        self._listing: Iterator[bytes] | None = None
+        """The listing that is being sent."""
+        self._subscriber: Subscriber | None = None
+        self._half_message: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+        """Runs while the client does not read; None while it does."""
+        self._paused = False
+        """Whether nothing is read from the client for now."""
+        self._no_more = False
+        """Whether the client has said that it will send nothing more."""
+        self._ended = False
+
+    # What the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Find out who it is, and turn away whom the settings do not name or who has too many connections."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=limits.MAX_UNREAD_BYTES)
+        peer = read_peer(transport.get_extra_info("socket"))
+        self._client = Client(self._server.next_number(), peer, self._push)
+        self._permissions = self._server.permissions(peer)
+        manages = Permission.MANAGE in self._permissions
+        self._messages = Messages(limits.MAX_MESSAGE_BYTES if manages else limits.MAX_TELEPHONY_BYTES)
+        most = self._server.admit(peer)
+        if most is not None:
+            reply = error_reply(f"{LICENSE}.TooManyConnections", {"limit": most})
+            self._turn_away(reply, f"more than {most} connections")
+        elif Permission.ASK not in self._permissions:
+            self._turn_away(error_reply(f"{SERVICE}.PermissionDenied"), "this user may not ask")
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Free what was bound to this connection, and forget it."""
+        self._ended = True
+        self._server.dismiss(self._client.peer)
+        for timer in (self._half_message, self._unread):
+            if timer is not None:
+                timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        if self._subscriber is not None:
+            self._server.site.subscribers.discard(self._subscriber)
+        self._server.site.enforcer.release_bound(self._client.number)
+        self._server.site.settle()
+
+    def data_received(self, data: bytes) -> None:
+        """Cut the bytes into messages and serve them."""
+        if self._ended:
+            return
+        try:
+            messages = self._messages.feed(data)
+        except BadMessage as error:
+            self._turn_away(error.reply, str(error))
+            return
+        self._calls.extend(messages)
+        self._time_half_message(ended=bool(messages))
+        self._serve()
+
+    def eof_received(self) -> bool:
+        """A client that will send nothing more still gets its answers; then the connection ends."""
+        self._no_more = True
+        return self._busy()
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers: give it a limited time, and take nothing more from it."""
+        self._unread = self._loop.call_later(limits.UNREAD_SECONDS, self._give_up)
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+        self._proceed()
+
+    # Serving
+
+    def _serve(self) -> None:
+        """Serve what waits, up to the share of one turn; the rest comes after other connections had theirs."""
+        served = 0
+        while self._calls and served < limits.CALLS_PER_TURN and not self._busy_with_one():
+            self._serve_one(self._calls.popleft())
+            served += 1
+        self._flush()
+        if self._calls and not self._busy_with_one():
+            self._loop.call_soon(self._serve)
+        self._regulate()
+
+    def _proceed(self) -> None:
+        """Go on after a pause with whatever was under way."""
+        if self._listing is not None:
+            self._loop.call_soon(self._send_listing)
+        else:
+            self._serve()
+
+    def _busy_with_one(self) -> bool:
+        """Whether the next call must wait."""
+        waits = self._task is not None or self._listing is not None or self._subscriber is not None
+        return waits or self._unread is not None or self._ended
+
+    def _busy(self) -> bool:
+        return bool(self._calls) or self._task is not None or self._listing is not None
+
+    def _serve_one(self, message: bytes) -> None:
+        try:
+            call = read_call(message)
+            outcome = call_method(self._server.methods, call, self._client, self._permissions)
+        except BadMessage as error:
+            self._turn_away(error.reply, str(error))
+        except Exception as error:  # noqa: BLE001 - a bug in one method must not end the daemon
+            self._replies.append(self._server.unexpected(error))
+        else:
+            self._answer(call, outcome)
+
+    def _answer(self, call: Call, outcome: Outcome) -> None:
+        if isinstance(outcome, bytes):
+            if not call.oneway:
+                self._replies.append(outcome)
+        elif isinstance(outcome, Subscriber):
+            self._subscriber = outcome
+            self._replies.append(outcome.welcome())
+        elif isinstance(outcome, Iterator):
+            self._listing = outcome
+            self._loop.call_soon(self._send_listing)
+        else:
+            self._task = self._loop.create_task(self._wait_for(call, outcome))
+
+    async def _wait_for(self, call: Call, outcome: Awaitable[bytes]) -> None:
+        try:
+            reply = await outcome
+        except Exception as error:  # noqa: BLE001 - a bug in one method must not end the daemon
+            reply = self._server.unexpected(error)
+        self._task = None
+        if not call.oneway:
+            self._replies.append(reply)
+        self._serve()
+        self._end_if_done()
+
+    def _send_listing(self) -> None:
+        """Send the next replies of a listing, as many as one turn allows and the client takes."""
+        if self._listing is None or self._ended or self._unread is not None:
+            return
+        batch = list(islice(self._listing, limits.REPLIES_PER_TURN))
+        self._replies.extend(batch)
+        if len(batch) < limits.REPLIES_PER_TURN:
+            self._listing = None
+        self._serve()
+        if self._listing is not None:
+            self._loop.call_soon(self._send_listing)
+        self._end_if_done()
+
+    def _push(self, reply: bytes) -> bool:
+        """Send an event to a subscriber, unless it has not read what it was sent before."""
+        if self._ended or self._unread is not None:
+            return False
+        self._transport.write(reply)
+        return True
+
+    def _flush(self) -> None:
+        """Record what changed, and only then send the answers of this turn in one write."""
+        self._server.site.settle()
+        if self._replies and not self._transport.is_closing():
+            self._transport.write(b"".join(self._replies))
+        self._replies.clear()
+
+    # Limits
+
+    def _regulate(self) -> None:
+        """Read from the client only while its calls can be served, so that what waits for it stays bounded."""
+        if self._subscriber is not None:
+            self._refuse_backlog()
+            return
+        pause = self._busy() or self._unread is not None
+        if pause is self._paused or self._ended:
+            return
+        self._paused = pause
+        if pause:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def _refuse_backlog(self) -> None:
+        if len(self._calls) > limits.MAX_BACKLOG:
+            hint = "a connection that watches takes no more calls; open another one"
+            self._turn_away(error_reply(f"{LICENSE}.MalformedMessage", {"hint": hint}), hint)
+
+    def _time_half_message(self, *, ended: bool) -> None:
+        unfinished = self._messages.unfinished
+        if self._half_message is not None and (ended or not unfinished):
+            self._half_message.cancel()
+            self._half_message = None
+        if unfinished and self._half_message is None:
+            self._half_message = self._loop.call_later(limits.HALF_MESSAGE_SECONDS, self._unfinished)
+
+    def _unfinished(self) -> None:
+        seconds = limits.HALF_MESSAGE_SECONDS
+        reply = error_reply(f"{LICENSE}.MessageUnfinished", {"seconds": seconds})
+        self._turn_away(reply, f"a message was begun and not ended within {seconds} s")
+
+    def _turn_away(self, reply: bytes, hint: str) -> None:
+        """Tell the client why, and end the connection once it has read that, or soon."""
+        if self._ended:
+            return
+        self._replies.append(reply)
+        self._flush()
+        self._ended = True
+        self._server.turned_away(self._client.peer, hint)
+        self._transport.close()
+        self._loop.call_later(limits.UNREAD_SECONDS, self._transport.abort)
+
+    def _give_up(self) -> None:
+        self._server.turned_away(self._client.peer, f"answers were not read for {limits.UNREAD_SECONDS} s")
+        self._transport.abort()
+
+    def _end_if_done(self) -> None:
+        if self._no_more and not self._busy():
+            self._transport.close()

@@ -1,0 +1,69 @@
+"""From stored texts to verified licenses and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from featurekeyd.policy.certificate import read_certificate
+from featurekeyd.policy.events import Event, EventName
+from featurekeyd.policy.findings import Finding, Unreadable
+from featurekeyd.policy.licensekey import LicenseKey, read_key
+from featurekeyd.policy.licenselist import read_list
+from featurekeyd.policy.licenses import Licenses
+from featurekeyd.policy.signedtext import VendorKeys, key_id, read_vendor_key
+
+from .store import Documents
+
+
+def read_vendor_keys(folder: Path) -> tuple[VendorKeys, list[str]]:
+    """The vendor's public keys (`*.pub`, PEM) in a folder by key id, and what is wrong with those that are none."""
+    keys, wrong = {}, []
+    for path in sorted(folder.glob("*.pub")) if folder.is_dir() else []:
+        try:
+            key = read_vendor_key(path.read_bytes())
+        except (OSError, ValueError) as error:
+            wrong.append(f"{path.name} is no public key: {error}")
+            continue
+        keys[key_id(key)] = key
+    return keys, wrong
+
+
+def read_documents(documents: Documents, vendor_keys: VendorKeys) -> tuple[Licenses, list[Event]]:
+    """The licenses that stored documents give, each verified anew, and an event for each that is refused."""
+    licenses, refused = Licenses(), []
+    try:
+        if documents.certificate is not None:
+            licenses = licenses.with_certificate(read_certificate(documents.certificate, vendor_keys))
+        if documents.license_list is not None and licenses.certificate is not None:
+            licenses, finding = licenses.with_list(read_list(documents.license_list, vendor_keys))
+            refused += [] if finding.accepted else [_refused("license list", finding)]
+    except Unreadable as error:
+        refused.append(_refused("document", error.finding))
+    typed, removed = tuple(_keys(documents.typed)), frozenset(_keys(documents.removed))
+    return msgspec.structs.replace(licenses, typed=typed, removed=removed), refused
+
+
+def to_store(licenses: Licenses, before: Documents, **texts: str | None) -> Documents:
+    """The documents to store for these licenses; `texts` are the signed texts that are new."""
+    changed = msgspec.structs.replace(
+        before,
+        typed=tuple(key.text for key in licenses.typed),
+        removed=frozenset(key.text for key in licenses.removed),
+        **texts,
+    )
+    return changed if licenses.license_list else msgspec.structs.replace(changed, license_list=None)
+
+
+def _keys(texts: tuple[str, ...] | frozenset[str]) -> Iterator[LicenseKey]:
+    for text in texts:
+        key = read_key(text)
+        if isinstance(key, LicenseKey):
+            yield key
+
+
+def _refused(what: str, finding: Finding) -> Event:
+    message = f"The stored {what} is not believed: {finding.message} Import it again."
+    return Event(name=EventName.STATE_REFUSED, message=message, fields={"REASON": str(finding.verdict)})

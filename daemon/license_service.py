@@ -1,0 +1,236 @@
+"""io.featurekey.License: what telephony processes ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from featurekeyd.policy.decision import Decision, Step
+from featurekeyd.policy.enforcer import NotYours
+from featurekeyd.policy.entitlements import Entitlement
+from featurekeyd.policy.holders import Holder
+from featurekeyd.policy.ledger import Lease
+from featurekeyd.policy.requests import FeatureName, HolderName, LeaseKey, PortName, Request, SyncRequest
+from featurekeyd.policy.standing import Grace
+from featurekeyd.policy.synchronize import ListRefused
+
+from .limits import MAX_SUBSCRIBERS
+from .methods import Client, Method, Nothing, Outcome, Permission, method, one_by_one, said
+from .site import Site
+from .subscribers import Subscriber
+from .version import VERSION
+from .wire import LICENSE, error_reply, reply
+
+_ENCODER = msgspec.json.Encoder()
+
+
+class Acquire(Request, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """The parameters of Acquire."""
+
+    bound: bool = False
+
+
+class Release(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """The parameters of Release and ReleaseLease."""
+
+    holder: HolderName
+    key: LeaseKey
+
+
+class ListLeases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of ListLeases."""
+
+    holder: HolderName | None = None
+    feature: FeatureName | None = None
+    port: PortName | None = None
+
+
+class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of Watch."""
+
+    decisions: bool = False
+
+
+class _Explained(Decision, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    steps: list[Step]
+
+
+class LicenseService:
+    """The methods, each a short function on the site."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def methods(self) -> dict[str, Method]:
+        """The methods by full name."""
+        ask = Permission.ASK
+        return {
+            f"{LICENSE}.Acquire": method(ask, Acquire, self.acquire),
+            f"{LICENSE}.Release": method(ask, Release, self.release),
+            f"{LICENSE}.Sync": method(ask, SyncRequest, self.synchronize),
+            f"{LICENSE}.Explain": method(ask, Request, self.explain),
+            f"{LICENSE}.Status": method(ask, Nothing, self.status),
+            f"{LICENSE}.ListFeatures": method(ask, Nothing, self.list_features),
+            f"{LICENSE}.ListLeases": method(ask, ListLeases, self.list_leases, more=True),
+            f"{LICENSE}.Watch": method(ask, Watch, self.watch, more=True),
+        }
+
+    def acquire(self, client: Client, request: Acquire) -> bytes:
+        """Decide, and count what was decided."""
+        site = self._site
+        now = site.clock()
+        bound = client.number if request.bound else None
+        decision = site.enforcer.acquire(request, client.peer.uid, now, bound)
+        if isinstance(decision, NotYours):
+            return _not_yours(decision)
+        site.note_decision(request, decision, now)
+        return _with_grace(_ENCODER.encode(decision), site.enforcer.grace)
+
+    def release(self, client: Client, parameters: Release) -> bytes:
+        """Free a lease of the holder."""
+        site = self._site
+        released = site.enforcer.release(parameters.holder, parameters.key, client.peer.uid, site.clock())
+        return _not_yours(released) if isinstance(released, NotYours) else reply({"released": released})
+
+    def synchronize(self, client: Client, request: SyncRequest) -> bytes:
+        """Make the holder's list of one scope true."""
+        synced = self._site.enforcer.synchronize(request, client.peer.uid, self._site.clock())
+        if isinstance(synced, NotYours):
+            return _not_yours(synced)
+        if isinstance(synced, ListRefused):
+            return error_reply(f"{LICENSE}.ListRefused", {"hint": synced.hint})
+        return reply({name: getattr(synced, name) for name in ("adopted", "changed", "freed", "held")})
+
+    def explain(self, _: Client, request: Request) -> bytes:
+        """Walk the decision without carrying it out."""
+        decision, steps = self._site.enforcer.explain(request, self._site.clock())
+        return reply(_Explained(**msgspec.structs.asdict(decision), steps=steps))
+
+    def list_features(self, _: Client, __: Nothing) -> bytes:
+        """Every feature with its limit and use."""
+        entitlements = self._site.enforcer.entitlements
+        return reply({"features": [said(_feature(self._site, name, it)) for name, it in entitlements.items()]})
+
+    def list_leases(self, _: Client, parameters: ListLeases) -> Iterator[bytes]:
+        """The leases that the filters let through, one in each reply."""
+        boot = self._site.clock().boot
+        leases = [lease for lease in self._site.enforcer.ledger if _matches(lease, parameters)]
+        return one_by_one("lease", (_lease(lease, boot) for lease in leases))
+
+    def watch(self, client: Client, parameters: Watch) -> Outcome:
+        """Subscribe the connection to events."""
+        if len(self._site.subscribers) >= MAX_SUBSCRIBERS:
+            return error_reply(f"{LICENSE}.TooManyConnections", {"limit": MAX_SUBSCRIBERS})
+        subscriber = Subscriber(client.push, decisions=parameters.decisions)
+        self._site.subscribers.add(subscriber)
+        return subscriber
+
+    def status(self, _: Client, __: Nothing) -> bytes:
+        """The state of the whole system."""
+        return reply(said(_status(self._site)))
+
+
+def feature_key_state(site: Site) -> dict[str, object]:
+    """The Feature Key as type FeatureKeyState, and as CheckNow answers."""
+    seen = site.enforcer.feature_key
+    return said(
+        {
+            "state": seen.state,
+            "finding": seen.finding,
+            "reader": seen.reader or site.settings.reader,
+            "kind": seen.kind,
+            "hardware_id": seen.hardware_id,
+            "assurance": seen.assurance,
+            "simulated": seen.simulated,
+        }
+    )
+
+
+def _status(site: Site) -> dict[str, object]:
+    enforcer, boot = site.enforcer, site.clock().boot
+    edition, newest = enforcer.catalog.edition, enforcer.licenses.license_list
+    unlicensed = edition is not None and enforcer.entitlements[edition].limit == 0
+    return {
+        "version": VERSION,
+        "catalog": enforcer.catalog.id,
+        "platform": enforcer.platform,
+        "serial": enforcer.licenses.serial,
+        "standing": enforcer.standing,
+        "edition": "unlicensed" if unlicensed else None,
+        "grace": enforcer.grace,
+        "feature_key": feature_key_state(site),
+        "simulated": enforcer.feature_key.simulated,
+        "leases": len(enforcer.ledger),
+        "holders": [_holder(site, holder, boot) for holder in enforcer.holders],
+        "emergency_now": enforcer.ledger.emergencies,
+        "emergency_total": enforcer.emergencies_total,
+        "emergency_claims": enforcer.emergency_claims,
+        "granted": site.granted,
+        "denied": site.denied,
+        "list_number": newest.number if newest else None,
+        "list_date": newest.date.isoformat() if newest else None,
+        "uptime_seconds": round(boot - site.started),
+    }
+
+
+def _holder(site: Site, holder: Holder, boot: float) -> dict[str, object]:
+    return {
+        "holder": holder.name,
+        "uid": holder.uid,
+        "leases": len(site.enforcer.ledger.of_holder(holder.name)),
+        "silent_seconds": round(boot - holder.heard),
+        "drift": holder.drift,
+    }
+
+
+def _feature(site: Site, name: str, entitlement: Entitlement) -> dict[str, object]:
+    feature, tally = entitlement.feature, site.enforcer.tallies[name]
+    return {
+        "feature": name,
+        "title": feature.title,
+        "unit": feature.unit,
+        "mode": feature.mode,
+        "limit": entitlement.limit,
+        "base": entitlement.base,
+        "licensed": entitlement.licensed,
+        "capacity": entitlement.capacity,
+        "in_use": site.enforcer.ledger.in_use(name),
+        "peak": tally.peak,
+        "granted": tally.granted,
+        "denied": tally.denied,
+        "lack": entitlement.lack,
+    }
+
+
+def _matches(lease: Lease, wanted: ListLeases) -> bool:
+    return (
+        wanted.holder in {None, lease.holder}
+        and (wanted.feature is None or wanted.feature in lease.wants)
+        and wanted.port in {None, lease.port}
+    )
+
+
+def _lease(lease: Lease, boot: float) -> dict[str, object]:
+    return {
+        "holder": lease.holder,
+        "key": lease.key,
+        "scope": lease.scope,
+        "wants": [{"feature": feature, "instances": count} for feature, count in lease.wants.items()],
+        "port": lease.port,
+        "channel": lease.channel,
+        "class": lease.call_class,
+        "age_seconds": round(boot - lease.granted),
+        "bound": lease.bound is not None,
+    }
+
+
+def _not_yours(refusal: NotYours) -> bytes:
+    return error_reply(f"{LICENSE}.HolderBelongsToAnotherUser", {"holder": refusal.holder})
+
+
+def _with_grace(decision: bytes, grace: tuple[Grace, ...]) -> bytes:
+    """The reply to Acquire; while a meter drains, the answer carries it."""
+    if grace:
+        decision = decision[:-1] + b',"grace":' + _ENCODER.encode(grace) + b"}"
+    return b'{"parameters":' + decision + b"}\0"

@@ -1,0 +1,47 @@
+"""The listening socket: the one that systemd hands over, or one made here."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from systemd.daemon import listen_fds
+
+BACKLOG = 512
+"""Connections that may wait to be accepted: a burst of a hundred workers reconnecting after a restart, and more."""
+
+
+class SocketTaken(Exception):
+    """Another process answers on the socket; the text says which path and what to do."""
+
+
+def listening_socket(path: Path) -> socket.socket:
+    """The socket that systemd hands over (sd_listen_fds(3)), else a new one at that path; raises SocketTaken."""
+    handed_over = listen_fds()
+    if handed_over:
+        return socket.socket(fileno=handed_over[0])
+    return _bound(path)
+
+
+def _bound(path: Path) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if path.is_socket():
+        if _answers(path):
+            listening.close()
+            raise SocketTaken(f"another process answers on {path}; stop it first (systemctl status featurekeyd)")
+        path.unlink()
+    listening.bind(str(path))
+    # Anybody may connect: access is decided inside, by the peer's credentials, and strangers are told.
+    path.chmod(0o666)
+    listening.listen(BACKLOG)
+    return listening
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True

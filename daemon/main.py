@@ -1,0 +1,203 @@
+"""The command `featurekeyd`: reads the settings, joins everything, serves until it is told to stop.
+
+Exit status: 0 after SIGTERM or SIGINT; 1 when it cannot start, with the reason on standard error; 64 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import resource
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from systemd.daemon import notify
+
+from featurekeyd.policy.catalog import Catalog, Cause, load_catalog
+from featurekeyd.policy.enforcer import Enforcer
+from featurekeyd.policy.events import Event, EventName
+from featurekeyd.policy.tables import FileMistakes, Mistake
+
+from . import clock
+from .connection import Connection
+from .documents import read_documents, read_vendor_keys
+from .journal import Log, sink_for
+from .leasefile import LeaseFile
+from .limits import MAX_CONNECTIONS
+from .listener import SocketTaken, listening_socket
+from .recording import Recording
+from .server import Server
+from .settings import DEFAULT_PATH, Settings, read_settings
+from .site import Site
+from .store import StateRefused, Store
+from .storing import Storing
+from .version import RELEASED, VERSION
+
+
+def main() -> int:
+    """Run the daemon; the exit status."""
+    arguments = _parser().parse_args()
+    try:
+        settings = read_settings(arguments.settings)
+        catalog = _shipped_catalog(settings, str(arguments.settings))
+        if arguments.check:
+            return 0
+        _runner()(_serve(settings, catalog))
+    except FileMistakes as error:
+        return _cannot_start(f"the settings cannot be used:\n{error}")
+    except OSError as error:
+        return _cannot_start(f"{error.filename or 'the system'}: {error.strerror}")
+    except (StateRefused, SocketTaken) as error:
+        return _cannot_start(str(error))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="featurekeyd", description="License-enforcement daemon for a PBX host.", epilog="See featurekeyctl --help."
+    )
+    parser.add_argument(
+        "--settings", type=Path, default=DEFAULT_PATH, metavar="FILE", help=f"settings file (default {DEFAULT_PATH})"
+    )
+    parser.add_argument("--check", action="store_true", help="check the settings and exit")
+    parser.add_argument("--version", action="version", version=f"featurekeyd {VERSION}")
+    return parser
+
+
+def _cannot_start(reason: str) -> int:
+    print(f"featurekeyd cannot start: {reason}", file=sys.stderr)  # noqa: T201 - there is no log yet
+    return 1
+
+
+def _shipped_catalog(settings: Settings, name: str) -> Catalog:
+    """The catalog and platform that the settings name; raises FileMistakes where there are none."""
+    folder = files("featurekeyd.policy").joinpath("catalogs")
+    shipped = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    product = settings.product
+    if product.catalog not in shipped:
+        what = f"there is no catalog {product.catalog!r}; shipped are {', '.join(shipped)}"
+        raise FileMistakes(name, [Mistake("product.catalog", what)])
+    file = f"{product.catalog}.toml"
+    catalog = load_catalog(folder.joinpath(file).read_text(encoding="utf-8"), file)
+    if product.platform not in catalog.platforms:
+        what = f"{catalog.id} has no platform {product.platform!r}; it has {', '.join(catalog.platforms)}"
+        raise FileMistakes(name, [Mistake("product.platform", what)])
+    return catalog
+
+
+def _runner() -> Callable[[Coroutine[Any, Any, None]], None]:
+    """Uvloop's runner where uvloop is installed, else asyncio's."""
+    try:
+        import uvloop  # noqa: PLC0415 - an option: without it the daemon is slower and no worse
+    except ImportError:
+        return asyncio.run
+    # Not uvloop.run: Debian 12 has uvloop 0.17, which has none.
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop).run
+
+
+async def _serve(settings: Settings, catalog: Catalog) -> None:
+    log = Log(sink_for(settings.log_target))
+    try:
+        with contextlib.ExitStack() as stack:
+            await _serve_site(settings, catalog, log, stack)
+    finally:
+        log.close()
+
+
+async def _serve_site(settings: Settings, catalog: Catalog, log: Log, stack: contextlib.ExitStack) -> None:
+    _raise_descriptor_limit()
+    settings.runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    listening = listening_socket(settings.socket)
+    site = _site(settings, catalog, log)
+    stack.callback(site.close)
+    await site.start()
+    loop = asyncio.get_running_loop()
+    server = Server(site, loop)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    serving = await loop.create_unix_server(lambda: Connection(server), sock=listening)
+    _announce(site)
+    await stop.wait()
+    notify("STOPPING=1")
+    serving.close()
+    site.tell(Event(name=EventName.STOPPED, message="featurekeyd stops; live leases stay recorded for the next start."))
+
+
+def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
+    """Restore what earlier runs left, verified anew, and join it."""
+    vendor_keys, wrong = read_vendor_keys(settings.vendor_keys)
+    for message in wrong:
+        log.tell(Event(name=EventName.STATE_REFUSED, message=message))
+    store = Store(settings.state / "featurekeyd.db")
+    documents, drained = store.load()
+    now = clock.now()
+    enforcer = Enforcer(
+        catalog,
+        settings.product.platform,
+        settings.rules,
+        now,
+        released=RELEASED,
+        drained={cause: drained[cause] for cause in Cause if cause in drained},
+    )
+    licenses, refused = read_documents(documents, vendor_keys)
+    for event in refused:
+        log.tell(event)
+    enforcer.adopt_stored(licenses, now)
+    return Site(
+        settings=settings,
+        enforcer=enforcer,
+        documents=documents,
+        vendor_keys=vendor_keys,
+        recording=_restored(settings, enforcer, log),
+        storing=Storing(store, log.tell),
+        log=log,
+        clock=clock.now,
+    )
+
+
+def _restored(settings: Settings, enforcer: Enforcer, log: Log) -> Recording:
+    """Bring the leases of an earlier run back, and go on recording."""
+    lease_file = LeaseFile(settings.runtime / "leases", clock.boot_id())
+    recovered = lease_file.recover()
+    if recovered.damage:
+        message = f"The lease file was damaged ({recovered.damage}); Sync of the holders mends the rest."
+        log.tell(Event(name=EventName.LEASES_UNREADABLE, message=message))
+    enforcer.restore(recovered.leases, clock.now())
+    if recovered.leases:
+        message = f"{len(recovered.leases)} leases of the earlier run are restored."
+        log.tell(Event(name=EventName.LEASES_RESTORED, message=message))
+    recording = Recording(lease_file, enforcer.ledger)
+    failure = recording.begin()
+    if failure is not None:
+        log.tell(failure)
+    return recording
+
+
+def _announce(site: Site) -> None:
+    enforcer = site.enforcer
+    state = f"{enforcer.standing}, Feature Key {enforcer.feature_key.state}"
+    simulated = " SIMULATED, for tests only;" if enforcer.feature_key.simulated else ""
+    message = f"featurekeyd {VERSION} is ready:{simulated} {enforcer.catalog.id} on {enforcer.platform}, {state}."
+    site.tell(Event(name=EventName.STARTED, message=message, fields={"SERIAL": enforcer.licenses.serial or ""}))
+    notify(f"READY=1\nSTATUS={state}")
+
+
+def _raise_descriptor_limit() -> None:
+    """Make room for as many connections as are allowed, and some files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + 128
+    if soft < wanted:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""What a service is made of: its methods, what they take, and the ways they may answer."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from .peer import Peer
+from .subscribers import Subscriber
+from .wire import SERVICE, Call, error_reply, reply, reply_continues
+
+
+class Permission(enum.Enum):
+    """What a peer must be allowed to do before a method is run for it."""
+
+    NONE = "none"
+    ASK = "ask"
+    MANAGE = "manage"
+
+
+class Client(msgspec.Struct, frozen=True):
+    """The connection that a call came on."""
+
+    number: int
+    peer: Peer
+    push: Callable[[bytes], bool]
+    """Sends a reply outside the order of calls, or says that the client reads too slowly."""
+
+
+Outcome = bytes | Awaitable[bytes] | Iterator[bytes] | Subscriber
+"""A reply, a reply to come, many replies, or a subscription."""
+
+
+class Method(msgspec.Struct, frozen=True):
+    """One method of an interface."""
+
+    permission: Permission
+    run: Callable[[Client, Any], Outcome]
+    parameters: msgspec.json.Decoder[Any]
+    more: bool = False
+    """Whether it answers with many replies and must be called with `more`."""
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of a method that takes none."""
+
+
+def method(
+    permission: Permission, parameters: type, run: Callable[[Client, Any], Outcome], *, more: bool = False
+) -> Method:
+    """One method that takes these parameters."""
+    return Method(permission, run, msgspec.json.Decoder(parameters), more)
+
+
+def call_method(methods: dict[str, Method], call: Call, client: Client, permissions: frozenset[Permission]) -> Outcome:
+    """Run the method that the call names, or give the error reply that says why not."""
+    found = methods.get(call.method)
+    if found is None:
+        return _no_such_method(methods, call.method)
+    if found.permission not in permissions:
+        return error_reply(f"{SERVICE}.PermissionDenied")
+    if found.more and not call.more:
+        return error_reply(f"{SERVICE}.ExpectedMore")
+    try:
+        parameters = found.parameters.decode(call.parameters)
+    except msgspec.ValidationError as error:
+        return invalid_parameter(parameter_of(str(error)))
+    return found.run(client, parameters)
+
+
+def invalid_parameter(parameter: str) -> bytes:
+    """The reply that a parameter is missing, unknown, of the wrong type or out of bounds."""
+    return error_reply(f"{SERVICE}.InvalidParameter", {"parameter": parameter})
+
+
+def parameter_of(message: str) -> str:
+    """The path to the parameter that msgspec complains of, e.g. `wants[0].instances`."""
+    what, _, place = message.partition(" - at `$")
+    path = place.rstrip("`").lstrip(".")
+    named = re.fullmatch(r"Object (?:contains unknown|missing required) field `(.+)`", what)
+    if named is None:
+        return path
+    return f"{path}.{named[1]}" if path else named[1]
+
+
+def said(fields: dict[str, object]) -> dict[str, object]:
+    """The fields that have a value: in Varlink, what is not known is left out."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def one_by_one(member: str, values: Iterable[dict[str, object]]) -> Iterator[bytes]:
+    """Each value in a reply of its own under that member; one reply without it where there is none."""
+    waiting: dict[str, object] | None = None
+    for value in values:
+        if waiting is not None:
+            yield reply_continues({member: said(waiting)})
+        waiting = value
+    yield reply({} if waiting is None else {member: said(waiting)})
+
+
+def _no_such_method(methods: dict[str, Method], name: str) -> bytes:
+    interface, _, _ = name.rpartition(".")
+    if any(known.startswith(f"{interface}.") for known in methods):
+        return error_reply(f"{SERVICE}.MethodNotFound", {"method": name[:256]})
+    return error_reply(f"{SERVICE}.InterfaceNotFound", {"interface": interface[:256]})

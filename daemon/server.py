@@ -1,0 +1,79 @@
+"""What all connections share: the methods, who is admitted, and what is told of those who are not."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections import Counter
+from itertools import count
+
+from featurekeyd.policy.events import Event, EventName
+
+from . import limits
+from .license_service import LicenseService
+from .manage_service import ManageService
+from .methods import Permission
+from .peer import Peer
+from .service_info import service_methods
+from .site import Site
+from .wire import LICENSE, error_reply
+
+_TOLD_SECONDS = 60.0
+"""A user whose clients break limits again and again is told of once in this time."""
+
+_MAX_TOLD = 1024
+"""Users remembered as told of; more are forgotten all at once."""
+
+
+class Server:
+    """Shared by the connections of one daemon."""
+
+    def __init__(self, site: Site, loop: asyncio.AbstractEventLoop) -> None:
+        self.site = site
+        self.loop = loop
+        self.methods = {**service_methods(), **LicenseService(site).methods(), **ManageService(site).methods()}
+        self._numbers = count(1)
+        self._connections: Counter[int] = Counter()
+        self._told: dict[tuple[int, str], float] = {}
+
+    def next_number(self) -> int:
+        """A number that no other connection of this run has."""
+        return next(self._numbers)
+
+    def permissions(self, peer: Peer) -> frozenset[Permission]:
+        """What the peer may do; nothing at all for a stranger."""
+        access = self.site.settings.access
+        if access.may_manage(peer):
+            return frozenset(Permission)
+        return frozenset({Permission.NONE, Permission.ASK}) if access.may_ask(peer) else frozenset()
+
+    def admit(self, peer: Peer) -> int | None:
+        """Count a new connection; the limit that it is beyond, if any."""
+        self._connections[peer.uid] += 1
+        if self._connections[peer.uid] > limits.MAX_CONNECTIONS_PER_USER:
+            return limits.MAX_CONNECTIONS_PER_USER
+        return limits.MAX_CONNECTIONS if self._connections.total() > limits.MAX_CONNECTIONS else None
+
+    def dismiss(self, peer: Peer) -> None:
+        """Count a connection as ended."""
+        self._connections[peer.uid] -= 1
+        if not self._connections[peer.uid]:
+            del self._connections[peer.uid]
+
+    def turned_away(self, peer: Peer, hint: str) -> None:
+        """Log that a client was turned away, but not each time of a storm."""
+        now = self.site.clock().boot
+        if now - self._told.get((peer.uid, hint), float("-inf")) < _TOLD_SECONDS:
+            return
+        if len(self._told) >= _MAX_TOLD:
+            self._told.clear()
+        self._told[peer.uid, hint] = now
+        message = f"A client of uid {peer.uid} (process {peer.pid}) was turned away: {hint}."
+        self.site.log.tell(Event(name=EventName.CLIENT_REFUSED, message=message, fields={"UID": str(peer.uid)}))
+
+    def unexpected(self, error: Exception) -> bytes:
+        """Log an exception nobody foresaw; the reply to send, which says nothing of it."""
+        text = "".join(traceback.format_exception(error))
+        message = f"Unexpected {type(error).__name__} while answering a call."
+        self.site.log.tell(Event(name=EventName.UNEXPECTED, message=message, fields={"TRACEBACK": text}))
+        return error_reply(f"{LICENSE}.UnexpectedCondition")

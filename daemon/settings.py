@@ -1,0 +1,173 @@
+"""The settings of the site: one TOML file, checked whole before anything is believed.
+
+An unknown key is refused by file and dotted key, like every other mistake: a misspelled ceiling that is silently
+ignored would be noticed by the carrier's bill. User and group names become numbers here, once, so that no decision
+ever waits for a name service.
+"""
+
+from __future__ import annotations
+
+import grp
+import pwd
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from featurekeyd.hwio.search import find_reader
+from featurekeyd.policy.decision import Rules
+from featurekeyd.policy.tables import FileMistakes, Mistake, parse_toml, read_table
+
+from .peer import Access
+
+DEFAULT_PATH = Path("/etc/featurekeyd/featurekeyd.toml")
+
+_SHIPPED_GROUPS = {"ask_groups": ("featurekey",), "manage_groups": ("featurekey-admin",)}
+"""Groups that the package creates; where one is missing nobody is in it, which is no mistake."""
+
+
+class Product(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[product]`: what this system is."""
+
+    catalog: str
+    """Id of a shipped catalog."""
+    platform: str
+    """Platform of that catalog."""
+
+
+class FeatureKeyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[feature_key]`: where the Feature Key is."""
+
+    reader: str = "auto"
+    poll_seconds: Annotated[float, msgspec.Meta(ge=0.05, le=60)] = 5.0
+    """Seconds between two looks at the key."""
+
+
+class AccessTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[access]`: who may ask and who may manage; names or numbers. Root may do both."""
+
+    ask_users: tuple[str | int, ...] = ()
+    ask_groups: tuple[str | int, ...] = _SHIPPED_GROUPS["ask_groups"]
+    manage_users: tuple[str | int, ...] = ()
+    manage_groups: tuple[str | int, ...] = _SHIPPED_GROUPS["manage_groups"]
+
+
+class Emergency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[emergency]`: the numbers that are always put through."""
+
+    numbers: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=64)], ...] = ("112", "911")
+
+
+class Paths(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[paths]`: where things lie; the defaults are those of the package."""
+
+    socket: str = "/run/featurekeyd/io.featurekey.License"
+    runtime: str = "/run/featurekeyd"
+    state: str = "/var/lib/featurekeyd"
+    vendor_keys: str = "/usr/share/featurekeyd/vendor"
+
+
+class LogTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[log]`: where the log goes."""
+
+    target: Literal["auto", "journal", "stderr"] = "auto"
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    product: Product
+    feature_key: FeatureKeyTable = FeatureKeyTable()
+    access: AccessTable = AccessTable()
+    holders: dict[str, str | int] = {}
+    emergency: Emergency = Emergency()
+    ceilings: dict[str, Annotated[int, msgspec.Meta(ge=0, le=100_000)]] = {}
+    paths: Paths = Paths()
+    log: LogTable = LogTable()
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings, with names resolved."""
+
+    product: Product
+    reader: str
+    poll_seconds: float
+    access: Access
+    rules: Rules
+    socket: Path
+    runtime: Path
+    state: Path
+    vendor_keys: Path
+    log_target: str
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings in a file; raises FileMistakes naming every mistake, and OSError where it cannot be read."""
+    return parse_settings(path.read_text(encoding="utf-8"), str(path))
+
+
+def parse_settings(text: str, name: str) -> Settings:
+    """The settings in a TOML text; raises FileMistakes naming every mistake by dotted key."""
+    mistakes: list[Mistake] = []
+    file = read_table(parse_toml(text, name), _File, "", mistakes)
+    if file is None:
+        raise FileMistakes(name, mistakes)
+    settings = _resolved(file, mistakes)
+    mistakes += _check_reader(file.feature_key.reader)
+    if mistakes:
+        raise FileMistakes(name, mistakes)
+    return settings
+
+
+def _resolved(file: _File, mistakes: list[Mistake]) -> Settings:
+    access, paths = file.access, file.paths
+    owners = {name: _number("holders", name, user, mistakes) for name, user in file.holders.items()}
+    return Settings(
+        product=file.product,
+        reader=file.feature_key.reader,
+        poll_seconds=file.feature_key.poll_seconds,
+        access=Access(
+            ask_users=_users("access.ask_users", access.ask_users, mistakes),
+            ask_groups=_groups("ask_groups", access.ask_groups, mistakes),
+            manage_users=_users("access.manage_users", access.manage_users, mistakes),
+            manage_groups=_groups("manage_groups", access.manage_groups, mistakes),
+        ),
+        rules=Rules(emergency_numbers=frozenset(file.emergency.numbers), ceilings=dict(file.ceilings), owners=owners),
+        socket=Path(paths.socket),
+        runtime=Path(paths.runtime),
+        state=Path(paths.state),
+        vendor_keys=Path(paths.vendor_keys),
+        log_target=file.log.target,
+    )
+
+
+def _users(where: str, names: tuple[str | int, ...], mistakes: list[Mistake]) -> frozenset[int]:
+    return frozenset(_number(where, "", name, mistakes) for name in names)
+
+
+def _number(where: str, key: str, user: str | int, mistakes: list[Mistake]) -> int:
+    if isinstance(user, int):
+        return user
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        place = f"{where}.{key}" if key else where
+        mistakes.append(Mistake(place, f"this host has no user {user!r}; create it or write its number"))
+        return -1
+
+
+def _groups(key: str, names: tuple[str | int, ...], mistakes: list[Mistake]) -> frozenset[int]:
+    found = set()
+    for name in names:
+        try:
+            found.add(name if isinstance(name, int) else grp.getgrnam(name).gr_gid)
+        except KeyError:
+            if names != _SHIPPED_GROUPS[key]:
+                mistakes.append(Mistake(f"access.{key}", f"this host has no group {name!r}; create it"))
+    return frozenset(found)
+
+
+def _check_reader(reader: str) -> list[Mistake]:
+    try:
+        find_reader(reader)
+    except ValueError as error:
+        return [Mistake("feature_key.reader", str(error))]
+    return []

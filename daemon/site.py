@@ -1,0 +1,214 @@
+"""The site: everything that is alive in the daemon, joined.
+
+The Site feeds the Enforcer evidence, requests and the time, and carries out what comes back. `settle` does so after
+every batch of calls and every tick: it records the changed leases (before any answer leaves), logs the events, and
+tells the subscribers. It runs on the loop's thread only. What may wait runs elsewhere: the Feature Key is looked at by
+the thread of `keywatch`, the state file is written by the one of `storing`, the log by the one of `journal`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+from featurekeyd.policy.decision import Decision
+from featurekeyd.policy.enforcer import Enforcer
+from featurekeyd.policy.events import Event
+from featurekeyd.policy.instant import Now
+from featurekeyd.policy.licenses import Licenses
+from featurekeyd.policy.presence import Sighting
+from featurekeyd.policy.requests import Request
+from featurekeyd.policy.signedtext import VendorKeys
+
+from .denials import Denials
+from .documents import to_store
+from .journal import Log
+from .keywatch import KeyWatch
+from .recording import Recording
+from .settings import Settings
+from .store import Documents
+from .storing import Storing
+from .subscribers import Subscribers
+
+STALE_SECONDS = 60.0
+"""A reader that has reported nothing for this long hangs, and the key counts as not there."""
+
+TICK_SECONDS = 5.0
+"""How often time is let pass where nothing else happens: the accuracy of meters and of silence."""
+
+GAP_SECONDS = 1.0
+"""A tick this much later than due means that nobody was listening, so nobody was silent (DESIGN: Leases)."""
+
+LOOK_SECONDS = 20.0
+"""How long a technician who asks for a look waits for a slow reader."""
+
+
+class Site:
+    """One running system."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        enforcer: Enforcer,
+        documents: Documents,
+        vendor_keys: VendorKeys,
+        recording: Recording,
+        storing: Storing,
+        log: Log,
+        clock: Callable[[], Now],
+    ) -> None:
+        self.settings = settings
+        self.enforcer = enforcer
+        self.documents = documents
+        """The signed texts and keys as they came, which are stored."""
+        self.vendor_keys = vendor_keys
+        self.clock = clock
+        self.log = log
+        self.subscribers = Subscribers()
+        self.granted = 0
+        self.denied = 0
+        self.started = clock().boot
+        self._denials = Denials()
+        self._recording = recording
+        self._storing = storing
+        self._loop = asyncio.get_running_loop()
+        self._watch = KeyWatch(settings.reader, settings.poll_seconds, self._challenge, self._report)
+        self._looks = 0
+        """Number of the newest look at the Feature Key that was reported."""
+        self._awaited: dict[asyncio.Future[None], int] = {}
+        """Who waits for which look."""
+        self._reported = self._ticked = self.started
+        self._timer: asyncio.TimerHandle | None = None
+        self._changing = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Look for the Feature Key once, and then live."""
+        self._watch.start()
+        await self.wait_for_look(1)
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def close(self) -> None:
+        """Store what must be kept, and let go of everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._watch.close()
+        now = self.clock()
+        self.enforcer.tick(now)
+        self.settle()
+        self._storing.keep_meters(list(self.enforcer.meters.values()), now.boot, now=True)
+        self._storing.close()
+        self._recording.close()
+
+    # Decisions
+
+    def settle(self) -> None:
+        """Carry out what the Enforcer left: record leases, log events, tell subscribers."""
+        failure = self._recording.record()
+        if failure is not None:
+            self.log.tell(failure)
+        if self.enforcer.events:
+            events = list(self.enforcer.events)
+            self.enforcer.events.clear()
+            wall = self.clock().wall
+            for event in events:
+                self.tell(event, wall)
+
+    def note_decision(self, request: Request, decision: Decision, now: Now) -> None:
+        """Count a decision, log it where it is a denial, and tell those who watch decisions."""
+        if decision.allowed:
+            self.granted += 1
+        else:
+            self.denied += 1
+            event = self._denials.note(request, decision, now.boot)
+            if event is not None:
+                self.log.tell(event)
+        if len(self.subscribers):
+            self.subscribers.tell_decision(request, decision, now.wall)
+
+    def tell(self, event: Event, wall: float | None = None) -> None:
+        """Log an event and tell the subscribers."""
+        self.log.tell(event)
+        self.subscribers.tell_event(event, self.clock().wall if wall is None else wall)
+
+    # Licenses
+
+    async def change(self, change: Callable[[], tuple[Licenses, bool]], **texts: str | None) -> None:
+        """Store what `change` makes of the licenses, then let it count; one change at a time.
+
+        `change` says with its second value whether there is anything to store. Raises sqlite3.Error, and then nothing
+        has changed.
+        """
+        async with self._changing:
+            licenses, changed = change()
+            if not changed:
+                return
+            documents = to_store(licenses, self.documents, **texts)
+            await self._storing.save_documents(documents)
+            self.documents = documents
+            self.enforcer.adopt(licenses, self.clock())
+            self.settle()
+
+    # The Feature Key
+
+    async def look(self) -> None:
+        """Read the Feature Key anew and take in what is found; a reader that hangs is waited for a limited time."""
+        await self.wait_for_look(self._watch.look_now())
+
+    async def wait_for_look(self, number: int) -> None:
+        """Wait until the look of that number, or a later one, was reported; for a limited time."""
+        if self._looks >= number:
+            return
+        reported = self._loop.create_future()
+        self._awaited[reported] = number
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                await reported
+        except TimeoutError:
+            self._hanging(self.clock())
+        finally:
+            del self._awaited[reported]
+
+    def _challenge(self) -> bytes | None:
+        certificate = self.enforcer.licenses.certificate
+        return secrets.choice(certificate.pairs).challenge if certificate and certificate.pairs else None
+
+    def _report(self, sighting: Sighting, number: int) -> None:
+        """Hand a sighting from the watching thread to the loop."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._see, sighting, number)
+
+    def _see(self, sighting: Sighting, number: int) -> None:
+        now = self.clock()
+        self._reported = now.boot
+        self._looks = number
+        self.enforcer.see(sighting, now)
+        self.settle()
+        for reported, awaited in self._awaited.items():
+            if awaited <= number and not reported.done():
+                reported.set_result(None)
+
+    def _hanging(self, now: Now) -> None:
+        seconds = round(now.boot - self._reported)
+        finding = f"the reader has not answered for {seconds} s; replug it"
+        self.enforcer.see(Sighting(state="fault", finding=finding, reader=self.settings.reader), now)
+        self.settle()
+
+    # Time
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        now = self.clock()
+        late = now.boot - self._ticked > TICK_SECONDS + GAP_SECONDS
+        self._ticked = now.boot
+        if late:
+            self.enforcer.restart_silence(now)
+        if now.boot - self._reported > STALE_SECONDS + self.settings.poll_seconds:
+            self._hanging(now)
+        self.enforcer.tick(now)
+        for event in (*self._denials.ended(now.boot), self._recording.keep_up()):
+            if event is not None:
+                self.log.tell(event)
+        self.settle()
+        self._storing.keep_meters(list(self.enforcer.meters.values()), now.boot)

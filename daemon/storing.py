@@ -1,0 +1,51 @@
+"""Writes the state file from one thread of its own, so that no decision waits for a disk."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from featurekeyd.policy.events import Event, EventName
+from featurekeyd.policy.standing import Meter
+
+from .store import Documents, Store
+
+METER_SECONDS = 60.0
+"""How often drained time is stored while a meter drains (DESIGN: What lives where)."""
+
+
+class Storing:
+    """The state file behind a thread; `tell` hears of what could not be stored."""
+
+    def __init__(self, store: Store, tell: Callable[[Event], None]) -> None:
+        self._store = store
+        self._tell = tell
+        self._thread = ThreadPoolExecutor(1, "store")
+        self._drained: dict[str, float] = {}
+        self._stored_at = float("-inf")
+
+    async def save_documents(self, documents: Documents) -> None:
+        """Store the documents; raises sqlite3.Error, and nothing has changed then."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._store.save_documents, documents)
+
+    def keep_meters(self, meters: list[Meter], boot: float, *, now: bool = False) -> None:
+        """Store the drained time where it has changed: now, or when it was last stored long enough ago."""
+        drained = {str(meter.cause): meter.drained for meter in meters}
+        if drained == self._drained or (not now and boot - self._stored_at < METER_SECONDS):
+            return
+        self._drained, self._stored_at = drained, boot
+        self._thread.submit(self._save_meters, drained)
+
+    def close(self) -> None:
+        """Finish what waits, and close the file."""
+        self._thread.shutdown()
+        self._store.close()
+
+    def _save_meters(self, drained: dict[str, float]) -> None:
+        try:
+            self._store.save_meters(drained)
+        except sqlite3.Error as error:
+            message = f"Drained time could not be stored: {error}. Free space in the state directory."
+            self._tell(Event(name=EventName.STATE_NOT_STORED, message=message))
