@@ -51,7 +51,10 @@ def _better_finding(text: str, finding: Finding, certificates: list[CertificateR
         better = read_key(text, catalog=catalog, serial=serial)
         if isinstance(better, Finding) and better.suggestion is not None:
             return better
-    return msgspec.structs.replace(finding, suggestion=None)
+    if finding.suggestion is None:
+        return finding
+    message = f"{finding.message} Corrected so, it fits no serial of this register; perhaps more than that is wrong."
+    return msgspec.structs.replace(finding, message=message, suggestion=None)
 
 
 def _story(

@@ -28,7 +28,10 @@ def test_known_derivations_do_not_drift() -> None:
     assert usb_access_code(MASTER, "7654321", simulated=False).hex() == "402c081e04c1"
     assert usb_access_code(MASTER, "7654321", simulated=True).hex() == "7b739bfe01aa"
     assert rescue_seed(MASTER, "120123456789").hex() == "b82d394afccb56083fcf5e87227ffcde1886b4bf"
-    assert rescue_code(rescue_seed(MASTER, "120123456789"), RESCUE_DAYS).hex() == "671467e0a1ec09acaa0b0db927acccc276176fb3"
+    assert (
+        rescue_code(rescue_seed(MASTER, "120123456789"), RESCUE_DAYS).hex()
+        == "671467e0a1ec09acaa0b0db927acccc276176fb3"
+    )
 
 
 def test_the_usb_secret_is_the_first_20_bytes_of_the_hmac_over_label_and_serial_number() -> None:

@@ -119,9 +119,7 @@ def test_two_processes_never_give_one_number_twice(desk: Desk) -> None:
     assert sorted(int(number) for what, number in lines if what == "list") == list(range(1, 2 * ORDERS + 1))
 
 
-def test_an_issuer_that_hangs_is_told_and_not_waited_for_for_ever(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_issuer_that_hangs_is_told_and_not_waited_for_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(register_module, "WAIT_SECONDS", 0.05)
     path = desk.vendor().register_path
     one, other = Register.open(path), Register.open(path)
