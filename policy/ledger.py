@@ -62,7 +62,7 @@ class Ledger:
         self._leases: dict[str, dict[str, Lease]] = {}
         self._in_use: dict[str, int] = {}
         self._on_port: dict[str, int] = {}
-        self._channels: dict[tuple[str, str, str], str] = {}
+        self._channels: dict[tuple[str, str, str], dict[str, None]] = {}
         self._bound: dict[int, dict[tuple[str, str], None]] = {}
         self._count = 0
 
@@ -91,11 +91,11 @@ class Ledger:
         return self._on_port.get(port, 0)
 
     def on_channel(self, holder: str, port: str | None, channel: str | None) -> Lease | None:
-        """The holder's lease on that port and channel."""
+        """The holder's lease on that port and channel, the latest where a list put several there."""
         if port is None or channel is None:
             return None
-        key = self._channels.get((holder, port, channel))
-        return None if key is None else self.find(holder, key)
+        keys = self._channels.get((holder, port, channel))
+        return self.find(holder, next(reversed(keys))) if keys else None
 
     def bound_to(self, connection: int) -> list[Lease]:
         """The leases that end with that connection."""
@@ -108,7 +108,7 @@ class Ledger:
         self._leases.setdefault(lease.holder, {})[lease.key] = lease
         self._sum(lease, 1)
         if lease.port is not None and lease.channel is not None:
-            self._channels[lease.holder, lease.port, lease.channel] = lease.key
+            self._channels.setdefault((lease.holder, lease.port, lease.channel), {})[lease.key] = None
         if lease.bound is not None:
             self._bound.setdefault(lease.bound, {})[lease.holder, lease.key] = None
         self.changes.append(lease)
@@ -153,7 +153,9 @@ class Ledger:
             _add(self._on_port, lease.port, sign)
 
     def _leave_channel(self, place: tuple[str, str, str], key: str) -> None:
-        if self._channels.get(place) == key:
+        keys = self._channels[place]
+        del keys[key]
+        if not keys:
             del self._channels[place]
 
     def _unbind(self, connection: int, holder: str, key: str) -> None:

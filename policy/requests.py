@@ -52,6 +52,10 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     feature: FeatureName
     instances: Annotated[int, msgspec.Meta(ge=1, le=MAX_INSTANCES)] = 1
 
+    def __post_init__(self) -> None:
+        """Refuse what a terminal would not show as it is."""
+        _printable(self.feature)
+
 
 Wants = Annotated[tuple[Want, ...], msgspec.Meta(max_length=8)]
 
@@ -107,4 +111,4 @@ class SyncRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 def _printable(*texts: str | None) -> None:
     for text in texts:
         if text is not None and not text.isprintable():
-            raise ValueError("a name, key, port, channel or number has printable characters only")
+            raise ValueError("a name, key, port, channel, number or feature has printable characters only")
