@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import sqlite3
 import subprocess
 import sys
@@ -167,5 +166,5 @@ def test_a_register_of_a_newer_version_is_refused(desk: Desk) -> None:
 
 def test_a_path_with_odd_characters_is_opened(tmp_path: Path, desk: Desk) -> None:
     folder = tmp_path / "a ?#%20 folder"
-    os.rename(desk.folder, folder)
+    desk.folder.rename(folder)
     Register.open(folder / "register.sqlite").close()

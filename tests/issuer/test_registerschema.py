@@ -18,8 +18,8 @@ ROWS = {
     "programmings": (1, "7654321", 0, "2026-01-31"),
     "certificates": (1, "110000000001", "ip-office", "signer", "digest", "2026-01-31"),
     "license_keys": (
-        1, "110000000001", "ip-office", "softconsole", 30, "SoftConsole", 1, "2026-01-31", int(Term.PERPETUAL), 0, "KEY",
-        "2026-01-31",
+        1, "110000000001", "ip-office", "softconsole", 30, "SoftConsole", 1, "2026-01-31", int(Term.PERPETUAL), 0,
+        "KEY", "2026-01-31",
     ),
     "revocations": (1, "", "2026-01-31"),
     "lists": ("110000000001", 1, "ip-office", "signer", "digest", "2026-01-31"),
