@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Iterator
 from itertools import islice
+from typing import cast
 
 from . import limits
 from .methods import Client, Outcome, Permission, call_method
@@ -47,9 +48,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Find out who it is, and turn away whom the settings do not name or who has too many connections."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=limits.MAX_UNREAD_BYTES)
+        # uvloop's transports are no subclasses of asyncio's, only alike.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=limits.MAX_UNREAD_BYTES)
         peer = read_peer(transport.get_extra_info("socket"))
         self._client = Client(self._server.next_number(), peer, self._push)
         self._permissions = self._server.permissions(peer)
