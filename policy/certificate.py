@@ -9,7 +9,8 @@ Fields of the signed text (DESIGN: Feature Key certificate):
     Issued        ISO 8601 date
     Test          yes or no; yes for simulated hardware, which takes no other, and for nothing else
     Rescue        anchor of the chain of rescue codes, 40 hexadecimal digits, and its length in days
-    Pair          challenge (64 hexadecimal digits) and digest of the answer (64 more); 64 times for usb-otp
+    Challenge     64 hexadecimal digits, and behind each
+    Answer        the digest of its answer, 64 more; 64 such pairs for usb-otp, each line short enough for mail
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import msgspec
 
 from .encoding import length_prefixed
 from .findings import Unreadable, Verdict
-from .signedtext import SignedText, VendorKeys, one_field, unseal
+from .signedtext import Line, SignedText, VendorKeys, one_field, unseal
 
 KIND = "CERTIFICATE"
 """Kind of the signed text."""
@@ -78,7 +79,7 @@ def certificate_body(certificate: Certificate) -> str:
         f"Issued: {certificate.issued.isoformat()}",
         f"Test: {'yes' if certificate.test else 'no'}",
         f"Rescue: {certificate.rescue_anchor.hex()} {certificate.rescue_days}",
-        *(f"Pair: {pair.challenge.hex()} {pair.digest.hex()}" for pair in certificate.pairs),
+        *(f"Challenge: {pair.challenge.hex()}\nAnswer: {pair.digest.hex()}" for pair in certificate.pairs),
     ]
     return "\n".join(lines)
 
@@ -127,14 +128,17 @@ def _rescue(value: str) -> tuple[bytes, int]:
 
 
 def _pairs(document: SignedText, kind: str) -> tuple[Pair, ...]:
-    lines = document.fields.get("Pair", [])
+    challenges, digests = document.fields.get("Challenge", []), document.fields.get("Answer", [])
     wanted = PAIRS if kind in PROVING_KINDS else 0
-    if len(lines) != wanted:
-        raise Unreadable(Verdict.BAD_DOCUMENT, f"A certificate of kind {kind} has {wanted} pairs, not {len(lines)}.")
-    pairs = []
-    for line in lines:
-        match = re.fullmatch(r"([0-9a-f]{64}) ([0-9a-f]{64})", line.text)
-        if match is None:
-            raise Unreadable(Verdict.BAD_DOCUMENT, "A field 'Pair' is not twice 64 hex digits.", line=line.number)
-        pairs.append(Pair(bytes.fromhex(match[1]), bytes.fromhex(match[2])))
-    return tuple(pairs)
+    if not len(challenges) == len(digests) == wanted:
+        counts = f"{len(challenges)} challenges and {len(digests)} answers"
+        raise Unreadable(Verdict.BAD_DOCUMENT, f"A certificate of kind {kind} has {wanted} of each, not {counts}.")
+    pairs = zip(challenges, digests, strict=True)
+    return tuple(Pair(_digits("Challenge", challenge), _digits("Answer", digest)) for challenge, digest in pairs)
+
+
+def _digits(field: str, line: Line) -> bytes:
+    if not re.fullmatch(r"[0-9a-f]{64}", line.text):
+        message = f"A field {field!r} is not 64 hexadecimal digits."
+        raise Unreadable(Verdict.BAD_DOCUMENT, message, line=line.number)
+    return bytes.fromhex(line.text)

@@ -80,7 +80,9 @@ def test_the_body_is_written_as_ever() -> None:
         "Rescue: 000102030405060708090a0b0c0d0e0f10111213 3650"
     )
     assert certificate_body(USB).split("\n")[5] == "Test: yes"
-    assert certificate_body(USB).split("\n")[8].startswith(f"Pair: {'01' * 32} ")
+    assert certificate_body(USB).split("\n")[9] == f"Challenge: {'01' * 32}"
+    assert certificate_body(USB).split("\n")[10].startswith("Answer: ")
+    assert max(len(line) for line in certificate_body(USB).split("\n")) <= 76  # mail programs wrap behind 76
 
 
 def test_an_answer_is_kept_as_a_digest_over_label_serial_and_answer() -> None:
@@ -130,16 +132,17 @@ def test_a_wrong_value_is_named(old: str, new: str, said: str) -> None:
 
 def test_a_key_that_can_answer_has_64_pairs_and_no_other_has_any() -> None:
     lines = certificate_body(USB).split("\n")
-    assert "has 64 pairs, not 63" in str(refusal("\n".join(lines[:-1])))
-    assert "has 64 pairs, not 65" in str(refusal("\n".join([*lines, lines[-1]])))
-    assert "has 0 pairs, not 1" in str(refusal(f"{certificate_body(CARD)}\n{lines[-1]}"))
+    assert "has 64 of each, not 64 challenges and 63 answers" in str(refusal("\n".join(lines[:-1])))
+    assert "has 64 of each, not 63 challenges and 63 answers" in str(refusal("\n".join(lines[:-2])))
+    assert "has 64 of each, not 65 challenges and 65 answers" in str(refusal("\n".join([*lines, *lines[-2:]])))
+    assert "has 0 of each, not 0 challenges and 1 answers" in str(refusal(f"{certificate_body(CARD)}\n{lines[-1]}"))
 
 
 def test_a_broken_pair_is_named_by_its_line() -> None:
     lines = certificate_body(USB).split("\n")
     lines[10] = lines[10][:-1]
     error = refusal("\n".join(lines))
-    assert "'Pair'" in str(error)
+    assert "'Answer'" in str(error)
     assert error.finding.line == 12  # the BEGIN line is the first
 
 
@@ -149,7 +152,7 @@ def test_a_text_that_is_no_certificate_is_unreadable(brought: str) -> None:
         read_certificate(brought, KEYS)
 
 
-FIELD = st.sampled_from(["Serial", "Catalog", "Kind", "Hardware-Id", "Issued", "Test", "Rescue", "Pair"])
+FIELD = st.sampled_from(["Serial", "Catalog", "Kind", "Hardware-Id", "Issued", "Test", "Rescue", "Challenge", "Answer"])
 VALUE = st.sampled_from(["110123456789", "sd-card", "usb-otp", "2026-01-31", "yes", "00" * 20 + " 5", "ab" * 32])
 LINES = st.tuples(FIELD, VALUE | st.text(st.characters(exclude_categories=["Cs"]), max_size=20)).map(": ".join)
 
