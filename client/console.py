@@ -78,7 +78,10 @@ def forgive_encoding() -> None:
 
 
 def mute_output() -> None:
-    """Turn standard output away after its reader left, so that closing it at the end does not complain."""
+    """Turn standard output away after its reader left, so that closing it at the end does not complain.
+
+    Source: the Python library reference, module signal, note on SIGPIPE.
+    """
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -274,10 +274,11 @@ class LicenseClient:
         try:
             answer = self._question("Acquire", request, read_answer, key=key, rests=True)
         except CallError as trouble:
-            if trouble.doubtful and not fail_open and request["phase"] != "established":
+            if trouble.doubtful and request["phase"] != "established":
                 lane.queue.add(key, self._clock())
             answer = without_daemon(trouble, request["wants"][0]["feature"], allowed=fail_open)
         if answer.allowed:
+            # The call is alive, with the daemon's word or without: its own end will release the key.
             lane.queue.discard(key)
         return answer
 

@@ -727,6 +727,8 @@ def test_explain_shows_the_steps_and_changes_nothing(daemon: StandIn, control: C
         "DENIED: limit_reached"
     )
     assert daemon.asked() == ["Explain k"]
+    document = json.loads(control("explain", "sip-trunk-channels", "--holder", "h", "--key", "k", "--json")[1])
+    assert document["steps"] == steps
 
 
 def test_release_tells_what_it_did_and_force_asks_the_other_interface(daemon: StandIn, control: Control) -> None:
@@ -766,6 +768,19 @@ def test_watch_shows_events_decisions_and_losses(daemon: StandIn, control: Contr
     assert [json.loads(line) for line in lines] == [{"event": decision}, {"event": standing, "lost": 3}]
 
 
+def test_watch_waits_for_ever_and_a_listing_does_not(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = []
+
+    def note(*_: object, timeout: float, endless: bool) -> list[dict[str, Any]]:
+        waits.append((timeout, endless))
+        return []
+
+    monkeypatch.setattr("featurekeyd.client.session.Connection.replies", note)
+    control("watch")
+    control("leases")
+    assert waits == [(10, True), (10, False)]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min"), (7260, "2 h 1 min"), (90000, "1 d 1 h")],
@@ -787,7 +802,8 @@ def test_text_for_a_terminal_is_clean(value: object, text: str) -> None:
 def _on_terminal(daemon: StandIn, verb: str, **environment: str) -> str:
     """What featurekeyctl writes to a terminal of 80 columns."""
     master, slave = pty.openpty()
-    setting = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"} | environment
+    inherited = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "FORCE_COLOR"}}
+    setting = inherited | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"} | environment
     with subprocess.Popen([*PROGRAM, "--socket", daemon.path, verb], env=setting, stdin=slave, stdout=slave) as child:
         os.close(slave)
         written = b""

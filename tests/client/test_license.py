@@ -343,6 +343,15 @@ def test_a_question_that_got_no_proper_answer_is_doubtful_too(
     assert client.pending_releases == 1
 
 
+def test_the_doubt_about_a_queued_release_is_not_about_the_question_behind_it(
+    daemon: StandIn, client: LicenseClient, clock: Clock
+) -> None:
+    client._lane().queue.add("r", clock.now)
+    daemon.on("Release", daemon.hangs_up())
+    assert not client.acquire("a", TRUNK).allowed
+    assert client._lane().queue.keys() == ["r"]
+
+
 def test_a_question_that_never_left_is_not_doubtful(client: LicenseClient) -> None:
     client.acquire("a", TRUNK)
     assert client.pending_releases == 0
