@@ -182,6 +182,15 @@ class LicenseClient:
             lane.queue.add(key, now)
             return False
 
+    def deliver(self) -> int:
+        """Try to deliver queued releases now, for idle moments and before leaving; how many still wait."""
+        lane, now = self._lane(), self._clock()
+        if lane.queue:
+            deadline = now + self._timeout
+            with contextlib.suppress(CallError), self._turn(lane, deadline):
+                self._flush(lane, deadline, until=deadline)
+        return len(lane.queue)
+
     def sync(
         self,
         scope: Scope,

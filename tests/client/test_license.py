@@ -319,6 +319,16 @@ def test_releases_wait_for_the_daemon_and_go_before_the_next_question(
     assert client.pending_releases == 0
 
 
+def test_queued_releases_can_be_delivered_in_an_idle_moment(absent: StandIn, client: LicenseClient) -> None:
+    for key in "ab":
+        client.release(key)
+    assert client.deliver() == 2
+    absent.appear()
+    assert client.deliver() == 0
+    assert client.deliver() == 0
+    assert absent.asked() == ["Release a", "Release b"]
+
+
 def test_a_refused_call_whose_question_was_not_answered_is_released(
     daemon: StandIn, hasty: LicenseClient, clock: Clock
 ) -> None:
