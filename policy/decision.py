@@ -86,7 +86,7 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
 class Claim:
     """A request beside what its holder has already."""
 
-    __slots__ = ("added", "displaced", "held", "now", "request", "situation", "wants")
+    __slots__ = ("added", "channel", "displaced", "held", "now", "port", "request", "situation", "wants")
 
     def __init__(self, situation: Situation, request: Request, now: Now) -> None:
         self.situation = situation
@@ -95,14 +95,22 @@ class Claim:
         self.held = situation.ledger.find(request.holder, request.key)
         self.wants = expand(situation.catalog, request.wants, request.phase)
         self.added = self.wants if self.held is None else _beyond(self.wants, self.held.wants)
+        self.port, self.channel = self._place()
         self.displaced = self._displaced()
+
+    def _place(self) -> tuple[str | None, str | None]:
+        """Where the lease will be: as requested, and where it was as far as nothing is requested."""
+        request, held = self.request, self.held
+        if held is None or request.port not in {None, held.port}:
+            return request.port, request.channel
+        return held.port, request.channel or held.channel
 
     def _displaced(self) -> Lease | None:
         """The earlier lease on the same channel, which a new call there proves to be over."""
         request = self.request
         if request.channel is None:
             return None
-        there = self.situation.ledger.on_channel(request.holder, request.port, request.channel)
+        there = self.situation.ledger.on_channel(request.holder, self.port, request.channel)
         return None if there is None or there.key == request.key else there
 
     def entitlement(self, feature: str) -> Entitlement | None:
@@ -118,6 +126,10 @@ class Claim:
         """What others hold of it: the lease that this request displaces is counted as free."""
         freed = self.displaced.wants.get(feature, 0) if self.displaced else 0
         return self.situation.ledger.in_use(feature) - freed
+
+    def change(self, feature: str) -> int:
+        """How many instances of it the holder has more under this key once the claim is carried out."""
+        return self.wants.get(feature, 0) - (self.held.wants.get(feature, 0) if self.held else 0)
 
 
 def expand(catalog: Catalog, wants: tuple[Want, ...], phase: Phase) -> dict[str, int]:
@@ -272,8 +284,8 @@ def _lease(claim: Claim, call_class: CallClass, uid: int, bound: int | None) -> 
         scope=_scope(claim),
         wants=claim.wants if call_class is CallClass.NORMAL else {},
         granted=held.granted if held else claim.now.boot,
-        port=request.port or (held.port if held else None),
-        channel=request.channel or (held.channel if held else None),
+        port=claim.port,
+        channel=claim.channel,
         call_class=call_class,
         bound=held.bound if held else bound,
     )
@@ -303,16 +315,16 @@ def _measured(claim: Claim, reason: Reason) -> Ruling:
 def decided(claim: Claim, ruling: Ruling) -> Decision:
     """The ruling as an answer: with the count after it, and in words when it denies."""
     if ruling.reason in {Reason.GRANTED, Reason.ALREADY_HELD}:
-        in_use = None if ruling.subject is None else claim.situation.ledger.in_use(ruling.subject)
+        in_use = None if ruling.in_use is None else ruling.in_use + claim.change(ruling.subject or "")
         return Decision(allowed=True, reason=ruling.reason, feature=ruling.subject, limit=ruling.limit, in_use=in_use)
     if ruling.reason in ALLOWING:
         return Decision(allowed=True, reason=ruling.reason)
-    feature = claim.situation.catalog.features.get(ruling.subject or "")
-    first = claim.request.wants[0].feature if claim.request.wants else None
+    name = ruling.subject if ruling.subject in claim.wants else next(iter(claim.wants), None)
+    feature = claim.situation.catalog.features.get(name or "")
     return Decision(
         allowed=False,
         reason=ruling.reason,
-        feature=feature.id if feature else first,
+        feature=name,
         limit=ruling.limit,
         in_use=ruling.in_use,
         fallback=feature.fallback if feature else None,

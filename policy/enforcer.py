@@ -165,7 +165,7 @@ class Enforcer:
     def restore(self, leases: list[Lease], now: Now) -> None:
         """Take back the leases of an earlier run; their holders' names stay with the users who had them."""
         for lease in leases:
-            self.ledger.put(lease)
+            self.ledger.put(msgspec.structs.replace(lease, granted=min(lease.granted, now.boot)))
             self.holders.hear(lease.holder, lease.uid, now.boot)
         self.ledger.changes.clear()
 
@@ -230,6 +230,7 @@ class Enforcer:
             longest = min(idle, key=lambda holder: holder.heard)
             self.holders.forget(longest.name)
             self._rounds.forget(longest.name)
+            self._situation.last_emergency.pop(longest.name, None)
 
     def _foreign(self, request: Request) -> Decision | NotYours:
         """An emergency call under another user's name is granted and leaves that user's leases alone."""
@@ -246,7 +247,7 @@ class Enforcer:
             tally = self.tallies.get(decision.feature or "")
             if tally is not None:
                 tally.denied += 1
-        else:
+        elif decision.reason is Reason.GRANTED:
             self._count_granted(claim)
         if decision.allowed and claim.displaced is not None:
             self._tell_displaced(claim.request, claim.displaced)
@@ -304,7 +305,9 @@ class Enforcer:
         elapsed = max(now.boot - self._advanced, 0.0)
         self._advanced = now.boot
         for meter in self.meters.values():
-            meter.advance(elapsed)
+            # Before the first look nobody knows whether the key is there: a restart shall not refill its meter.
+            if meter.cause is not Cause.FEATURE_KEY_ABSENT or self.feature_key is not NOT_LOOKED_YET:
+                meter.advance(elapsed)
 
     def _judge_feature_key(self) -> None:
         before, certificate = self.feature_key, self.licenses.certificate

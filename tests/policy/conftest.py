@@ -263,15 +263,14 @@ class Site:
         self.enforcer.events.clear()
         return names
 
-    def restarted(self, **rules: object) -> Site:
+    def restarted(self) -> Site:
         """The same system after a restart of the daemon: what is stored comes back, what is not is forgotten."""
         later = Site(self.catalog, self.platform)
         later.boot, later.wall, later.sequence, later.number = self.boot, self.wall, self.sequence, self.number
         later.rules = self.rules
         drained = {cause: meter.drained for cause, meter in self.enforcer.meters.items()}
-        later.enforcer = Enforcer(
-            self.catalog, self.platform, self.rules, self.now, licenses=self.licenses, drained=drained
-        )
+        later.enforcer = Enforcer(self.catalog, self.platform, self.rules, self.now, drained=drained)
+        later.enforcer.adopt_stored(self.licenses, self.now)
         return later
 
     def drained(self, cause: Cause) -> float:
@@ -340,6 +339,18 @@ def open_site(catalog: Catalog) -> Callable[..., Site]:
         return site
 
     return opened
+
+
+@pytest.fixture(scope="session")
+def make_site() -> Callable[..., Site]:
+    """Makes bare sites: catalog, platform and rules."""
+    return Site
+
+
+@pytest.fixture
+def fresh(catalog: Catalog) -> Site:
+    """A site as installed: no certificate, no license."""
+    return Site(catalog)
 
 
 @pytest.fixture
