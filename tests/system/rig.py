@@ -18,16 +18,14 @@ import select
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import Any, Self, cast
 
 from click.testing import CliRunner
 
@@ -35,277 +33,30 @@ from featurekeyd.client.license import LicenseClient
 from featurekeyd.issuer.command import Office
 from featurekeyd.issuer.command import main as featurekey_issue
 from featurekeyd.issuer.vendor import PUBLIC_KEY
+from rig_process import DEADLINE, Lines, Process, Ran, RigFailure, environment, program, run
+from rig_wire import Refused, Varlink, connect_as
 
-DEADLINE = 30.0
-"""Seconds for anything that ought to happen at once: ample on two loaded cores, and far below a test's own limit."""
-
-PROGRAMS = Path(sys.executable).parent
-"""Where the programs of this environment are."""
+__all__ = [
+    "DEADLINE",
+    "STRANGER",
+    "Licensed",
+    "Lines",
+    "Process",
+    "Ran",
+    "Refused",
+    "RigFailure",
+    "Simulator",
+    "Site",
+    "Varlink",
+    "Vendor",
+    "environment",
+    "licensed_site",
+    "program",
+    "run",
+]
 
 STRANGER = 54321
 """A user and group number that no host gives out and no settings name."""
-
-_NOT_INHERITED = ("NOTIFY_SOCKET", "JOURNAL_STREAM", "LISTEN_FDS", "LISTEN_PID", "FEATUREKEYD_SOCKET")
-_INTERFACES = "io.featurekey."
-
-_CONNECT_AND_HAND_OVER = """
-import socket, sys
-connected = socket.socket(socket.AF_UNIX)
-connected.connect(sys.argv[1])
-with socket.socket(fileno=int(sys.argv[2])) as channel:
-    socket.send_fds(channel, [b"."], [connected.fileno()])
-"""
-
-
-class RigFailure(Exception):
-    """A process or an answer is not as it should be; the text says what was seen."""
-
-
-class Refused(Exception):
-    """The daemon answered with a Varlink error; `error` is its full name."""
-
-    def __init__(self, error: str, parameters: dict[str, Any]) -> None:
-        super().__init__(f"{error} {parameters}")
-        self.error = error
-        self.parameters = parameters
-
-
-def program(name: str) -> str:
-    """Path of a program of this environment."""
-    return str(PROGRAMS / name)
-
-
-def environment(**more: str) -> dict[str, str]:
-    """The environment for a process: this one's, without what belongs to a service, and with wide uncolored output."""
-    kept = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-    return kept | {"COLUMNS": "250", "NO_COLOR": "1", "TERM": "dumb"} | more
-
-
-class Lines:
-    """Lines that a process writes, gathered by a thread; safe to wait on from any other."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-        self._open = 0
-        self._changed = threading.Condition()
-
-    def gather(self, stream: IO[str]) -> threading.Thread:
-        """Take the lines of a stream until its end; the thread that does so, started."""
-        with self._changed:
-            self._open += 1
-        thread = threading.Thread(target=self._gather, args=(stream,), daemon=True)
-        thread.start()
-        return thread
-
-    def so_far(self, start: int = 0) -> list[str]:
-        """The lines from number `start` on."""
-        with self._changed:
-            return self._lines[start:]
-
-    def mark(self) -> int:
-        """Number of the next line: where a later `wait` may start."""
-        with self._changed:
-            return len(self._lines)
-
-    def wait(self, wanted: Callable[[str], object] | str, start: int = 0, seconds: float = DEADLINE) -> str:
-        """The first line from `start` on that is wanted or contains the text; raises RigFailure at the deadline."""
-        fits = (lambda line: wanted in line) if isinstance(wanted, str) else wanted
-        deadline = time.monotonic() + seconds
-        with self._changed:
-            while True:
-                for line in self._lines[start:]:
-                    if fits(line):
-                        return line
-                start = max(start, len(self._lines))
-                if not self._open or not self._changed.wait(max(0.0, deadline - time.monotonic())):
-                    raise RigFailure(f"no such line ({wanted}) within {seconds} s among:\n{self._text()}")
-
-    def _text(self) -> str:
-        return "\n".join(self._lines)
-
-    def __str__(self) -> str:
-        with self._changed:
-            return self._text()
-
-    def _gather(self, stream: IO[str]) -> None:
-        with stream:
-            for line in stream:
-                with self._changed:
-                    self._lines.append(line.rstrip("\n"))
-                    self._changed.notify_all()
-        with self._changed:
-            self._open -= 1
-            self._changed.notify_all()
-
-
-class Process:
-    """A process that leads its own group; its output and its errors are gathered line by line."""
-
-    def __init__(
-        self, command: Sequence[str], *, environ: Mapping[str, str] | None = None, errors: Lines | None = None
-    ) -> None:
-        self.output = Lines()
-        self.errors = Lines() if errors is None else errors
-        self._popen = subprocess.Popen(
-            list(command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="backslashreplace",
-            process_group=0,
-            env=environment() if environ is None else dict(environ),
-        )
-        streams = (self.output, self._popen.stdout), (self.errors, self._popen.stderr)
-        self._readers = [lines.gather(cast("IO[str]", stream)) for lines, stream in streams]
-
-    @property
-    def pid(self) -> int:
-        """Process id, which is the id of the group too."""
-        return self._popen.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether the process has not ended."""
-        return self._popen.poll() is None
-
-    def write(self, line: str) -> None:
-        """Send a line to standard input."""
-        source = cast("IO[str]", self._popen.stdin)
-        source.write(line + "\n")
-        source.flush()
-
-    def signal(self, number: int) -> None:
-        """Send a signal to the process alone."""
-        self._popen.send_signal(number)
-
-    def wait(self, seconds: float = DEADLINE) -> int:
-        """The exit status; raises RigFailure when the process has not ended in time."""
-        try:
-            return self._popen.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise RigFailure(f"{self._popen.args!r} has not ended within {seconds} s:\n{self.errors}") from None
-
-    def end(self) -> int:
-        """Kill the whole group, and gather the last lines; the exit status. Calling it twice is harmless."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
-        status = self.wait()
-        with contextlib.suppress(BrokenPipeError):
-            cast("IO[str]", self._popen.stdin).close()
-        for reader in self._readers:
-            reader.join(DEADLINE)
-        return status
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A program that has run to its end."""
-
-    status: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        """Its output, read as JSON."""
-        return json.loads(self.out)
-
-
-def run(
-    *command: str,
-    text: str = "",
-    environ: Mapping[str, str] | None = None,
-    user: int | None = None,
-    group: int | None = None,
-    extra_groups: Sequence[int] | None = None,
-) -> Ran:
-    """Run a program to its end, with `text` as its input; as another user where one is given (needs root)."""
-    if user is not None:
-        group, extra_groups = user if group is None else group, () if extra_groups is None else extra_groups
-    done = subprocess.run(
-        command,
-        input=text,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=DEADLINE,
-        check=False,
-        process_group=0,
-        env=environment() if environ is None else dict(environ),
-        user=user,
-        group=group,
-        extra_groups=extra_groups,
-    )
-    return Ran(done.returncode, done.stdout, done.stderr)
-
-
-class Varlink:
-    """One raw connection: bytes out, replies in; nothing of the daemon's or the client's code is used here."""
-
-    def __init__(self, connected: socket.socket, seconds: float = DEADLINE) -> None:
-        self.socket = connected
-        self.socket.settimeout(seconds)
-        self._received = bytearray()
-
-    def send(self, method: str, parameters: Mapping[str, Any] | None = None, **members: Any) -> None:
-        """Send a call, with other members such as `more` or `oneway`; methods may be as short as `License.Status`."""
-        full = method if method.count(".") > 1 else _INTERFACES + method
-        message = {"method": full, "parameters": dict(parameters or {}), **members}
-        self.socket.sendall(json.dumps(message).encode() + b"\0")
-
-    def reply(self) -> dict[str, Any]:
-        """The next reply as it came; raises EOFError when the daemon has closed the connection."""
-        while (end := self._received.find(0)) < 0:
-            chunk = self.socket.recv(1 << 16)
-            if not chunk:
-                raise EOFError("the daemon closed the connection")
-            self._received += chunk
-        message = bytes(self._received[:end])
-        del self._received[: end + 1]
-        return cast("dict[str, Any]", json.loads(message))
-
-    def call(self, method: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The parameters of the one reply; raises Refused."""
-        self.send(method, parameters)
-        return _good(self.reply())
-
-    def each(self, method: str, parameters: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-        """The parameters of each reply to a call with `more`; raises Refused."""
-        self.send(method, parameters, more=True)
-        going_on = True
-        while going_on:
-            reply = self.reply()
-            going_on = bool(reply.get("continues"))
-            yield _good(reply)
-
-    def at_end(self) -> bool:
-        """Wait for the daemon to close the connection: whether it did so without another byte."""
-        try:
-            return not self._received and not self.socket.recv(1)
-        except ConnectionResetError:
-            return True
-
-    def close(self) -> None:
-        """Close the connection."""
-        self.socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _good(reply: dict[str, Any]) -> dict[str, Any]:
-    parameters = reply.get("parameters") or {}
-    if "error" in reply:
-        raise Refused(reply["error"], parameters)
-    return cast("dict[str, Any]", parameters)
 
 
 class Simulator:
@@ -529,22 +280,7 @@ class Site:
 
     def connect_as(self, user: int, group: int | None = None, extra_groups: Sequence[int] = ()) -> Varlink:
         """A raw connection that another user has opened, as the kernel tells the daemon (needs root)."""
-        ours, theirs = socket.socketpair()
-        # The interpreter itself, not the environment's link to it, which another user may not reach.
-        command = [str(Path(sys.executable).resolve()), "-I", "-S", "-c", _CONNECT_AND_HAND_OVER]
-        with ours, theirs:
-            subprocess.run(
-                [*command, str(self.socket), str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                user=user,
-                group=user if group is None else group,
-                extra_groups=extra_groups,
-                check=True,
-                timeout=DEADLINE,
-                cwd="/",
-            )
-            _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
-        return Varlink(socket.socket(fileno=descriptors[0]))
+        return connect_as(self.socket, user, user if group is None else group, extra_groups)
 
     def call(self, method: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Ask on a connection of its own, for example `License.Status`; raises Refused."""
