@@ -7,6 +7,9 @@ it leaves out (DESIGN: Leases).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
+
 import msgspec
 
 from .catalog import Scope
@@ -55,11 +58,15 @@ class Rounds:
         round_ = self._round(request, now)
         if isinstance(round_, ListRefused):
             return round_
-        if len(round_.named) + len(request.leases) > situation.rules.max_leases:
-            return ListRefused(f"a list has at most {situation.rules.max_leases} leases")
+        keys = {lease.key for lease in request.leases}
+        most = situation.rules.max_leases
+        if _together(keys, round_.named) > most:
+            return ListRefused(f"a list has at most {most} leases")
+        if _together(keys, situation.ledger.of_holder(request.holder)) > 2 * most:
+            return ListRefused(f"these would be more than {2 * most} leases: a whole list beside all that was before")
         claims = tuple(lease.key for lease in request.leases if _claims(situation, request, lease))
         changes = [_adopt(situation, request, lease, uid, now) for lease in request.leases]
-        round_.named.update(lease.key for lease in request.leases)
+        round_.named |= keys
         freed = self._close(situation, request, round_) if request.last else 0
         held = sum(lease.scope is request.scope for lease in situation.ledger.of_holder(request.holder).values())
         return Synced(changes.count("adopted"), changes.count("changed"), freed, held, claims)
@@ -80,6 +87,9 @@ class Rounds:
         if newest is not None and request.generation < newest:
             return ListRefused(f"generation {request.generation} is older than generation {newest}")
         open_ = self._open.get(place)
+        if open_ is None and request.generation == newest:
+            # The list is complete already: a part that comes again is adopted, and what it leaves out stays.
+            return _Round(request.generation, -math.inf, set())
         if open_ is None or open_.generation != request.generation:
             open_ = _Round(request.generation, taken, set())
         open_.taken = min(open_.taken, taken)
@@ -88,7 +98,8 @@ class Rounds:
         return open_
 
     def _close(self, situation: Situation, request: SyncRequest, round_: _Round) -> int:
-        self._open.pop((request.holder, request.scope), None)
+        if request.generation is not None:
+            self._open.pop((request.holder, request.scope), None)
         missing = [
             lease.key
             for lease in situation.ledger.of_holder(request.holder).values()
@@ -109,35 +120,44 @@ def _claims(situation: Situation, request: SyncRequest, listed: SyncLease) -> bo
     return not any(lease is not None and lease.emergency for lease in (held, earlier))
 
 
+def _together(keys: set[str], known: Collection[str]) -> int:
+    return len(known) + sum(key not in known for key in keys)
+
+
 def _adopt(situation: Situation, request: SyncRequest, listed: SyncLease, uid: int, now: Now) -> str:
     ledger = situation.ledger
     held = ledger.find(request.holder, listed.key)
-    wanted = _as_listed(situation, request, listed, held, uid)
-    if held is not None and _same(held, wanted):
-        return "held"
-    earlier = None if request.takes_over is None else ledger.drop(request.takes_over, listed.key)
+    earlier = None if request.takes_over in {None, request.holder} else ledger.drop(request.takes_over, listed.key)
     since = held or earlier
-    ledger.put(msgspec.structs.replace(wanted, granted=since.granted if since else now.boot))
-    return "adopted" if held is None and earlier is None else "changed"
+    wanted = _as_listed(situation, request, listed, since, uid)
+    if held is not None and _same(held, wanted, expand(situation.catalog, listed.wants, Phase.SETUP)):
+        return "held" if earlier is None else "changed"
+    granted = since.granted if since else now.boot
+    ledger.put(msgspec.structs.replace(wanted, granted=granted, bound=held.bound if held else None))
+    return "adopted" if since is None else "changed"
 
 
-def _as_listed(situation: Situation, request: SyncRequest, listed: SyncLease, held: Lease | None, uid: int) -> Lease:
-    emergency = listed.call_class is not CallClass.NORMAL
+def _as_listed(situation: Situation, request: SyncRequest, listed: SyncLease, since: Lease | None, uid: int) -> Lease:
+    # The holder may not know that a call it dialed is an emergency call: the settings' numbers said so.
+    call_class = since.call_class if since is not None and since.emergency else listed.call_class
+    emergency = call_class is not CallClass.NORMAL
+    port = listed.port or (since.port if since else None)
     return Lease(
         holder=request.holder,
         key=listed.key,
         uid=uid,
         scope=request.scope,
         wants={} if emergency else expand(situation.catalog, listed.wants, Phase.ESTABLISHED),
-        granted=held.granted if held else 0.0,
-        port=listed.port or (held.port if held else None),
-        channel=listed.channel or (held.channel if held else None),
-        call_class=listed.call_class,
-        bound=held.bound if held else None,
+        granted=0.0,
+        port=port,
+        channel=listed.channel or (since.channel if since and since.port == port else None),
+        call_class=call_class,
     )
 
 
-def _same(held: Lease, wanted: Lease) -> bool:
+def _same(held: Lease, wanted: Lease, in_setup: dict[str, int]) -> bool:
     # During set-up a lease holds more than the list names; that is no drift.
     enough = all(held.wants.get(feature, 0) >= count for feature, count in wanted.wants.items())
-    return enough and (held.port, held.channel, held.emergency) == (wanted.port, wanted.channel, wanted.emergency)
+    too_much = any(count > in_setup.get(feature, 0) for feature, count in held.wants.items())
+    place, listed_place = (held.port, held.channel, held.emergency), (wanted.port, wanted.channel, wanted.emergency)
+    return enough and not too_much and place == listed_place

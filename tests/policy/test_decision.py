@@ -67,7 +67,8 @@ def test_a_denial_names_feature_limit_count_fallback_message_and_remedy(site: Si
         in_use=4,
         fallback="emergency-calls-only",
         message="4 of 8 licensed instances of Trunks are in use.",
-        remedy="Wait until a channel is free, see who holds them (featurekeyctl leases --feature trunk), or order more.",
+        remedy="Wait until a channel is free, see who holds them (featurekeyctl leases --feature trunk), "
+        "or order more.",
     )
 
 

@@ -1,0 +1,381 @@
+"""Sync: the holder's list is the truth about one scope, whole or in parts, and about nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from featurekeyd.policy.catalog import Scope
+from featurekeyd.policy.enforcer import NotYours
+from featurekeyd.policy.events import EventName
+from featurekeyd.policy.ledger import Lease
+from featurekeyd.policy.reasons import Reason
+from featurekeyd.policy.requests import CallClass, Phase, SyncLease, Want
+from featurekeyd.policy.synchronize import MARGIN_SECONDS, ListRefused, Synced
+
+if TYPE_CHECKING:
+    from tests.policy.conftest import Site
+
+
+def keys(site: Site, holder: str = "kamailio") -> list[str]:
+    return sorted(site.enforcer.ledger.of_holder(holder))
+
+
+def lease(site: Site, key: str, holder: str = "kamailio") -> Lease:
+    found = site.enforcer.ledger.find(holder, key)
+    assert found is not None
+    return found
+
+
+def refusal(site: Site, *leases: SyncLease | str, **fields: object) -> str:
+    refused = site.enforcer.synchronize(site.listing(*leases, **fields), 1000, site.now)  # type: ignore[arg-type]
+    assert isinstance(refused, ListRefused), refused
+    return refused.hint
+
+
+# Adopting and freeing
+
+
+def test_unknown_leases_are_adopted_above_the_limit_and_then_only_new_calls_are_refused(site: Site) -> None:
+    synced = site.sync(*(f"call {number}" for number in range(12)))
+    assert (synced.adopted, synced.changed, synced.freed, synced.held) == (12, 0, 0, 12)
+    assert (site.in_use("trunk"), site.in_use("coder")) == (12, 0)
+    assert site.acquire("new", "trunk").reason is Reason.LIMIT_REACHED
+    assert site.enforcer.tallies["trunk"].peak == 12
+
+
+def test_missing_leases_are_freed_and_listed_ones_stay(site: Site) -> None:
+    site.acquire("a", "trunk")
+    site.acquire("b", "trunk")
+    site.wait(10)
+    synced = site.sync("b")
+    assert (synced.adopted, synced.changed, synced.freed, synced.held) == (0, 0, 1, 1)
+    assert keys(site) == ["b"]
+
+
+def test_an_empty_list_frees_the_whole_scope(site: Site) -> None:
+    site.acquire("a", "trunk")
+    site.wait(10)
+    assert site.sync().freed == 1
+    assert (len(site.enforcer.ledger), site.in_use("trunk")) == (0, 0)
+
+
+def test_the_same_list_again_changes_nothing(site: Site) -> None:
+    site.sync("a", "b")
+    changes = len(site.enforcer.ledger.changes)
+    site.wait(10)
+    assert site.sync("a", "b") == Synced(adopted=0, changed=0, freed=0, held=2)
+    assert len(site.enforcer.ledger.changes) == changes
+
+
+@pytest.mark.parametrize(("ago", "age_ms", "freed"), [(2.0, 0, 0), (2.5, 0, 1), (12.0, 10_000, 0), (12.5, 10_000, 1)])
+def test_a_lease_granted_up_to_two_seconds_before_the_list_was_taken_is_spared(
+    site: Site, ago: float, age_ms: int, freed: int
+) -> None:
+    assert MARGIN_SECONDS == 2.0
+    site.acquire("a", "trunk")
+    site.wait(ago)
+    assert site.sync(list_age_ms=age_ms).freed == freed
+
+
+def test_a_list_says_nothing_about_other_scopes_and_other_holders(open_site: Callable[..., Site]) -> None:
+    site = open_site(licensed={"trunk": 8, "phone": 8, "tenant": 8})
+    site.acquire("call", "trunk")
+    site.acquire("phone", "phone")
+    site.acquire("tenant", "tenant")
+    site.acquire("call", "trunk", holder="asterisk")
+    site.wait(10)
+    assert site.sync(scope=Scope.REGISTRATIONS) == Synced(adopted=0, changed=0, freed=1, held=0)
+    assert keys(site) == ["call", "tenant"]
+    assert site.sync(scope=Scope.CONFIGURATION).freed == 1
+    assert site.sync(scope=Scope.CALLS).freed == 1
+    assert keys(site, "asterisk") == ["call"]
+
+
+# Changing
+
+
+def test_what_a_call_holds_during_setup_is_no_difference(site: Site) -> None:
+    site.acquire("a", "trunk")
+    assert site.sync("a") == Synced(adopted=0, changed=0, freed=0, held=1)
+    assert lease(site, "a").wants == {"trunk": 1, "coder": 1}
+
+
+@pytest.mark.parametrize("instances", [1, 4])
+def test_a_lease_that_holds_more_or_less_than_the_list_says_is_changed(site: Site, instances: int) -> None:
+    site.acquire("a", Want("trunk", 3), phase=Phase.ESTABLISHED)
+    since = lease(site, "a").granted
+    site.wait(10)
+    synced = site.sync(SyncLease(key="a", wants=(Want("trunk", instances),)))
+    assert (synced.adopted, synced.changed) == (0, 1)
+    assert (site.in_use("trunk"), lease(site, "a").granted) == (instances, since)
+
+
+def test_a_lease_on_another_channel_is_moved_and_one_without_a_channel_stays_where_it_is(site: Site) -> None:
+    site.acquire("a", "trunk", port="x", channel="1")
+    assert site.sync("a").changed == 0
+    assert site.sync(SyncLease(key="a", wants=(Want("trunk"),), channel="2")).changed == 1
+    assert (lease(site, "a").port, lease(site, "a").channel) == ("x", "2")
+    site.sync(SyncLease(key="a", wants=(Want("trunk"),), port="y"))
+    assert (lease(site, "a").port, lease(site, "a").channel) == ("y", None)
+
+
+def test_a_bound_lease_that_is_changed_stays_bound(site: Site) -> None:
+    site.acquire("a", "trunk", bound=7)
+    site.sync(SyncLease(key="a", wants=(Want("trunk", 2),)))
+    site.enforcer.release_bound(7)
+    assert keys(site) == []
+
+
+def test_an_adopted_lease_of_an_unknown_feature_counts_and_can_be_held_and_freed(site: Site) -> None:
+    site.sync(SyncLease(key="a", wants=(Want("moon", 3),)))
+    assert site.enforcer.ledger.in_use("moon") == 3
+    assert site.acquire("a", Want("moon", 2)).reason is Reason.ALREADY_HELD
+    assert site.release("a")
+
+
+# Emergency calls
+
+
+def test_a_call_that_was_granted_as_an_emergency_stays_one_though_the_list_does_not_know(site: Site) -> None:
+    site.acquire("a", "trunk", dialed="112")
+    assert site.sync("a") == Synced(adopted=0, changed=0, freed=0, held=1)
+    assert (site.in_use("trunk"), site.enforcer.ledger.emergencies) == (0, 1)
+
+
+def test_an_emergency_call_that_only_the_list_knows_is_adopted_apart_and_raises_the_alarm(site: Site) -> None:
+    synced = site.sync(SyncLease(key="a", wants=(Want("trunk"),), call_class=CallClass.EMERGENCY))
+    assert (synced.adopted, site.in_use("trunk"), site.enforcer.ledger.emergencies) == (1, 0, 1)
+    assert EventName.EMERGENCY_CLAIM in site.told()
+    site.sync(SyncLease(key="a", wants=(Want("trunk"),), call_class=CallClass.EMERGENCY))
+    assert EventName.EMERGENCY_CLAIM not in site.told()
+
+
+# Lists in parts
+
+
+def test_a_list_in_parts_frees_with_its_last_part_only(site: Site) -> None:
+    for key in "abcd":
+        site.acquire(key, "trunk")
+    site.wait(10)
+    assert site.sync("a", generation=1, last=False).freed == 0
+    assert site.sync("b", generation=1, last=False).held == 4
+    assert site.sync("c", generation=1, last=True).freed == 1
+    assert keys(site) == ["a", "b", "c"]
+
+
+def test_a_list_of_1000_calls_in_parts_is_adopted_and_kept(site: Site) -> None:
+    names = [f"call {number}" for number in range(1000)]
+    for generation in (1, 2):
+        for begin in range(0, 1000, 250):
+            site.sync(*names[begin : begin + 250], generation=generation, last=begin == 750)
+            site.wait(10)
+    assert site.in_use("trunk") == 1000
+
+
+def test_parts_without_a_generation_are_refused(site: Site) -> None:
+    assert "generation" in refusal(site, "a", last=False)
+    assert keys(site) == []
+
+
+def test_a_part_of_an_older_generation_is_refused_and_changes_nothing(site: Site) -> None:
+    site.sync("a", generation=5)
+    assert refusal(site, "b", generation=4) == "generation 4 is older than generation 5"
+    assert keys(site) == ["a"]
+
+
+def test_a_newer_generation_abandons_the_one_that_was_not_finished(site: Site) -> None:
+    site.acquire("a", "trunk")
+    site.wait(10)
+    site.sync("a", generation=1, last=False)
+    site.sync("b", generation=2, last=True)
+    assert keys(site) == ["b"]
+    assert "older" in refusal(site, "a", generation=1, last=True)
+
+
+def test_a_repeated_part_is_counted_once(open_site: Callable[..., Site]) -> None:
+    site = open_site(max_leases=3)
+    for _ in range(5):
+        site.sync("a", "b", generation=1, last=False)
+    assert site.sync("c", generation=1, last=True).held == 3
+
+
+def test_the_last_part_once_more_frees_nothing_of_the_earlier_parts(site: Site) -> None:
+    site.sync("a", generation=1, last=False)
+    site.sync("b", generation=1, last=True)
+    site.wait(60)
+    assert site.sync("b", generation=1, last=True).freed == 0
+    assert keys(site) == ["a", "b"]
+
+
+def test_a_part_that_comes_behind_the_last_one_is_adopted_and_frees_nothing(site: Site) -> None:
+    site.sync("b", generation=1, last=True)
+    site.wait(60)
+    assert site.sync("a", generation=1, last=False).adopted == 1
+    assert site.sync("c", generation=2, last=True).freed == 1
+
+
+def test_a_whole_list_between_two_parts_does_not_break_the_round(site: Site) -> None:
+    site.sync("a", generation=1, last=False)
+    site.wait(60)
+    site.sync("a", "b")
+    site.wait(60)
+    assert site.sync("b", generation=1, last=True).freed == 0
+    assert keys(site) == ["a", "b"]
+
+
+def test_generations_of_two_scopes_and_two_holders_do_not_mix(open_site: Callable[..., Site]) -> None:
+    site = open_site(licensed={"trunk": 8, "phone": 8})
+    phone = SyncLease(key="phone", wants=(Want("phone"),))
+    site.sync("a", generation=9, last=False)
+    site.sync(phone, scope=Scope.REGISTRATIONS, generation=1, last=False)
+    site.sync("x", holder="asterisk", generation=2, last=True)
+    site.wait(60)
+    assert site.sync(scope=Scope.REGISTRATIONS, generation=1, last=True).freed == 0
+    assert site.sync("b", generation=9, last=True).freed == 0
+    assert (keys(site), keys(site, "asterisk")) == (["a", "b", "phone"], ["x"])
+
+
+def test_the_oldest_part_of_a_list_says_when_it_was_taken(site: Site) -> None:
+    site.sync("a", generation=1, last=False)
+    site.wait(1)
+    site.acquire("new", "trunk")
+    site.wait(60)
+    assert site.sync(generation=1, last=True).freed == 0
+    assert keys(site) == ["a", "new"]
+
+
+def test_a_list_and_a_holder_have_their_limits(open_site: Callable[..., Site]) -> None:
+    site = open_site(max_leases=2)
+    assert refusal(site, "a", "b", "c") == "a list has at most 2 leases"
+    site.sync("a", "b", generation=1, last=False)
+    assert refusal(site, "c", generation=1) == "a list has at most 2 leases"
+    site.sync("c", "d", generation=2, last=False)
+    assert "more than 4 leases" in refusal(site, "e", generation=3, last=False)
+    site.wait(10)
+    assert site.sync("a", generation=4).held == 1
+
+
+# Taking over
+
+
+def test_a_takeover_moves_the_listed_leases_with_their_age(site: Site) -> None:
+    site.acquire("a", "trunk", holder="old", port="x", channel="1")
+    site.acquire("b", "trunk", holder="old")
+    since = lease(site, "a", "old").granted
+    site.wait(100)
+    synced = site.sync("a", takes_over="old")
+    assert (synced.adopted, synced.changed, synced.held) == (0, 1, 1)
+    taken = lease(site, "a")
+    assert (taken.granted, taken.port, taken.channel) == (since, "x", "1")
+    assert (keys(site, "old"), site.in_use("trunk")) == (["b"], 2)
+
+
+def test_a_call_that_both_holders_have_counts_once_after_the_takeover(site: Site) -> None:
+    site.acquire("a", "trunk", holder="old")
+    site.acquire("a", "trunk")
+    site.sync("a", takes_over="old")
+    assert (keys(site), keys(site, "old"), site.in_use("trunk")) == (["a"], [], 1)
+
+
+def test_an_emergency_call_stays_one_when_it_is_taken_over(site: Site) -> None:
+    site.acquire("a", "trunk", holder="old", dialed="112")
+    site.sync("a", takes_over="old")
+    assert (site.in_use("trunk"), site.enforcer.ledger.emergencies) == (0, 1)
+
+
+def test_a_lease_that_was_bound_to_a_connection_of_the_earlier_holder_is_not_when_taken_over(site: Site) -> None:
+    site.acquire("a", "trunk", holder="old", bound=3)
+    site.sync("a", takes_over="old")
+    site.enforcer.release_bound(3)
+    assert keys(site) == ["a"]
+
+
+def test_nobody_takes_over_from_another_user(site: Site) -> None:
+    site.acquire("a", "trunk", holder="old", uid=1001)
+    refused = site.enforcer.synchronize(site.listing("a", takes_over="old"), 1000, site.now)
+    assert refused == NotYours("old")
+    assert (keys(site), keys(site, "old")) == ([], ["a"])
+
+
+def test_taking_over_from_oneself_or_from_nobody_is_a_plain_list(site: Site) -> None:
+    site.acquire("a", "trunk")
+    assert site.sync("a", takes_over="kamailio") == Synced(adopted=0, changed=0, freed=0, held=1)
+    assert site.sync("a", "b", takes_over="nobody").adopted == 1
+
+
+# Drift and silence
+
+
+def test_drift_is_counted_and_told_only_when_something_was_mended(site: Site) -> None:
+    site.acquire("a", "trunk")
+    site.sync("a")
+    holder = site.enforcer.holders.find("kamailio")
+    assert holder is not None
+    assert (holder.drift, site.told()) == (0, [])
+    site.sync("a", "b")
+    assert (holder.drift, site.told()) == (1, [EventName.SYNC_DRIFT])
+
+
+@pytest.mark.parametrize(("silent", "held"), [(30.0, 1), (30.5, 0)])
+def test_a_holder_that_is_silent_for_longer_than_it_said_loses_that_scope(
+    open_site: Callable[..., Site], silent: float, held: int
+) -> None:
+    site = open_site(licensed={"trunk": 8, "phone": 8})
+    site.acquire("phone", "phone")
+    site.sync("a", ttl_seconds=30)
+    site.told()
+    site.wait(silent)
+    assert site.in_use("trunk") == held
+    assert site.in_use("phone") == 1
+    assert site.told() == ([] if held else [EventName.HOLDER_SILENT])
+    site.wait(1000)
+    assert site.told() == ([EventName.HOLDER_SILENT] if held else [])
+
+
+def test_any_sign_of_life_keeps_the_leases(site: Site) -> None:
+    site.sync("a", ttl_seconds=30)
+    site.wait(29)
+    site.release("other")
+    site.wait(29)
+    site.acquire("b", "trunk")
+    site.wait(29)
+    assert keys(site) == ["a", "b"]
+
+
+def test_silence_while_the_daemon_did_not_listen_does_not_count(site: Site) -> None:
+    site.sync("a", ttl_seconds=30)
+    site.boot += 500
+    site.enforcer.restart_silence(site.now)
+    site.wait(30)
+    assert keys(site) == ["a"]
+    site.wait(1)
+    assert keys(site) == []
+
+
+def test_a_holder_without_a_ttl_may_be_silent_for_ever(site: Site) -> None:
+    site.sync("a")
+    site.wait(30 * 86400)
+    assert keys(site) == ["a"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from("abcdef"), unique=True),
+    st.lists(st.lists(st.sampled_from("abcdef"), max_size=4), min_size=1, max_size=4),
+)
+def test_after_a_list_in_any_parts_the_scope_is_exactly_what_was_listed(
+    open_site: Callable[..., Site], before: list[str], parts: list[list[str]]
+) -> None:
+    site = open_site(licensed={"trunk": 8})
+    for key in before:
+        site.acquire(key, "trunk")
+    site.wait(10)
+    for place, part in enumerate(parts):
+        site.sync(*part, generation=1, last=place == len(parts) - 1)
+    assert keys(site) == sorted({key for part in parts for key in part})
+    assert site.in_use("trunk") == len(keys(site))
