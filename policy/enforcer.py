@@ -220,7 +220,8 @@ class Enforcer:
     # What follows from all that
 
     def _hear(self, name: str, uid: int, now: Now) -> Holder | None:
-        if len(self.holders) >= MAX_HOLDERS and self.holders.find(name) is None:
+        new = self.holders.find(name) is None and self.holders.owner(name) in {uid, None}
+        if new and len(self.holders) >= MAX_HOLDERS:
             self._make_room()
         return self.holders.hear(name, uid, now.boot)
 

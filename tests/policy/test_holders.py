@@ -1,0 +1,152 @@
+"""Holder names: whose they are, how many there are, and what silence means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from featurekeyd.policy.catalog import Scope
+from featurekeyd.policy.decision import Decision
+from featurekeyd.policy.enforcer import NotYours
+from featurekeyd.policy.events import EventName
+from featurekeyd.policy.holders import MAX_HOLDERS, Holders
+from featurekeyd.policy.ledger import Lease
+from featurekeyd.policy.reasons import Reason
+from featurekeyd.policy.requests import CallClass
+
+if TYPE_CHECKING:
+    from tests.policy.conftest import Site
+
+
+def test_a_name_belongs_to_the_first_user_that_used_it() -> None:
+    holders = Holders({})
+    assert holders.owner("pbx") is None
+    assert holders.hear("pbx", 1000, 1.0) is not None
+    assert holders.hear("pbx", 1001, 2.0) is None
+    holder = holders.find("pbx")
+    assert holder is not None
+    assert (holder.uid, holder.heard, holders.owner("pbx")) == (1000, 1.0, 1000)
+
+
+def test_a_name_in_the_settings_belongs_to_that_user_from_the_start() -> None:
+    holders = Holders({"pbx": 1000})
+    assert holders.hear("pbx", 1001, 1.0) is None
+    assert len(holders) == 0
+    assert holders.owner("pbx") == 1000
+    assert holders.hear("pbx", 1000, 2.0) is not None
+
+
+def test_root_is_a_user_like_any_other() -> None:
+    holders = Holders({"pbx": 0})
+    assert holders.hear("pbx", 1000, 1.0) is None
+    assert holders.hear("pbx", 0, 1.0) is not None
+    holders.hear("other", 0, 1.0)
+    assert holders.hear("other", 1000, 1.0) is None
+
+
+def test_each_sign_of_life_is_noted_and_nothing_else_of_the_holder_changes() -> None:
+    holders = Holders({})
+    holder = holders.hear("pbx", 1000, 1.0)
+    assert holder is not None
+    holder.drift, holder.ttls = 3, {Scope.CALLS: 30.0}
+    assert holders.hear("pbx", 1000, 5.0) is holder
+    assert (holder.heard, holder.drift, holder.ttls) == (5.0, 3, {Scope.CALLS: 30.0})
+
+
+def test_only_scopes_with_a_ttl_fall_silent_and_only_after_it() -> None:
+    holders = Holders({})
+    holder = holders.hear("pbx", 1000, 100.0)
+    holders.hear("other", 1000, 0.0)
+    assert holder is not None
+    holder.ttls = {Scope.CALLS: 30.0, Scope.REGISTRATIONS: 60.0}
+    assert holders.silent(130.0) == []
+    assert holders.silent(130.1) == [(holder, Scope.CALLS)]
+    assert holders.silent(160.1) == [(holder, Scope.CALLS), (holder, Scope.REGISTRATIONS)]
+    holders.restart_silence(160.1)
+    assert holders.silent(190.1) == []
+
+
+# Through the Enforcer
+
+
+def test_another_user_may_do_nothing_under_a_name_and_the_leases_stay(site: Site) -> None:
+    site.acquire("a", "trunk")
+    enforcer = site.enforcer
+    assert enforcer.acquire(site.ask("a", "trunk"), 1001, site.now) == NotYours("kamailio")
+    assert enforcer.release("kamailio", "a", 1001, site.now) == NotYours("kamailio")
+    assert enforcer.synchronize(site.listing(), 1001, site.now) == NotYours("kamailio")
+    assert site.in_use("trunk") == 1
+
+
+def test_an_emergency_under_another_users_name_is_granted_and_leaves_that_users_leases_alone(site: Site) -> None:
+    site.acquire("a", "trunk", port="x", channel="1")
+    changes = len(site.enforcer.ledger.changes)
+    site.told()
+    request = site.ask("a", dialed="112", port="x", channel="1")
+    granted = site.enforcer.acquire(request, 1001, site.now)
+    assert granted == Decision(allowed=True, reason=Reason.EMERGENCY)
+    assert len(site.enforcer.ledger.changes) == changes
+    assert site.in_use("trunk") == 1
+    assert site.told() == [EventName.EMERGENCY_CALL]
+    assert site.enforcer.emergencies_total == 1
+    assert site.acquire("b", "trunk", call_class=CallClass.CALLBACK).reason is Reason.GRANTED
+
+
+def test_after_256_names_the_one_that_was_silent_longest_and_has_no_lease_makes_room(site: Site) -> None:
+    assert MAX_HOLDERS == 256
+    site.acquire("call", "trunk", holder="busy")
+    for number in range(MAX_HOLDERS - 1):
+        site.boot += 1
+        site.release(holder=f"idle {number}")
+    holders = site.enforcer.holders
+    assert len(holders) == 256
+    site.release(holder="one more")
+    assert len(holders) == 256
+    assert holders.find("busy") is not None
+    assert holders.find("idle 0") is None
+    assert holders.find("idle 1") is not None
+    site.release(holder="one more")
+    assert holders.find("idle 1") is not None
+
+
+def test_a_name_that_is_not_ones_own_makes_nobody_leave(open_site: Callable[..., Site]) -> None:
+    site = open_site(owners={"asterisk": 1000})
+    for number in range(MAX_HOLDERS):
+        site.release(holder=f"idle {number}")
+    assert site.enforcer.release("asterisk", "a", 1001, site.now) == NotYours("asterisk")
+    assert site.enforcer.holders.find("idle 0") is not None
+
+
+def test_a_name_in_the_settings_never_becomes_another_users(open_site: Callable[..., Site]) -> None:
+    site = open_site(owners={"asterisk": 1000})
+    site.release(holder="asterisk")
+    for number in range(MAX_HOLDERS):
+        site.boot += 1
+        site.release(holder=f"idle {number}", uid=1001)
+    assert site.enforcer.release("asterisk", "a", 1001, site.now) == NotYours("asterisk")
+
+
+def test_half_hours_of_callbacks_do_not_pile_up_for_names_that_are_gone(site: Site) -> None:
+    for number in range(3 * MAX_HOLDERS):
+        site.boot += 1
+        site.acquire("sos", dialed="112", holder=f"caller {number}")
+        site.release("sos", holder=f"caller {number}")
+    assert len(site.enforcer._situation.last_emergency) <= MAX_HOLDERS
+
+
+def test_restored_leases_keep_their_holders_names(site: Site) -> None:
+    site.acquire("a", "trunk")
+    later = site.restarted()
+    later.enforcer.restore(list(site.enforcer.ledger), later.now)
+    assert later.enforcer.ledger.changes == []
+    assert later.enforcer.release("kamailio", "a", 1001, later.now) == NotYours("kamailio")
+    assert later.release("a")
+
+
+def test_a_lease_of_before_the_last_boot_was_not_granted_in_the_future(site: Site) -> None:
+    site.acquire("a", "trunk")
+    later = site.restarted()
+    later.boot = 60.0
+    later.enforcer.restore(list(site.enforcer.ledger), later.now)
+    (lease,) = list[Lease](later.enforcer.ledger)
+    assert lease.granted == 60.0
