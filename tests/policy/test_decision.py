@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -321,7 +321,7 @@ def test_a_new_call_on_a_channel_replaces_the_earlier_one_and_tells_it(open_site
 
 
 @pytest.mark.parametrize("place", [{"port": "x"}, {"channel": "7"}, {"port": "y", "channel": "7"}])
-def test_only_the_same_port_and_channel_of_the_same_holder_is_replaced(site: Site, place: dict[str, str]) -> None:
+def test_only_the_same_port_and_channel_of_the_same_holder_is_replaced(site: Site, place: dict[str, Any]) -> None:
     site.acquire("a", "trunk", port="x", channel="7")
     site.acquire("b", "trunk", **place)
     site.acquire("c", "trunk", holder="asterisk", port="x", channel="7")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -147,11 +147,12 @@ def test_a_certificate_is_refused_for_another_catalog_or_other_hardware(site: Si
     certificate = site.licenses.certificate
     assert certificate is not None
     assert site.enforcer.refuse_certificate(certificate) is None
-    for changes, verdict in [
+    wrong: list[tuple[dict[str, Any], Verdict]] = [
         ({"catalog": "ayrix"}, Verdict.OTHER_CATALOG),
         ({"hardware_id": "00"}, Verdict.OTHER_HARDWARE),
         ({"test": True}, Verdict.TEST_MISMATCH),
-    ]:
+    ]
+    for changes, verdict in wrong:
         refusal = site.enforcer.refuse_certificate(msgspec.structs.replace(certificate, **changes))
         assert refusal is not None
         assert (refusal.verdict, refusal.accepted) == (verdict, False)
