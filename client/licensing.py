@@ -140,17 +140,21 @@ def import_list(session: Session, file: str, *, dry_run: bool, all_or_nothing: b
         out_json(reply)
     else:
         _show_findings(findings, text)
-        out(_summary(reply, len(findings) - len(refused), len(refused), dry_run=dry_run))
+        good = len(findings) - len(refused)
+        out(_summary(reply, good, len(refused), dry_run=dry_run, all_or_nothing=all_or_nothing))
     return DONE if needed(reply, "accepted", bool) and not refused else REFUSED
 
 
-def _summary(reply: Mapping[str, Any], good: int, refused: int, *, dry_run: bool) -> str:
+def _summary(reply: Mapping[str, Any], good: int, refused: int, *, dry_run: bool, all_or_nothing: bool) -> str:
     number = reply.get("list_number")
-    what = "plain list" if number is None else f"license list {number}"
     taken = "taken" if reply.get("accepted") else "NOT taken"
     if dry_run:
         taken = "would be " + taken
-    return f"{what} {taken}: {good} good, {refused} refused"
+    if number is not None:
+        return f"license list {number} {taken}"
+    if good and refused and not all_or_nothing:
+        taken = taken.replace("NOT taken", "taken in part")
+    return f"plain list {taken}: {good} good, {refused} refused"
 
 
 @click.command(
@@ -226,15 +230,15 @@ def _show_finding(session: Session, reply: Mapping[str, Any], typed: str = "") -
 
 
 def _show_findings(findings: list[Finding], text: str) -> None:
-    """Good lines in one table, then each refused one with what is wrong in it."""
-    good = [finding for finding in findings if _is_fine(finding)]
+    """The keys of good lines in one table; what is said of the whole list, or is wrong in a line, below it."""
+    good = [finding for finding in findings if _is_fine(finding) and finding.get("key") is not None]
     if good:
         columns = [Column("LINE", number=True), Column("KEY"), Column("FEATURE"), Column("INSTANCES", number=True)]
         names = ("line", "key", "feature", "instances", "verdict")
         out_table([*columns, Column("VERDICT")], [[row.get(name) for name in names] for row in good], empty="")
     lines = text.splitlines()
     for finding in findings:
-        if not _is_fine(finding):
+        if finding not in good:
             out("\n".join(_finding_lines(finding, _key_in_line(lines, finding.get("line")))))
 
 

@@ -458,9 +458,15 @@ def test_a_list_shows_what_was_taken_and_what_is_wrong_in_the_rest(daemon: Stand
     )
     assert daemon.parameters()["dry_run"] is True
     assert daemon.parameters()["all_or_nothing"] is True
-    daemon.on("ImportList", {"accepted": True, "list_number": 7, "findings": findings[:2]})
+    whole = {"verdict": "imported", "accepted": True, "message": "License list 7 is imported: 4 good keys."}
+    daemon.on("ImportList", {"accepted": True, "list_number": 7, "findings": [whole]})
+    expected = "imported: License list 7 is imported: 4 good keys.\nlicense list 7 taken\n"
+    assert control("import", "-", stdin=b"")[:2] == (0, expected)
+    daemon.on("ImportList", {"accepted": False, "findings": findings})
     status, out, _ = control("import", "-", stdin=b"")
-    assert (status, out.splitlines()[-1]) == (0, "license list 7 taken: 2 good, 0 refused")
+    assert (status, out.splitlines()[-1]) == (exits.REFUSED, "plain list taken in part: 2 good, 1 refused")
+    status, out, _ = control("import", "-", "--all-or-nothing", stdin=b"")
+    assert (status, out.splitlines()[-1]) == (exits.REFUSED, "plain list NOT taken: 2 good, 1 refused")
     daemon.on("ImportList", {"accepted": False, "findings": []})
     assert control("import", "-", stdin=b"")[:2] == (exits.REFUSED, "plain list NOT taken: 0 good, 0 refused\n")
 
