@@ -49,6 +49,7 @@ __all__ = [
     "Site",
     "Varlink",
     "Vendor",
+    "Watcher",
     "environment",
     "licensed_site",
     "program",
@@ -57,6 +58,29 @@ __all__ = [
 
 STRANGER = 54321
 """A user and group number that no host gives out and no settings name."""
+
+
+class Watcher:
+    """A connection that watches events."""
+
+    def __init__(self, connection: Varlink, *, decisions: bool) -> None:
+        self.connection = connection
+        self._replies = connection.each("License.Watch", {"decisions": decisions})
+        next(self._replies)
+
+    def wait(self, kind: str, text: str = "") -> dict[str, Any]:
+        """The next event of that kind whose message has the text; what comes before it is skipped."""
+        for reply in self._replies:
+            event = reply.get("event") or {}
+            if event.get("kind") == kind and text in event["message"]:
+                return cast("dict[str, Any]", event)
+        raise RigFailure("the daemon ended the subscription")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
 
 
 class Simulator:
@@ -313,6 +337,10 @@ class Site:
     def start_ctl(self, *arguments: str) -> Process:
         """Start featurekeyctl and leave it running; a context manager that ends it."""
         return Process([program("featurekeyctl"), "--socket", str(self.socket), *arguments])
+
+    def watch(self, *, decisions: bool = False) -> Watcher:
+        """Watch events from now on; a context manager."""
+        return Watcher(self.connect(), decisions=decisions)
 
     # What is asked often
 

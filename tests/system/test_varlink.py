@@ -1,0 +1,195 @@
+"""An independent Varlink client (the package varlink) asks the daemon what it is, and calls every method.
+
+Each answer is held against the interface as that client's own parser reads it: no member that is not described, none
+missing that is not optional, and every value of the type that is stated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+import pytest
+import varlink
+from varlink import scanner
+
+import rig
+
+SERVICE = "org.varlink.service"
+LICENSE = "io.featurekey.License"
+MANAGE = "io.featurekey.Manage"
+WANTS = [{"feature": "sip-trunk-channels", "instances": 1}]
+CALL = {"holder": "kamailio", "key": "call-1"}
+
+
+@pytest.fixture
+def client(licensed: rig.Licensed) -> Iterator[Any]:
+    with varlink.Client.new_with_address(f"unix:{licensed.site.socket}") as client:
+        yield client
+
+
+def methods(interface: Any) -> set[str]:
+    return {name for name, member in interface.members.items() if isinstance(member, scanner._Method)}
+
+
+def wrong(interface: Any, stated: Any, value: Any, where: str) -> list[str]:
+    """Where a value differs from the type that the description states."""
+    if isinstance(stated, scanner._CustomType):
+        return wrong(interface, interface.members[stated.name].type, value, where)
+    if isinstance(stated, scanner._Maybe):
+        return [] if value is None else wrong(interface, stated.element_type, value, where)
+    if isinstance(stated, scanner._Array):
+        return [
+            it
+            for place, element in enumerate(value)
+            for it in wrong(interface, stated.element_type, element, f"{where}[{place}]")
+        ]
+    if isinstance(stated, scanner._Enum):
+        return [] if value in stated.fields else [f"{where} is {value!r}"]
+    if isinstance(stated, scanner._Struct):
+        return wrong_members(interface, stated.fields, value, where)
+    # The parser states a plain type by an example of it: `bool()`, `int()`, `str()`.
+    return [] if type(value) is type(stated) else [f"{where} is {value!r}"]
+
+
+def wrong_members(interface: Any, stated: dict[str, Any], value: dict[str, Any], where: str) -> list[str]:
+    found = [f"{where}.{name} is not described" for name in value.keys() - stated.keys()]
+    for name, member in stated.items():
+        if name in value:
+            found += wrong(interface, member, value[name], f"{where}.{name}")
+        elif not isinstance(member, scanner._Maybe):
+            found.append(f"{where}.{name} is missing")
+    return found
+
+
+def assert_described(
+    licensed: rig.Licensed, client: Any, method: str, parameters: dict[str, Any], *, more: bool = False
+) -> None:
+    """Call a method raw and hold each answer against the description."""
+    name, _, member = method.rpartition(".")
+    interface = client.get_interface(name)
+    site = licensed.site
+    replies = site.each(method, parameters) if more else [site.call(method, parameters)]
+    for reply in replies:
+        assert wrong(interface, interface.get_method(member).out_type, reply, member) == []
+
+
+def test_the_daemon_says_what_it_is_and_which_interfaces_it_has(client: Any) -> None:
+    assert client.get_interfaces() == [SERVICE, LICENSE, MANAGE]
+    assert client.info["product"] == "featurekeyd"
+    assert client.info["version"]
+
+
+@pytest.mark.parametrize("interface", [SERVICE, LICENSE, MANAGE])
+def test_the_daemon_describes_itself_with_the_shipped_file(licensed: rig.Licensed, interface: str) -> None:
+    text = licensed.site.call(f"{SERVICE}.GetInterfaceDescription", {"interface": interface})["description"]
+    assert text == files("featurekeyd.daemon").joinpath(f"{interface}.varlink").read_text(encoding="utf-8")
+
+
+def test_every_method_of_the_license_interface_answers(client: Any) -> None:
+    called = set()
+    with client.open(LICENSE) as asking:
+        assert asking.Acquire(**CALL, wants=WANTS, phase="setup", **{"class": "normal"})["reason"] == "granted"
+        assert asking.Explain(**CALL, wants=WANTS)["steps"][0]["step"] == "emergency"
+        listed = [{"key": "call-1", "wants": WANTS}]
+        assert asking.Sync("kamailio", "calls", listed)["held"] == 1
+        assert asking.Status()["standing"] == "licensed"
+        assert {row["feature"] for row in asking.ListFeatures()["features"]} >= {"sip-trunk-channels", "vcm-channels"}
+        assert [it["lease"]["key"] for it in asking.ListLeases(_more=True)] == ["call-1"]
+        assert asking.Release(**CALL) == {"released": True}
+        called |= {"Acquire", "Explain", "Sync", "Status", "ListFeatures", "ListLeases", "Release"}
+    with client.open(LICENSE) as watching, client.open(LICENSE) as asking:
+        events = watching.Watch(True, _more=True)
+        assert next(events) == {}
+        asking.Acquire(**CALL, wants=WANTS)
+        assert next(events)["event"]["key"] == "call-1"
+        called.add("Watch")
+    assert called == methods(client.get_interface(LICENSE))
+
+
+def test_every_method_of_the_manage_interface_answers(client: Any, licensed: rig.Licensed) -> None:
+    licensed.site.client("kamailio").acquire("call-1", "sip-trunk-channels")
+    text = licensed.vendor.certify(licensed.site.call("Manage.Request")["text"])
+    (key,) = licensed.vendor.issue(licensed.serial, "softconsole:2")
+    with client.open(MANAGE) as managing:
+        assert managing.Request()["kind"] == "sd-card"
+        assert managing.ImportCertificate(text)["finding"]["verdict"] == "imported"
+        assert managing.AddLicense(key)["finding"]["verdict"] == "unlisted"
+        assert managing.ImportList(licensed.vendor.license_list(licensed.serial))["list_number"] == 2
+        shown = [it["license"]["feature"] for it in managing.ListLicenses(_more=True)]
+        assert sorted(shown) == ["sip-trunk-channels", "softconsole", "vcm-channels"]
+        assert managing.RemoveLicense(key)["finding"]["verdict"] == "removed"
+        assert managing.CheckNow()["state"] == "present"
+        assert managing.ReleaseLease(**CALL) == {"released": True}
+    called = {"Request", "ImportCertificate", "AddLicense", "ImportList", "ListLicenses", "RemoveLicense"}
+    assert called | {"CheckNow", "ReleaseLease"} == methods(client.get_interface(MANAGE))
+
+
+def test_answers_are_as_the_interface_describes_them(client: Any, licensed: rig.Licensed) -> None:
+    licensed.simulator.tell("unplug")
+    licensed.site.call("Manage.CheckNow")
+    for want in ("sip-trunk-channels", "softconsole", "no-such-feature"):
+        request = {"holder": "kamailio", "key": f"call-{want}", "wants": [{"feature": want}]}
+        assert_described(licensed, client, f"{LICENSE}.Acquire", request)
+        assert_described(licensed, client, f"{LICENSE}.Explain", request)
+    for method in ("Status", "ListFeatures"):
+        assert_described(licensed, client, f"{LICENSE}.{method}", {})
+    assert_described(licensed, client, f"{LICENSE}.Sync", {"holder": "asterisk", "scope": "calls", "leases": []})
+    assert_described(licensed, client, f"{LICENSE}.Release", CALL)
+    assert_described(licensed, client, f"{LICENSE}.ListLeases", {}, more=True)
+    for key in ("what", licensed.keys[0], licensed.keys[0][:-1]):
+        assert_described(licensed, client, f"{MANAGE}.AddLicense", {"key": key})
+    assert_described(licensed, client, f"{MANAGE}.ImportList", {"text": f"what,name\n{licensed.keys[0]}\n"})
+    assert_described(licensed, client, f"{MANAGE}.ImportList", {"text": "nothing"})
+    assert_described(licensed, client, f"{MANAGE}.ImportCertificate", {"text": "nothing"})
+    assert_described(licensed, client, f"{MANAGE}.CheckNow", {})
+    assert_described(licensed, client, f"{MANAGE}.RemoveLicense", {"key": licensed.keys[1]})
+    assert_described(licensed, client, f"{MANAGE}.ListLicenses", {}, more=True)
+
+
+def test_events_are_as_the_interface_describes_them(client: Any, licensed: rig.Licensed) -> None:
+    described = client.get_interface(LICENSE)
+    with licensed.site.watch(decisions=True) as events:
+        licensed.site.client("kamailio").acquire("call-1", "softconsole")
+        denied = events.wait("decision")
+        licensed.simulator.tell("unplug")
+        changed = events.wait("feature_key", "absent")
+    for event in (denied, changed):
+        assert wrong(described, described.members["Event"].type, event, "event") == []
+    assert denied["allowed"] is False
+
+
+def test_a_method_of_many_replies_wants_to_be_called_with_more(licensed: rig.Licensed) -> None:
+    for method in ("License.ListLeases", "License.Watch", "Manage.ListLicenses"):
+        with pytest.raises(rig.Refused) as refused:
+            licensed.site.call(method)
+        assert refused.value.error == f"{SERVICE}.ExpectedMore"
+
+
+def test_a_oneway_call_is_carried_out_and_not_answered(licensed: rig.Licensed) -> None:
+    with licensed.site.connect() as connection:
+        connection.send("License.Acquire", {**CALL, "wants": WANTS}, oneway=True)
+        connection.send("License.Status")
+        assert connection.reply()["parameters"]["leases"] == 1
+
+
+def test_pipelined_calls_are_answered_in_their_order(licensed: rig.Licensed) -> None:
+    with licensed.site.connect() as connection:
+        for number in range(200):
+            connection.send("License.Release", {"holder": "kamailio", "key": f"call-{number}"})
+            connection.send("Manage.CheckNow" if number == 100 else "License.Status")
+        replies = [connection.reply()["parameters"] for _ in range(400)]
+    assert all(reply == {"released": False} for reply in replies[::2])
+    assert "reader" in replies[201]
+    assert "leases" in replies[203]
+
+
+def test_a_bound_lease_ends_with_its_connection(licensed: rig.Licensed) -> None:
+    with licensed.site.connect() as connection, licensed.site.watch() as events:
+        connection.call("License.Acquire", {**CALL, "wants": WANTS, "bound": True})
+        assert [lease["bound"] for lease in licensed.site.leases()] == [True]
+        connection.close()
+        licensed.simulator.tell("unplug")
+        events.wait("feature_key")
+    assert licensed.site.leases() == []
