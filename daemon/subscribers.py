@@ -15,8 +15,12 @@ from featurekeyd.policy.requests import Request
 from .wire import reply_continues
 
 KINDS = {
-    EventName.STANDING_CHANGED: "standing",
-    EventName.FEATURE_KEY_CHANGED: "feature_key",
+    EventName.STANDING_LICENSED: "standing",
+    EventName.STANDING_GRACE: "standing",
+    EventName.STANDING_RESTRICTED: "standing",
+    EventName.STANDING_DEACTIVATED: "standing",
+    EventName.FEATURE_KEY_FOUND: "feature_key",
+    EventName.FEATURE_KEY_TROUBLE: "feature_key",
     EventName.CERTIFICATE_IMPORTED: "licenses",
     EventName.LICENSE_ADDED: "licenses",
     EventName.LICENSE_REMOVED: "licenses",

@@ -346,6 +346,7 @@ def _filled(template: str, claim: Claim, ruling: Ruling) -> str:
         unit=feature.unit if feature else "instance",
         limit=ruling.limit,
         in_use=ruling.in_use,
+        wanted=claim.added.get(name, 0),
         port=claim.request.port,
         holder=claim.request.holder,
         cause=claim.situation.cause,

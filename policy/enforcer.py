@@ -28,6 +28,13 @@ from .requests import Request, SyncRequest
 from .standing import Grace, Meter, Standing, standing_of
 from .synchronize import ListRefused, Rounds, Synced
 
+_STANDING_EVENT = {
+    Standing.LICENSED: EventName.STANDING_LICENSED,
+    Standing.GRACE: EventName.STANDING_GRACE,
+    Standing.RESTRICTED: EventName.STANDING_RESTRICTED,
+    Standing.DEACTIVATED: EventName.STANDING_DEACTIVATED,
+}
+
 
 class NotYours(msgspec.Struct, frozen=True):
     """The holder name belongs to another user."""
@@ -319,7 +326,9 @@ class Enforcer:
         if (self.feature_key.state, self.feature_key.hardware_id) != (before.state, before.hardware_id):
             message = f"Feature Key {self.feature_key.state}: {self.feature_key.finding}"
             about = {"STATE": self.feature_key.state, "READER": self.feature_key.reader}
-            self._tell(EventName.FEATURE_KEY_CHANGED, message, **about, SERIAL=self.licenses.serial or "")
+            well = self.feature_key.state == PRESENT
+            name = EventName.FEATURE_KEY_FOUND if well else EventName.FEATURE_KEY_TROUBLE
+            self._tell(name, message, **about, SERIAL=self.licenses.serial or "")
 
     def _entitle(self, now: Now) -> None:
         """Work the entitlements out anew where the licenses, the date or the unlisted meter changed."""
@@ -350,7 +359,7 @@ class Enforcer:
             return
         graces = " ".join(f"{grace.cause}: {grace.seconds_left} s left; {grace.remedy}" for grace in self.grace)
         message = f"The standing is {situation.standing} (was {before}). {graces}".strip()
-        self._tell(EventName.STANDING_CHANGED, message, STANDING=str(situation.standing), BEFORE=str(before))
+        self._tell(_STANDING_EVENT[situation.standing], message, STANDING=str(situation.standing), BEFORE=str(before))
 
     def _why_deactivated(self) -> str:
         if self.licenses.certificate is None:

@@ -15,6 +15,7 @@ class Priority(enum.IntEnum):
     """Priority of a journal entry (syslog(3))."""
 
     ALERT = 1
+    CRITICAL = 2
     ERROR = 3
     WARNING = 4
     NOTICE = 5
@@ -26,8 +27,12 @@ class EventName(enum.StrEnum):
 
     STARTED = "started"
     STOPPED = "stopped"
-    STANDING_CHANGED = "standing_changed"
-    FEATURE_KEY_CHANGED = "feature_key_changed"
+    STANDING_LICENSED = "standing_licensed"
+    STANDING_GRACE = "standing_grace"
+    STANDING_RESTRICTED = "standing_restricted"
+    STANDING_DEACTIVATED = "standing_deactivated"
+    FEATURE_KEY_FOUND = "feature_key_found"
+    FEATURE_KEY_TROUBLE = "feature_key_trouble"
     CERTIFICATE_IMPORTED = "certificate_imported"
     LICENSE_ADDED = "license_added"
     LICENSE_REMOVED = "license_removed"
@@ -61,8 +66,12 @@ class Sort(msgspec.Struct, frozen=True):
 SORT = {
     EventName.STARTED: Sort(Priority.NOTICE, "7e876f5ab4e24786a5577aed658e4d5c"),
     EventName.STOPPED: Sort(Priority.NOTICE, "33c6eed70d884c4dba6e2cecd71e9fe7"),
-    EventName.STANDING_CHANGED: Sort(Priority.WARNING, "1bc3e14b9ff9485e965bcbaae49a672e"),
-    EventName.FEATURE_KEY_CHANGED: Sort(Priority.WARNING, "781667f2787743c1a6c080fe9b6d6115"),
+    EventName.STANDING_LICENSED: Sort(Priority.NOTICE, "cb295ba8fc304be28832097664307aeb"),
+    EventName.STANDING_GRACE: Sort(Priority.WARNING, "cee71cc2a5b946a59167e242f733b654"),
+    EventName.STANDING_RESTRICTED: Sort(Priority.ERROR, "31b87a07bc28455d81e15abfccb20b70"),
+    EventName.STANDING_DEACTIVATED: Sort(Priority.CRITICAL, "2e57e5d0431547149a9efa39a430ee93"),
+    EventName.FEATURE_KEY_FOUND: Sort(Priority.NOTICE, "5b8b184cde024cb1b74b75121dc9f28b"),
+    EventName.FEATURE_KEY_TROUBLE: Sort(Priority.WARNING, "6a8bb889f28b4ba395835aed5a399f13"),
     EventName.CERTIFICATE_IMPORTED: Sort(Priority.NOTICE, "5ab7fa8f4da247e9b94b2fc53e52bcf8"),
     EventName.LICENSE_ADDED: Sort(Priority.NOTICE, "e97a433cdf494a3cbc94480aa33321bf"),
     EventName.LICENSE_REMOVED: Sort(Priority.NOTICE, "cd624449df2644c9bf5911d57b2ff224"),

@@ -1,7 +1,7 @@
 """The closed list of reasons for a decision, and the one table of what each means to a technician.
 
 The stable names are those of io.featurekey.License, type Reason. A message is a sentence with the fields
-`{title}`, `{feature}`, `{unit}`, `{limit}`, `{in_use}`, `{port}`, `{holder}` and `{cause}`, filled
+`{title}`, `{feature}`, `{unit}`, `{limit}`, `{wanted}`, `{in_use}`, `{port}`, `{holder}` and `{cause}`, filled
 in only when it is shown.
 """
 
@@ -76,7 +76,7 @@ MEANING = {
         "e08726ba4f9a48e09fccd7016bfc6481",
     ),
     Reason.LIMIT_REACHED: Meaning(
-        "{in_use} of {limit} licensed instances of {title} are in use.",
+        "{in_use} of {limit} licensed instances of {title} are in use, and {wanted} more asked for.",
         "Wait until a {unit} is free, see who holds them (featurekeyctl leases --feature {feature}), or order more.",
         "482b7852fdd14bbdb0b00fad523ff56b",
     ),

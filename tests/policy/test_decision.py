@@ -66,7 +66,7 @@ def test_a_denial_names_feature_limit_count_fallback_message_and_remedy(site: Si
         limit=8,
         in_use=4,
         fallback="emergency-calls-only",
-        message="4 of 8 licensed instances of Trunks are in use.",
+        message="4 of 8 licensed instances of Trunks are in use, and 5 more asked for.",
         remedy="Wait until a channel is free, see who holds them (featurekeyctl leases --feature trunk), "
         "or order more.",
     )

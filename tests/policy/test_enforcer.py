@@ -295,17 +295,17 @@ def test_a_host_that_boots_in_1970_is_not_punished(open_site: Callable[..., Site
 
 def test_each_change_is_told_once(site: Site) -> None:
     site.pull()
-    assert site.told() == [EventName.FEATURE_KEY_CHANGED, EventName.STANDING_CHANGED]
+    assert site.told() == [EventName.FEATURE_KEY_TROUBLE, EventName.STANDING_GRACE]
     for _ in range(3):
         site.pull()
         site.wait(60)
     assert site.told() == []
     site.wait(2 * HOUR)
-    assert site.told() == [EventName.STANDING_CHANGED]
+    assert site.told() == [EventName.STANDING_DEACTIVATED]
     site.wait(2 * HOUR)
     assert site.told() == []
     site.put_back()
-    assert site.told() == [EventName.FEATURE_KEY_CHANGED, EventName.STANDING_CHANGED]
+    assert site.told() == [EventName.FEATURE_KEY_FOUND, EventName.STANDING_LICENSED]
     site.put_back()
     site.wait(60)
     assert site.told() == []
