@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from featurekeyd.policy.decision import Decision, Step
+from featurekeyd.policy.decision import Decision
 from featurekeyd.policy.enforcer import NotYours
 from featurekeyd.policy.entitlements import Entitlement
 from featurekeyd.policy.holders import Holder
@@ -53,7 +53,7 @@ class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Explained(Decision, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    steps: list[Step]
+    steps: list[dict[str, object]]
 
 
 class LicenseService:
@@ -105,7 +105,8 @@ class LicenseService:
     def explain(self, _: Client, request: Request) -> bytes:
         """Walk the decision without carrying it out."""
         decision, steps = self._site.enforcer.explain(request, self._site.clock())
-        return reply(_Explained(**msgspec.structs.asdict(decision), steps=steps))
+        walked = [said(msgspec.structs.asdict(step)) for step in steps]
+        return reply(_Explained(**msgspec.structs.asdict(decision), steps=walked))
 
     def list_features(self, _: Client, __: Nothing) -> bytes:
         """Every feature with its limit and use."""
