@@ -11,7 +11,7 @@ import msgspec
 
 from .peer import Peer
 from .subscribers import Subscriber
-from .wire import SERVICE, Call, error_reply, reply, reply_continues
+from .wire import NOT_JSON, SERVICE, Call, error_reply, malformed, reply, reply_continues
 
 
 class Permission(enum.Enum):
@@ -57,7 +57,7 @@ def method(
 
 
 def call_method(methods: dict[str, Method], call: Call, client: Client, permissions: frozenset[Permission]) -> Outcome:
-    """Run the method that the call names, or give the error reply that says why not."""
+    """Run the method that the call names, or give the error reply that says why not; raises BadMessage."""
     found = methods.get(call.method)
     if found is None:
         return _no_such_method(methods, call.method)
@@ -69,6 +69,8 @@ def call_method(methods: dict[str, Method], call: Call, client: Client, permissi
         parameters = found.parameters.decode(call.parameters)
     except msgspec.ValidationError as error:
         return invalid_parameter(parameter_of(str(error)))
+    except NOT_JSON as error:  # the parameters are looked into only now
+        raise malformed(error) from None
     return found.run(client, parameters)
 
 
@@ -104,6 +106,6 @@ def one_by_one(member: str, values: Iterable[dict[str, object]]) -> Iterator[byt
 
 def _no_such_method(methods: dict[str, Method], name: str) -> bytes:
     interface, _, _ = name.rpartition(".")
-    if any(known.startswith(f"{interface}.") for known in methods):
+    if interface in {known.rpartition(".")[0] for known in methods}:
         return error_reply(f"{SERVICE}.MethodNotFound", {"method": name[:256]})
     return error_reply(f"{SERVICE}.InterfaceNotFound", {"interface": interface[:256]})

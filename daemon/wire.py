@@ -38,6 +38,9 @@ class BadMessage(Exception):
         self.reply = reply
 
 
+NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what they should be."""
+
 _decode_call = msgspec.json.Decoder(Call).decode
 
 
@@ -45,13 +48,18 @@ def read_call(message: bytes) -> Call:
     """The call in one message without its NUL; raises BadMessage."""
     try:
         return _decode_call(message)
-    except msgspec.MsgspecError as error:
-        hint = str(error)
-    except RecursionError:
+    except NOT_JSON as error:
+        raise malformed(error) from None
+
+
+def malformed(error: Exception) -> BadMessage:
+    """What is told of bytes that msgspec cannot decode, by the error that it raised."""
+    hint = str(error)
+    if isinstance(error, RecursionError):
         hint = "JSON is nested too deeply"
-    except UnicodeDecodeError:
+    elif isinstance(error, UnicodeDecodeError):
         hint = "JSON is not UTF-8"
-    raise BadMessage(error_reply(f"{LICENSE}.MalformedMessage", {"hint": hint}), hint)
+    return BadMessage(error_reply(f"{LICENSE}.MalformedMessage", {"hint": hint}), hint)
 
 
 def reply(parameters: object) -> bytes:
