@@ -88,10 +88,14 @@ class House:
     @cached_property
     def modules(self) -> tuple[Module, ...]:
         """The Python files of the rooms."""
-        paths = [path for path in self.files if path.endswith(".py") and path.partition("/")[0] in ROOMS]
-        return tuple(self.read(path) for path in paths)
+        return tuple(module for module in self.python if module.room in ROOMS)
 
-    def read(self, path: str) -> Module:
+    @cached_property
+    def python(self) -> tuple[Module, ...]:
+        """Every Python file, tests and tools too."""
+        return tuple(self._read(path) for path in self.files if path.endswith(".py"))
+
+    def _read(self, path: str) -> Module:
         text = (ROOT / path).read_text()
         return Module(path, text, ast.parse(text))
 

@@ -131,10 +131,9 @@ def test_what_a_pbx_imports_of_the_client_needs_the_standard_library_only(house:
 
 
 def test_python_systemd_is_imported_by_its_members_only(house: House) -> None:
-    files = [house.read(path) for path in house.files if path.endswith(".py")]
     wrong = [
         f"{it.place}: {it.module}"
-        for module in files
+        for module in house.python
         for it in module.imports
         if it.top == "systemd" and (not it.names or it.module == "systemd")
     ]
@@ -145,8 +144,7 @@ def test_python_systemd_is_imported_by_its_members_only(house: House) -> None:
 
 
 def test_nothing_is_imported_by_the_plain_name_of_its_folder(house: House) -> None:
-    files = [house.read(path) for path in house.files if path.endswith(".py")]
-    wrong = [f"{it.place}: {it.module}" for module in files for it in module.imports if it.top in house.rooms]
+    wrong = [f"{it.place}: {it.module}" for module in house.python for it in module.imports if it.top in house.rooms]
     assert wrong == [], (
         "`daemon` is python-daemon elsewhere, and a module under two names is two modules: write featurekeyd.x\n"
         + "\n".join(wrong)

@@ -29,8 +29,7 @@ def functions(house: House) -> Iterator[tuple[str, int]]:
 
 
 def test_every_module_opens_with_a_docstring(house: House) -> None:
-    files = [house.read(path) for path in house.files if path.endswith(".py")]
-    assert [module.path for module in files if not (ast.get_docstring(module.tree) or "").strip()] == []
+    assert [module.path for module in house.python if not (ast.get_docstring(module.tree) or "").strip()] == []
 
 
 def test_no_file_is_longer_than_500_lines(house: House) -> None:

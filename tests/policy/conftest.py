@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, settings
 
 from featurekeyd import policy
 from featurekeyd.policy.catalog import Catalog, Cause, Scope, load_catalog
@@ -25,6 +26,10 @@ from featurekeyd.policy.licenses import Licenses
 from featurekeyd.policy.presence import Sighting
 from featurekeyd.policy.requests import MAX_SYNC_LEASES, Request, SyncLease, SyncRequest, Want
 from featurekeyd.policy.synchronize import Synced
+
+# Slow is no mistake on a loaded host.
+settings.register_profile("loaded host", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("loaded host")
 
 SERIAL = "110123456789"
 TODAY = datetime.date(2026, 3, 1)
