@@ -30,7 +30,12 @@ def _bound(path: Path) -> socket.socket:
             listening.close()
             raise SocketTaken(f"another process answers on {path}; stop it first (systemctl status featurekeyd)")
         path.unlink()
-    listening.bind(str(path))
+    try:
+        listening.bind(str(path))
+    except OSError as error:
+        listening.close()
+        # The system does not name the path here, and a path that is too long (unix(7)) has not even an errno.
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     # Anybody may connect: access is decided inside, by the peer's credentials, and strangers are told.
     path.chmod(0o666)
     listening.listen(BACKLOG)

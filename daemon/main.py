@@ -1,6 +1,6 @@
 """The command `featurekeyd`: reads the settings, joins everything, serves until it is told to stop.
 
-Exit status: 0 after SIGTERM or SIGINT; 1 when it cannot start, with the reason on standard error; 64 for wrong usage.
+Exit status: 0 after SIGTERM or SIGINT; 1 when it cannot start, with the reason on standard error; 2 for wrong usage.
 """
 
 from __future__ import annotations

@@ -101,7 +101,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_settings(path: Path) -> Settings:
     """The settings in a file; raises FileMistakes naming every mistake, and OSError where it cannot be read."""
-    return parse_settings(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        mistake = Mistake("", f"not UTF-8 (byte {error.start}); save it as UTF-8")
+        raise FileMistakes(str(path), [mistake]) from None
+    return parse_settings(text, str(path))
 
 
 def parse_settings(text: str, name: str) -> Settings:
