@@ -38,6 +38,10 @@ class Connection(asyncio.Protocol):
         self._half_message: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         """Runs while the client does not read; None while it does."""
+        self._cut_off: asyncio.TimerHandle | None = None
+        """Runs once the client was turned away."""
+        self._scheduled = False
+        """Whether the connection has its turn of the loop before it already."""
         self._paused = False
         """Whether nothing is read from the client for now."""
         self._no_more = False
@@ -67,7 +71,7 @@ class Connection(asyncio.Protocol):
         """Free what was bound to this connection, and forget it."""
         self._ended = True
         self._server.dismiss(self._client.peer)
-        for timer in (self._half_message, self._unread):
+        for timer in (self._half_message, self._unread, self._cut_off):
             if timer is not None:
                 timer.cancel()
         if self._task is not None:
@@ -104,7 +108,7 @@ class Connection(asyncio.Protocol):
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
-        self._proceed()
+        self._go_on_later()
 
     # Serving
 
@@ -116,13 +120,23 @@ class Connection(asyncio.Protocol):
             served += 1
         self._flush()
         if self._calls and not self._busy_with_one():
-            self._loop.call_soon(self._serve)
+            self._go_on_later()
         self._regulate()
+        if self._no_more and not self._busy():
+            self._transport.close()
 
-    def _proceed(self) -> None:
-        """Go on after a pause with whatever was under way."""
+    def _go_on_later(self) -> None:
+        """Go on in the next turn of the loop: once, however often this is asked for."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._scheduled = False
+        if self._ended:
+            return
         if self._listing is not None:
-            self._loop.call_soon(self._send_listing)
+            self._send_listing(self._listing)
         else:
             self._serve()
 
@@ -137,26 +151,38 @@ class Connection(asyncio.Protocol):
     def _serve_one(self, message: bytes) -> None:
         try:
             call = read_call(message)
-            outcome = call_method(self._server.methods, call, self._client, self._permissions)
+            outcome = self._outcome(call)
         except BadMessage as error:
             self._turn_away(error.reply, str(error))
-        except Exception as error:  # noqa: BLE001 - a bug in one method must not end the daemon
-            self._replies.append(self._server.unexpected(error))
         else:
             self._answer(call, outcome)
+
+    def _outcome(self, call: Call) -> Outcome:
+        try:
+            return call_method(self._server.methods, call, self._client, self._permissions)
+        except BadMessage:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug in one method must not end the daemon
+            return self._server.unexpected(error)
 
     def _answer(self, call: Call, outcome: Outcome) -> None:
         if isinstance(outcome, bytes):
             if not call.oneway:
                 self._replies.append(outcome)
-        elif isinstance(outcome, Subscriber):
-            self._subscriber = outcome
-            self._replies.append(outcome.welcome())
-        elif isinstance(outcome, Iterator):
-            self._listing = outcome
-            self._loop.call_soon(self._send_listing)
-        else:
+        elif isinstance(outcome, Awaitable):
             self._task = self._loop.create_task(self._wait_for(call, outcome))
+        elif isinstance(outcome, Subscriber):
+            self._watch(call, outcome)
+        elif not call.oneway:
+            self._listing = outcome
+            self._go_on_later()
+
+    def _watch(self, call: Call, subscriber: Subscriber) -> None:
+        if call.oneway:  # nobody will hear of the events
+            self._server.site.subscribers.discard(subscriber)
+            return
+        self._subscriber = subscriber
+        self._replies.append(subscriber.welcome())
 
     async def _wait_for(self, call: Call, outcome: Awaitable[bytes]) -> None:
         try:
@@ -167,26 +193,31 @@ class Connection(asyncio.Protocol):
         if not call.oneway:
             self._replies.append(reply)
         self._serve()
-        self._end_if_done()
 
-    def _send_listing(self) -> None:
+    def _send_listing(self, listing: Iterator[bytes]) -> None:
         """Send the next replies of a listing, as many as one turn allows and the client takes."""
-        if self._listing is None or self._ended or self._unread is not None:
+        if self._unread is not None:
             return
-        batch = list(islice(self._listing, limits.REPLIES_PER_TURN))
-        self._replies.extend(batch)
-        if len(batch) < limits.REPLIES_PER_TURN:
+        try:
+            self._replies.extend(islice(listing, limits.REPLIES_PER_TURN))
+            ended = len(self._replies) < limits.REPLIES_PER_TURN
+        except Exception as error:  # noqa: BLE001 - a bug in one method must not end the daemon
+            self._replies.append(self._server.unexpected(error))
+            ended = True
+        if ended:
             self._listing = None
+        else:
+            self._go_on_later()
         self._serve()
-        if self._listing is not None:
-            self._loop.call_soon(self._send_listing)
-        self._end_if_done()
 
     def _push(self, reply: bytes) -> bool:
         """Send an event to a subscriber, unless it has not read what it was sent before."""
         if self._ended or self._unread is not None:
             return False
-        self._transport.write(reply)
+        if self._replies:  # they belong to earlier calls and leave in a moment
+            self._replies.append(reply)
+        else:
+            self._transport.write(reply)
         return True
 
     def _flush(self) -> None:
@@ -202,8 +233,8 @@ class Connection(asyncio.Protocol):
         """Read from the client only while its calls can be served, so that what waits for it stays bounded."""
         if self._subscriber is not None:
             self._refuse_backlog()
-            return
-        pause = self._busy() or self._unread is not None
+        # A connection that watches is read: only so its end is noticed.
+        pause = self._unread is not None or (self._busy() and self._subscriber is None)
         if pause is self._paused or self._ended:
             return
         self._paused = pause
@@ -227,6 +258,9 @@ class Connection(asyncio.Protocol):
 
     def _unfinished(self) -> None:
         seconds = limits.HALF_MESSAGE_SECONDS
+        if self._paused:  # it is the daemon that does not read
+            self._half_message = self._loop.call_later(seconds, self._unfinished)
+            return
         reply = error_reply(f"{LICENSE}.MessageUnfinished", {"seconds": seconds})
         self._turn_away(reply, f"a message was begun and not ended within {seconds} s")
 
@@ -239,12 +273,8 @@ class Connection(asyncio.Protocol):
         self._ended = True
         self._server.turned_away(self._client.peer, hint)
         self._transport.close()
-        self._loop.call_later(limits.UNREAD_SECONDS, self._transport.abort)
+        self._cut_off = self._loop.call_later(limits.UNREAD_SECONDS, self._transport.abort)
 
     def _give_up(self) -> None:
         self._server.turned_away(self._client.peer, f"answers were not read for {limits.UNREAD_SECONDS} s")
         self._transport.abort()
-
-    def _end_if_done(self) -> None:
-        if self._no_more and not self._busy():
-            self._transport.close()

@@ -63,11 +63,13 @@ class Server:
     def turned_away(self, peer: Peer, hint: str) -> None:
         """Log that a client was turned away, but not each time of a storm."""
         now = self.site.clock().boot
-        if now - self._told.get((peer.uid, hint), float("-inf")) < _TOLD_SECONDS:
+        # Where in a message a mistake stands is the client's choice, so it makes no hint a new one.
+        kind = (peer.uid, hint.partition(" (byte ")[0])
+        if now - self._told.get(kind, float("-inf")) < _TOLD_SECONDS:
             return
         if len(self._told) >= _MAX_TOLD:
             self._told.clear()
-        self._told[peer.uid, hint] = now
+        self._told[kind] = now
         message = f"A client of uid {peer.uid} (process {peer.pid}) was turned away: {hint}."
         self.site.log.tell(Event(name=EventName.CLIENT_REFUSED, message=message, fields={"UID": str(peer.uid)}))
 
