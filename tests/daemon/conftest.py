@@ -221,7 +221,6 @@ class Wire(asyncio.Transport):
     def __init__(self, uid: int, *groups: int) -> None:
         super().__init__({"socket": Credentials(uid, *groups)})
         self.writes: list[bytes] = []
-        self.acts: list[str] = []
         self.closed = self.aborted = False
         self.reading = True
         self.reads = True
@@ -257,6 +256,12 @@ class Wire(asyncio.Transport):
     def resume_reading(self) -> None:
         assert not self.reading, "resumed twice"
         self.reading = True
+
+    def is_reading(self) -> bool:
+        return self.reading
+
+    def was_aborted(self) -> bool:
+        return self.aborted
 
     def is_closing(self) -> bool:
         return self.closed
