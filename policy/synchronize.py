@@ -88,7 +88,7 @@ class Rounds:
             return ListRefused(f"generation {request.generation} is older than generation {newest}")
         open_ = self._open.get(place)
         if open_ is None and request.generation == newest:
-            # The list is complete already: a part that comes again is adopted, and what it leaves out stays.
+            # That list is complete, or a whole one came since: the part is adopted, and what it leaves out stays.
             return _Round(request.generation, -math.inf, set())
         if open_ is None or open_.generation != request.generation:
             open_ = _Round(request.generation, taken, set())
@@ -98,8 +98,7 @@ class Rounds:
         return open_
 
     def _close(self, situation: Situation, request: SyncRequest, round_: _Round) -> int:
-        if request.generation is not None:
-            self._open.pop((request.holder, request.scope), None)
+        self._open.pop((request.holder, request.scope), None)
         missing = [
             lease.key
             for lease in situation.ledger.of_holder(request.holder).values()

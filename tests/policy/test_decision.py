@@ -374,6 +374,16 @@ def test_at_the_ceiling_a_call_may_change_and_a_channel_may_be_taken_over(open_s
     assert site.acquire("d", Want("trunk", 2), port="x").reason is Reason.CEILING_REACHED
 
 
+def test_an_emergency_call_that_becomes_a_normal_one_must_find_its_place_below_the_ceiling(
+    open_site: Callable[..., Site],
+) -> None:
+    site = open_site(licensed={"trunk": 8}, ceilings={"x": 1})
+    site.acquire("sos", "trunk", dialed="112", port="x")
+    site.acquire("a", "trunk", port="x")
+    assert site.acquire("sos", "trunk", port="x").reason is Reason.CEILING_REACHED
+    assert held(site, "sos").emergency
+
+
 def test_one_holder_may_have_so_many_leases_and_another_as_many(open_site: Callable[..., Site]) -> None:
     site = open_site(licensed={"trunk": 8}, max_leases=2)
     site.acquire("a", "trunk")
@@ -407,10 +417,11 @@ def test_when_a_limit_falls_below_use_no_lease_is_cut_and_only_more_is_refused(
     assert site.acquire("new", "trunk").allowed
 
 
-def test_removed_licenses_cut_no_call(site: Site) -> None:
-    site.acquire("a", "trunk")
+def test_removed_licenses_cut_no_call_and_a_call_may_still_change(site: Site) -> None:
+    site.acquire("a", "trunk", phase=Phase.ESTABLISHED)
     site.bring(site.list_of())
     assert site.in_use("trunk") == 1
+    assert site.acquire("a", "trunk", "coder", phase=Phase.ESTABLISHED).reason is Reason.GRANTED
     assert site.acquire("b", "trunk").reason is Reason.NOT_LICENSED
     assert site.release("a")
 

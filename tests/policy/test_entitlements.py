@@ -100,8 +100,11 @@ def test_the_lack_says_what_is_wrong_with_the_licenses_there_are(
     assert (phone.limit, phone.lack) == (limit, lack)
 
 
-def test_without_any_license_the_lack_is_not_licensed(catalog: Catalog) -> None:
-    assert allowed(catalog, "large")["phone"].lack is Reason.NOT_LICENSED
+@pytest.mark.parametrize("feature", ["phone", "recorder"])
+def test_without_any_license_the_lack_is_not_licensed_even_where_a_prerequisite_is_missing_too(
+    catalog: Catalog, feature: str
+) -> None:
+    assert allowed(catalog, "large")[feature].lack is Reason.NOT_LICENSED
 
 
 def test_a_key_of_an_unknown_feature_changes_nothing(catalog: Catalog) -> None:

@@ -219,13 +219,15 @@ def test_a_part_that_comes_behind_the_last_one_is_adopted_and_frees_nothing(site
     assert site.sync("c", generation=2, last=True).freed == 1
 
 
-def test_a_whole_list_between_two_parts_does_not_break_the_round(site: Site) -> None:
+def test_a_whole_list_between_two_parts_is_the_newer_truth(site: Site) -> None:
+    site.acquire("z", "trunk")
+    site.wait(60)
     site.sync("a", generation=1, last=False)
     site.wait(60)
-    site.sync("a", "b")
+    site.sync("a", "b", "z")
     site.wait(60)
     assert site.sync("b", generation=1, last=True).freed == 0
-    assert keys(site) == ["a", "b"]
+    assert keys(site) == ["a", "b", "z"]
 
 
 def test_generations_of_two_scopes_and_two_holders_do_not_mix(open_site: Callable[..., Site]) -> None:
@@ -246,6 +248,14 @@ def test_the_oldest_part_of_a_list_says_when_it_was_taken(site: Site) -> None:
     site.acquire("new", "trunk")
     site.wait(60)
     assert site.sync(generation=1, last=True).freed == 0
+    assert keys(site) == ["a", "new"]
+
+
+def test_a_later_part_may_say_that_the_list_was_taken_earlier(site: Site) -> None:
+    site.acquire("new", "trunk")
+    site.wait(60)
+    site.sync("a", generation=1, last=False)
+    assert site.sync(generation=1, last=True, list_age_ms=58_000).freed == 0
     assert keys(site) == ["a", "new"]
 
 
@@ -278,7 +288,7 @@ def test_a_takeover_moves_the_listed_leases_with_their_age(site: Site) -> None:
 def test_a_call_that_both_holders_have_counts_once_after_the_takeover(site: Site) -> None:
     site.acquire("a", "trunk", holder="old")
     site.acquire("a", "trunk")
-    site.sync("a", takes_over="old")
+    assert site.sync("a", takes_over="old").changed == 1
     assert (keys(site), keys(site, "old"), site.in_use("trunk")) == (["a"], [], 1)
 
 
