@@ -11,6 +11,7 @@ it has grown to several times what it says.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
 from pathlib import Path
@@ -76,6 +77,8 @@ class LeaseFile:
             fresh.replace(self.path)
         except OSError:
             os.close(descriptor)
+            with contextlib.suppress(OSError):  # what was begun takes the room that is short
+                fresh.unlink()
             raise
         self.close()
         self._descriptor = descriptor
@@ -126,7 +129,7 @@ def _replay(data: bytes, boot_id: str) -> Recovered:
     leases: dict[tuple[str, str], Lease] = {}
     for number, line in enumerate(lines, 1):
         record = _record(line)
-        if record is None:
+        if record is None or (number == 1 and record.boot is None):
             return Recovered(list(leases.values()), f"line {number} of {len(lines)} is damaged; what follows is lost")
         if record.boot is not None and record.boot != boot_id:
             return Recovered([])
