@@ -29,7 +29,7 @@ from .documents import read_documents, read_vendor_keys
 from .journal import Log, sink_for
 from .leasefile import LeaseFile
 from .limits import MAX_CONNECTIONS
-from .listener import SocketTaken, listening_socket
+from .listener import BACKLOG, SocketTaken, listening_socket
 from .recording import Recording
 from .server import Server
 from .settings import DEFAULT_PATH, Settings, read_settings
@@ -122,7 +122,8 @@ async def _serve_site(settings: Settings, catalog: Catalog, log: Log, stack: con
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    serving = await loop.create_unix_server(lambda: Connection(server), sock=listening)
+    # The loop listens anew with a backlog of its own, 100, unless it is told.
+    serving = await loop.create_unix_server(lambda: Connection(server), sock=listening, backlog=BACKLOG)
     _announce(site)
     await stop.wait()
     notify("STOPPING=1")
