@@ -18,6 +18,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import sys
 import tempfile
 import time
@@ -294,7 +295,8 @@ class Site:
     def connect(self, seconds: float = DEADLINE) -> Varlink:
         """A new raw connection."""
         connected = socket.socket(socket.AF_UNIX)
-        connected.settimeout(seconds)
+        # Not settimeout: with that a full queue of connections is refused at once instead of waited for (unix(7)).
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(DEADLINE), 0))
         try:
             connected.connect(str(self.socket))
         except OSError:
