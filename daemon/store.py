@@ -43,7 +43,13 @@ class Store:
         self._connection = _open(path)
 
     def load(self) -> tuple[Documents, dict[str, float]]:
-        """The documents, and the drained seconds of each meter by its cause."""
+        """The documents, and the drained seconds of each meter by its cause; raises StateRefused."""
+        try:
+            return self._load()
+        except sqlite3.DatabaseError as error:
+            raise _unusable(self.path, error) from error
+
+    def _load(self) -> tuple[Documents, dict[str, float]]:
         texts = dict(self._connection.execute("SELECT kind, text FROM document"))
         documents = Documents(
             certificate=texts.get("certificate"),
@@ -75,16 +81,29 @@ class Store:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    new = not path.exists()
     try:
         connection = sqlite3.connect(path, check_same_thread=False)
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise StateRefused(f"{path} was written by a later release (schema {version}); install that release again")
-        if version == 0:
-            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     except sqlite3.DatabaseError as error:
-        raise StateRefused(f"{path} cannot be used: {error}; restore it from a backup or move it away") from error
-    if new:
-        path.chmod(0o600)
+        raise _unusable(path, error) from error
+    try:
+        _prepare(connection, path)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise _unusable(path, error) from error
+    except Exception:
+        connection.close()
+        raise
     return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise StateRefused(f"{path} was written by a later release (schema {version}); install that release again")
+    if version == 0:
+        path.chmod(0o600)
+        connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> StateRefused:
+    return StateRefused(f"{path} cannot be used: {error}; restore it from a backup or move it away")

@@ -47,5 +47,6 @@ class Storing:
         try:
             self._store.save_meters(drained)
         except sqlite3.Error as error:
+            self._drained = {}  # so that it is stored next time, though it may stand still by then
             message = f"Drained time could not be stored: {error}. Free space in the state directory."
             self._tell(Event(name=EventName.STATE_NOT_STORED, message=message))
