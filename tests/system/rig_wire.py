@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -44,12 +45,14 @@ class Varlink:
         """Send a call, with other members such as `more` or `oneway`; methods may be as short as `License.Status`."""
         full = method if method.count(".") > 1 else _INTERFACES + method
         message = {"method": full, "parameters": dict(parameters or {}), **members}
-        self.socket.sendall(json.dumps(message).encode() + b"\0")
+        # Where the daemon has closed the connection, what it said before is still there to be read.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.socket.sendall(json.dumps(message).encode() + b"\0")
 
     def reply(self) -> dict[str, Any]:
         """The next reply as it came; raises EOFError when the daemon has closed the connection."""
         while (end := self._received.find(0)) < 0:
-            chunk = self.socket.recv(1 << 16)
+            chunk = self._receive()
             if not chunk:
                 raise EOFError("the daemon closed the connection")
             self._received += chunk
@@ -73,10 +76,14 @@ class Varlink:
 
     def at_end(self) -> bool:
         """Wait for the daemon to close the connection: whether it did so without another byte."""
+        return not self._received and not self._receive()
+
+    def _receive(self) -> bytes:
+        """The next bytes; none at the end, also when the daemon closed without reading all that was sent."""
         try:
-            return not self._received and not self.socket.recv(1)
+            return self.socket.recv(1 << 16)
         except ConnectionResetError:
-            return True
+            return b""
 
     def close(self) -> None:
         """Close the connection."""
