@@ -37,7 +37,7 @@ _STANDING_EVENT = {
 
 
 class NotYours(msgspec.Struct, frozen=True):
-    """The holder name belongs to another user."""
+    """The holder name belongs to another user, or there is no room for one more name."""
 
     holder: str
 
@@ -170,8 +170,13 @@ class Enforcer:
         return synced
 
     def restore(self, leases: list[Lease], now: Now) -> None:
-        """Take back the leases of an earlier run; their holders' names stay with the users who had them."""
+        """Take back the leases of an earlier run, but for those whose connection ended with it.
+
+        The holders' names stay with the users who had them.
+        """
         for lease in leases:
+            if lease.bound is not None:
+                continue
             self.ledger.put(msgspec.structs.replace(lease, granted=min(lease.granted, now.boot)))
             self.holders.hear(lease.holder, lease.uid, now.boot)
         self.ledger.changes.clear()
@@ -227,18 +232,22 @@ class Enforcer:
     # What follows from all that
 
     def _hear(self, name: str, uid: int, now: Now) -> Holder | None:
-        new = self.holders.find(name) is None and self.holders.owner(name) in {uid, None}
-        if new and len(self.holders) >= MAX_HOLDERS:
-            self._make_room()
+        if self.holders.find(name) is None and self.holders.owner(name) is None and not self._make_room(uid):
+            return None
         return self.holders.hear(name, uid, now.boot)
 
-    def _make_room(self) -> None:
-        idle = [holder for holder in self.holders if not self.ledger.of_holder(holder.name)]
-        if idle:
-            longest = min(idle, key=lambda holder: holder.heard)
-            self.holders.forget(longest.name)
-            self._rounds.forget(longest.name)
-            self._situation.last_emergency.pop(longest.name, None)
+    def _make_room(self, uid: int) -> bool:
+        """Room for one more name, if need be in place of an idle one of the same user: nobody pushes others out."""
+        if len(self.holders) < MAX_HOLDERS:
+            return True
+        idle = [it for it in self.holders if it.uid == uid and not self.ledger.of_holder(it.name)]
+        if not idle:
+            return False
+        longest = min(idle, key=lambda holder: holder.heard)
+        self.holders.forget(longest.name)
+        self._rounds.forget(longest.name)
+        self._situation.last_emergency.pop(longest.name, None)
+        return True
 
     def _foreign(self, request: Request) -> Decision | NotYours:
         """An emergency call under another user's name is granted and leaves that user's leases alone."""

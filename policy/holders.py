@@ -13,7 +13,8 @@ import msgspec
 from .catalog import Scope
 
 MAX_HOLDERS = 256
-"""Holder names at once; a host has a handful of telephony systems. The longest silent one without leases makes room."""
+"""Holder names at once; a host has a handful of telephony systems. An idle name of the same user makes room for a new
+one, and a name of the settings always finds room."""
 
 
 class Holder(msgspec.Struct, kw_only=True):

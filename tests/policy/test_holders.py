@@ -117,6 +117,36 @@ def test_a_name_that_is_not_ones_own_makes_nobody_leave(open_site: Callable[...,
     assert site.enforcer.holders.find("idle 0") is not None
 
 
+def test_a_user_pushes_no_other_users_names_out(site: Site) -> None:
+    site.release(holder="asterisk", uid=1000)
+    for number in range(2 * MAX_HOLDERS):
+        site.boot += 1
+        site.release(holder=f"flood {number}", uid=1001)
+    assert len(site.enforcer.holders) == MAX_HOLDERS
+    assert site.enforcer.release("asterisk", "a", 1001, site.now) == NotYours("asterisk")
+
+
+def test_when_every_name_is_busy_a_new_one_is_refused_but_not_its_emergency_call(
+    open_site: Callable[..., Site],
+) -> None:
+    site = open_site(owners={"asterisk": 1000})
+    for number in range(MAX_HOLDERS):
+        site.acquire("sos", dialed="112", holder=f"busy {number}")
+    assert site.enforcer.release("one more", "a", 1000, site.now) == NotYours("one more")
+    assert site.acquire("sos", dialed="112", holder="one more").reason is Reason.EMERGENCY
+    assert len(site.enforcer.holders) == MAX_HOLDERS
+    assert site.enforcer.release("asterisk", "a", 1000, site.now) is False  # a name of the settings finds room
+
+
+def test_leases_bound_to_a_connection_do_not_outlive_the_daemon_that_had_it(site: Site) -> None:
+    site.acquire("stays", "trunk")
+    site.acquire("goes", "trunk", bound=1)
+    later = site.restarted()
+    later.enforcer.restore(list(site.enforcer.ledger), later.now)
+    assert [lease.key for lease in later.enforcer.ledger] == ["stays"]
+    assert later.enforcer.ledger.bound_to(1) == []
+
+
 def test_a_name_in_the_settings_never_becomes_another_users(open_site: Callable[..., Site]) -> None:
     site = open_site(owners={"asterisk": 1000})
     site.release(holder="asterisk")
