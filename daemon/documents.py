@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -42,7 +42,7 @@ def read_documents(documents: Documents, vendor_keys: VendorKeys) -> tuple[Licen
             refused += [] if finding.accepted else [_refused("license list", finding)]
     except Unreadable as error:
         refused.append(_refused("document", error.finding))
-    typed, removed = tuple(_keys(documents.typed)), frozenset(_keys(documents.removed))
+    typed, removed = _keys(documents.typed, refused), frozenset(_keys(documents.removed, refused))
     return msgspec.structs.replace(licenses, typed=typed, removed=removed), refused
 
 
@@ -57,11 +57,11 @@ def to_store(licenses: Licenses, before: Documents, **texts: str | None) -> Docu
     return changed if licenses.license_list else msgspec.structs.replace(changed, license_list=None)
 
 
-def _keys(texts: tuple[str, ...] | frozenset[str]) -> Iterator[LicenseKey]:
-    for text in texts:
-        key = read_key(text)
-        if isinstance(key, LicenseKey):
-            yield key
+def _keys(texts: Iterable[str], refused: list[Event]) -> tuple[LicenseKey, ...]:
+    """The keys in these texts; an event for each text that is none any more goes into `refused`."""
+    read = [read_key(text) for text in texts]
+    refused += [_refused("license key", found) for found in read if isinstance(found, Finding)]
+    return tuple(key for key in read if isinstance(key, LicenseKey))
 
 
 def _refused(what: str, finding: Finding) -> Event:

@@ -136,10 +136,10 @@ def _resolved(file: _File, mistakes: list[Mistake]) -> Settings:
             manage_groups=_groups("manage_groups", access.manage_groups, mistakes),
         ),
         rules=Rules(emergency_numbers=frozenset(file.emergency.numbers), ceilings=dict(file.ceilings), owners=owners),
-        socket=Path(paths.socket),
-        runtime=Path(paths.runtime),
-        state=Path(paths.state),
-        vendor_keys=Path(paths.vendor_keys),
+        socket=_path("socket", paths.socket, mistakes),
+        runtime=_path("runtime", paths.runtime, mistakes),
+        state=_path("state", paths.state, mistakes),
+        vendor_keys=_path("vendor_keys", paths.vendor_keys, mistakes),
         log_target=file.log.target,
     )
 
@@ -153,7 +153,7 @@ def _number(where: str, key: str, user: str | int, mistakes: list[Mistake]) -> i
         return user
     try:
         return pwd.getpwnam(user).pw_uid
-    except KeyError:
+    except (KeyError, ValueError):  # ValueError: a zero character in the name
         place = f"{where}.{key}" if key else where
         mistakes.append(Mistake(place, f"this host has no user {user!r}; create it or write its number"))
         return -1
@@ -164,10 +164,16 @@ def _groups(key: str, names: tuple[str | int, ...], mistakes: list[Mistake]) -> 
     for name in names:
         try:
             found.add(name if isinstance(name, int) else grp.getgrnam(name).gr_gid)
-        except KeyError:
+        except (KeyError, ValueError):
             if names != _SHIPPED_GROUPS[key]:
                 mistakes.append(Mistake(f"access.{key}", f"this host has no group {name!r}; create it"))
     return frozenset(found)
+
+
+def _path(key: str, path: str, mistakes: list[Mistake]) -> Path:
+    if not path.startswith("/") or "\0" in path:
+        mistakes.append(Mistake(f"paths.{key}", f"{path!a} is no absolute path"))
+    return Path(path)
 
 
 def _check_reader(reader: str) -> list[Mistake]:
