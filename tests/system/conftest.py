@@ -35,7 +35,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rig.Licensed]:
         print(f"log of the daemon:\n{it.site.log}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def as_root() -> None:
     """Skip where this user cannot act as another one."""
     if os.geteuid() != 0:

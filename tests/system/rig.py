@@ -207,6 +207,8 @@ class Site:
                 "state": str(self.state),
                 "vendor_keys": str(folder / "vendor" / "public"),
             },
+            # Root manages anyway; without it the bench works too.
+            access={"manage_users": [os.geteuid()]},
             log={"target": "stderr"},
         )
         self.write_settings(**tables)

@@ -9,8 +9,6 @@ import pytest
 
 import rig
 
-pytestmark = pytest.mark.usefixtures("as_root")
-
 DENIED = "org.varlink.service.PermissionDenied"
 ASKER, MANAGER, OWNER = 54322, 54323, 54324
 ASKING_GROUP, MANAGING_GROUP = 54330, 54331
@@ -26,7 +24,7 @@ MANAGE_METHODS = {
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rig.Site]:
+def site(as_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[rig.Site]:
     access = {
         "ask_users": [ASKER, OWNER],
         "ask_groups": [ASKING_GROUP],
