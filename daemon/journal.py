@@ -33,6 +33,11 @@ class Log:
         self._sink = sink
         self._queue: queue.Queue[Event | None] = queue.Queue(QUEUE_LENGTH)
         self._lost = 0
+        """Entries that found no room."""
+        self._failed = 0
+        """Entries that the sink did not take; counted by the writer alone."""
+        self._told = 0
+        """How many of both the log has told of."""
         self._writer = threading.Thread(target=self._write, name="log", daemon=True)
         self._writer.start()
 
@@ -53,11 +58,26 @@ class Log:
 
     def _write(self) -> None:
         while (event := self._queue.get()) is not None:
+            if not self._taken(event):
+                self._failed += 1
+            if self._queue.empty():
+                self._tell_lost()
+        self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        lost = self._lost + self._failed - self._told
+        if not lost:
+            return
+        message = f"{lost} log entries were lost because the log could not keep up or could not be written."
+        if self._taken(Event(name=EventName.LOG_OVERFLOW, message=message, fields={"LOST": str(lost)})):
+            self._told += lost
+
+    def _taken(self, event: Event) -> bool:
+        try:
             self._sink(event)
-            if self._lost and self._queue.empty():
-                lost, self._lost = self._lost, 0
-                message = f"{lost} log entries were lost because the log could not keep up."
-                self._sink(Event(name=EventName.LOG_OVERFLOW, message=message, fields={"LOST": str(lost)}))
+        except Exception:  # noqa: BLE001 - the log is the place to tell of it, and the next entry may go through
+            return False
+        return True
 
 
 def message_id(event: Event) -> str:
@@ -73,7 +93,14 @@ def to_standard_error(event: Event) -> None:
     fields = " ".join(f"{name}={value}" for name, value in event.fields.items() if value)
     line = f"{moment} {SORT[event.name].priority.name.lower()} {event.name}: {event.message}"
     line = f"{line} [{fields}]" if fields else line
-    print(line.replace("\n", "\\n"), file=sys.stderr, flush=True)  # noqa: T201 - the log where there is no journal
+    print(_one_line(line), file=sys.stderr, flush=True)  # noqa: T201 - the log where there is no journal
+
+
+def _one_line(text: str) -> str:
+    """The text with everything escaped that would end the line or steer the terminal: clients choose parts of it."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def to_journal(event: Event) -> None:

@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 SO_PEERGROUPS = 59
-_CREDENTIALS = struct.Struct("3i")
+_CREDENTIALS = struct.Struct("iII")
 _GROUP_BYTES = 1024
 """The most that Python's getsockopt takes: 256 groups. A user in more is judged by the primary group."""
 

@@ -391,6 +391,11 @@ class House:
     # What tests say, as methods, because no test imports this file
 
     @staticmethod
+    def credentials(uid: int, *groups: int, gid: int = 7) -> Credentials:
+        """The socket options of a peer."""
+        return Credentials(uid, *groups, gid=gid)
+
+    @staticmethod
     def seen(state: str = "present", **fields: Any) -> Sighting:
         """A look at the Feature Key."""
         there = {"kind": "sd-card", "hardware_id": CARD, "assurance": "A1"} if state == "present" else {}

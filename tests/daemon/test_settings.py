@@ -135,7 +135,7 @@ def test_all_mistakes_of_form_are_told_at_once() -> None:
         "product.catalog",
         "product.platform",
         "log.target",
-        "no",
+        "nothing",
         "ceilings.a",
         "ceilings.b",
         "access.ask_user",
