@@ -7,6 +7,7 @@ needless question is put to them.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -108,4 +109,5 @@ class KeyWatch:
     def _let_go(self) -> None:
         key, self._key, self._sighting = self._key, None, None
         if key is not None:
-            key.close()
+            with contextlib.suppress(Exception):  # a device that was pulled may refuse even this; the watch goes on
+                key.close()

@@ -138,8 +138,11 @@ class Site:
         """Store what `change` makes of the licenses, then let it count; one change at a time.
 
         `change` says with its second value whether there is anything to store. Raises sqlite3.Error, and then nothing
-        has changed.
+        has changed. A client that goes away meanwhile stops nothing: what is stored shall count.
         """
+        await asyncio.shield(self._change(change, texts))
+
+    async def _change(self, change: Callable[[], tuple[Licenses, bool]], texts: dict[str, str | None]) -> None:
         async with self._changing:
             licenses, changed = change()
             if not changed:

@@ -1,0 +1,297 @@
+"""The site: changes are whole or not at all, time is believed only when somebody listened, readers may hang."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from featurekeyd.daemon import keywatch, site
+from featurekeyd.daemon.site import GAP_SECONDS, STALE_SECONDS, TICK_SECONDS
+from featurekeyd.daemon.store import Documents, Store
+from featurekeyd.daemon.wire import LICENSE, MANAGE
+from featurekeyd.hwio.featurekey import Absent
+from featurekeyd.policy.catalog import Cause
+from featurekeyd.policy.certificate import Pair
+from featurekeyd.policy.events import EventName
+from featurekeyd.policy.licenses import Licenses
+
+if TYPE_CHECKING:
+    from tests.daemon.conftest import House
+
+DEADLINE = 10
+
+
+def stored(house: House) -> Documents:
+    """What another run would find."""
+    store = Store(house.place / "featurekeyd.db")
+    documents, _ = store.load()
+    store.close()
+    return documents
+
+
+def add(house: House, text: str | None = None) -> Any:
+    """A coroutine that adds a license key."""
+    return house.site.change(lambda: adding(house, text or house.vendor.key(code=2, instances=3).text))
+
+
+def adding(house: House, text: str) -> tuple[Licenses, bool]:
+    today = house.enforcer.today(house.clock())
+    licenses, finding = house.enforcer.licenses.with_key(text, house.catalog, today)
+    assert finding.accepted, finding
+    return licenses, True
+
+
+# Changes
+
+
+def test_a_change_is_stored_and_then_counts(licensed: House) -> None:
+    licensed.loop.run_until_complete(add(licensed))
+    assert licensed.enforcer.entitlements["trunk"].limit == 11
+    assert stored(licensed) == licensed.site.documents
+    assert len(stored(licensed).typed) == 1
+
+
+def test_a_change_that_cannot_be_stored_changes_nothing(licensed: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Documents) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    before = (licensed.enforcer.licenses, licensed.site.documents)
+    with monkeypatch.context() as patch:
+        patch.setattr(licensed.store, "save_documents", full)
+        with pytest.raises(sqlite3.OperationalError):
+            licensed.loop.run_until_complete(add(licensed))
+    assert (licensed.enforcer.licenses, licensed.site.documents) == before
+    assert licensed.enforcer.entitlements["trunk"].limit == 8
+    licensed.loop.run_until_complete(add(licensed))
+    assert licensed.enforcer.entitlements["trunk"].limit == 11
+
+
+def test_a_change_of_nothing_stores_nothing(licensed: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Store, "save_documents")
+    licensed.loop.run_until_complete(licensed.site.change(lambda: (Licenses(), False)))
+    assert licensed.enforcer.licenses.certificate is not None
+
+
+def test_changes_come_one_after_the_other_and_none_is_lost(licensed: House) -> None:
+    async def many() -> None:
+        await asyncio.gather(*(add(licensed) for _ in range(10)))
+
+    licensed.loop.run_until_complete(many())
+    assert licensed.enforcer.entitlements["trunk"].limit == 8 + 30
+    assert len(stored(licensed).typed) == 10
+
+
+def test_a_change_whose_client_goes_away_is_whole_all_the_same(
+    licensed: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, gate, begun = licensed.store.save_documents, threading.Event(), threading.Event()
+
+    def slow(documents: Documents) -> None:
+        begun.set()
+        assert gate.wait(DEADLINE)
+        save(documents)
+
+    monkeypatch.setattr(licensed.store, "save_documents", slow)
+
+    async def abandoned() -> None:
+        task = asyncio.ensure_future(add(licensed))
+        assert await asyncio.to_thread(begun.wait, DEADLINE)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gate.set()
+        await add(licensed)
+
+    licensed.loop.run_until_complete(abandoned())
+    assert licensed.enforcer.entitlements["trunk"].limit == 8 + 6
+    assert stored(licensed) == licensed.site.documents
+    assert len(stored(licensed).typed) == 2
+
+
+def test_a_technician_is_told_when_the_disk_is_full_and_the_log_says_why(
+    licensed: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Documents) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(licensed.store, "save_documents", full)
+    caller = licensed.caller()
+    caller.send(licensed.call(f"{MANAGE}.AddLicense", key=licensed.vendor.key().text))
+    deadline = 1000
+    while not caller.replies and deadline:
+        licensed.storing._thread.submit(int).result(DEADLINE)
+        licensed.loop.turn()
+        deadline -= 1
+    assert caller.replies == [{"error": f"{LICENSE}.UnexpectedCondition", "parameters": {}}]
+    assert "database or disk is full" in licensed.log.one(EventName.UNEXPECTED).fields["TRACEBACK"]
+
+
+# Time
+
+
+def tick(house: House, seconds: float = TICK_SECONDS) -> None:
+    """Let time pass, and the site see it."""
+    house.clock.run(seconds)
+    house.site._tick()
+
+
+def silent_holder(house: House, ttl: int = 30) -> None:
+    lease = {"key": "call", "wants": [{"feature": "trunk"}]}
+    house.ask(f"{LICENSE}.Sync", holder="kamailio", scope="calls", leases=[lease], ttl_seconds=ttl)
+
+
+def test_a_holder_that_falls_silent_loses_its_scope(licensed: House) -> None:
+    silent_holder(licensed)
+    for _ in range(6):
+        tick(licensed)
+    assert licensed.enforcer.ledger.in_use("trunk") == 1
+    tick(licensed)
+    assert licensed.enforcer.ledger.in_use("trunk") == 0
+    assert licensed.log.one(EventName.HOLDER_SILENT).fields["HOLDER"] == "kamailio"
+    assert licensed.recorded() == set()
+
+
+@pytest.mark.parametrize(("late", "frees"), [(GAP_SECONDS - 0.1, True), (GAP_SECONDS + 0.1, False), (3600, False)])
+def test_silence_counts_only_while_somebody_listened(late: float, frees: bool, licensed: House) -> None:
+    tick(licensed)
+    silent_holder(licensed, ttl=5)
+    tick(licensed, TICK_SECONDS + late)
+    assert (licensed.enforcer.ledger.in_use("trunk") == 0) is frees
+
+
+def test_a_reader_that_reports_nothing_counts_as_a_fault(licensed: House) -> None:
+    limit = STALE_SECONDS + licensed.settings.poll_seconds
+    for _ in range(int(limit / TICK_SECONDS)):
+        tick(licensed)
+    assert licensed.enforcer.feature_key.state == "present"
+    tick(licensed)
+    assert licensed.enforcer.feature_key.state == "fault"
+    assert "has not answered for 70 s; replug it" in licensed.enforcer.feature_key.finding
+    assert licensed.enforcer.standing == "grace"
+    told = [event for event in licensed.log.events if event.name is EventName.FEATURE_KEY_TROUBLE]
+    for _ in range(10):
+        tick(licensed)
+    assert [event for event in licensed.log.events if event.name is EventName.FEATURE_KEY_TROUBLE] == told
+    licensed.site._see(licensed.seen(), 7)
+    assert licensed.enforcer.standing == "licensed"
+
+
+def test_a_tick_records_logs_and_stores(licensed: House) -> None:
+    licensed.site._see(licensed.seen("absent"), 1)
+    tick(licensed)
+    tick(licensed, 60)
+    licensed.storing._thread.submit(int).result(DEADLINE)
+    _, drained = licensed.store.load()
+    assert drained[Cause.FEATURE_KEY_ABSENT] == 65.0
+
+
+def test_the_sum_of_a_storm_is_told_by_the_tick(licensed: House) -> None:
+    for number in range(50):
+        wanted = licensed.acquire(f"{number}", wants=[{"feature": "trunk", "instances": 9}])
+        licensed.ask(f"{LICENSE}.Acquire", **wanted["parameters"])
+    for _ in range(13):
+        tick(licensed)
+    assert licensed.log.names().count(EventName.DENIED) == 1
+    assert licensed.log.one(EventName.DENIALS_SUMMARIZED).fields["COUNT"] == "49"
+    assert (licensed.site.granted, licensed.site.denied) == (0, 50)
+
+
+def test_the_end_stores_what_drained_until_then(licensed: House) -> None:
+    licensed.site._see(licensed.seen("absent"), 1)
+    tick(licensed)
+    licensed.clock.run(3)
+    licensed.site.close()
+    store = Store(licensed.place / "featurekeyd.db")
+    assert store.load()[1][Cause.FEATURE_KEY_ABSENT] == 8.0
+    store.close()
+
+
+def test_the_next_tick_comes_even_when_this_one_fails(licensed: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(licensed.enforcer, "tick", broken)
+    with pytest.raises(ZeroDivisionError):
+        licensed.site._tick()
+    assert licensed.loop.timers == 1
+
+
+# The Feature Key
+
+
+class Reader:
+    """Finds nothing, and waits for the test where it is told to."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
+    def open(self, reader: str) -> Any:
+        assert self.gate.wait(DEADLINE)
+        raise Absent(reader, "no card there")
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
+    made = Reader()
+    monkeypatch.setattr(keywatch, "open_feature_key", made.open)
+    return made
+
+
+def test_the_site_lives_once_the_key_was_looked_for(house: House, reader: Reader) -> None:
+    reader.gate.set()
+    house.loop.run_until_complete(house.site.start())
+    assert house.enforcer.feature_key.state == "absent"
+    house.loop.run_until_complete(house.site.look())
+    assert house.site._looks >= 2
+    house.site.close()
+
+
+def test_a_reader_that_hangs_at_the_start_is_waited_for_and_then_told(
+    house: House, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site, "LOOK_SECONDS", 0)
+    house.loop.run_until_complete(house.site.start())
+    assert house.enforcer.feature_key.state == "fault"
+    reader.gate.set()
+    monkeypatch.undo()
+    house.loop.run_until_complete(house.site.wait_for_look(1))
+    assert house.enforcer.feature_key.state == "absent"
+    assert house.site._awaited == {}
+    house.site.close()
+
+
+def test_many_may_wait_for_a_look_and_each_is_woken_by_its_own_or_a_later_one(house: House) -> None:
+    async def wait() -> list[bool]:
+        waits = [asyncio.ensure_future(house.site.wait_for_look(number)) for number in (1, 2, 3)]
+        await asyncio.sleep(0)
+        house.site._see(house.seen(), 2)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        done = [it.done() for it in waits]
+        house.site._see(house.seen(), 3)
+        await asyncio.gather(*waits)
+        return done
+
+    assert house.loop.run_until_complete(wait()) == [True, True, False]
+    assert house.site._awaited == {}
+
+
+def test_a_challenge_is_one_of_the_certificate(licensed: House) -> None:
+    assert licensed.site._challenge() is None
+    certificate = licensed.enforcer.licenses.certificate
+    assert certificate is not None
+    pairs = tuple(Pair(bytes([number]), b"") for number in range(3))
+    proving = msgspec.structs.replace(certificate, pairs=pairs)
+    licensed.enforcer.adopt(licensed.enforcer.licenses.with_certificate(proving), licensed.clock())
+    assert {licensed.site._challenge() for _ in range(200)} == {b"\0", b"\1", b"\2"}
+
+
+def test_a_report_after_the_end_of_the_loop_is_dropped(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(house.loop, "is_closed", lambda: True)
+    house.site._report(house.seen(), 1)
+    assert house.site._looks == 0
