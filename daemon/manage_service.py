@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import msgspec
@@ -161,7 +162,7 @@ class ManageService:
         return reply({"released": self._site.enforcer.release_by_force(parameters.holder, parameters.key, by)})
 
     async def _import_signed(self, client: Client, parameters: ImportList) -> bytes:
-        newer = read_list(parameters.text, self._site.vendor_keys)
+        newer = await asyncio.to_thread(read_list, parameters.text, self._site.vendor_keys)
         findings: list[Finding] = []
 
         def change() -> tuple[Licenses, bool]:
@@ -198,13 +199,13 @@ class ManageService:
     def _entered(self, lines: list[TypedKey | Finding], findings: list[Finding]) -> Licenses:
         """The licenses with every good key of the lines; what was found in each line goes into `findings`."""
         site = self._site
-        licenses, today = site.enforcer.licenses, site.enforcer.today(site.clock())
+        today = site.enforcer.today(site.clock())
+        texts = (line.text for line in lines if isinstance(line, TypedKey))
+        licenses, read = site.enforcer.licenses.with_keys(texts, site.enforcer.catalog, today)
+        found = iter(read)
         for line in lines:
-            if isinstance(line, Finding):
-                findings.append(line)
-                continue
-            licenses, finding = licenses.with_key(line.text, site.enforcer.catalog, today)
-            findings.append(msgspec.structs.replace(finding, line=line.line))
+            at_line = line if isinstance(line, Finding) else msgspec.structs.replace(next(found), line=line.line)
+            findings.append(at_line)
         return licenses
 
     def _unknown_features(self, newer: LicenseList) -> list[Finding]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+from collections.abc import Iterable
 
 import msgspec
 
@@ -94,24 +95,26 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
 
     def with_key(self, text: str, catalog: Catalog, today: datetime.date) -> tuple[Licenses, Finding]:
         """The same with one more key, as typed."""
-        if self.certificate is None:
-            return self, refuse(Verdict.NO_CERTIFICATE, "No Feature Key certificate is imported yet.")
-        key = read_key(text, catalog=catalog.id, serial=self.certificate.serial)
-        if isinstance(key, Finding):
-            return self, key
-        refusal = self._refuse_key(key, catalog, today)
-        if refusal is not None:
-            return self, msgspec.structs.replace(refusal, key=key.short)
-        feature = catalog.by_code[key.feature_code]
-        about: dict[str, int | str | None] = {"key": key.short, "feature": feature.id, "instances": key.instances}
-        if key in self.keys():
-            return self, accept(Verdict.ALREADY_THERE, "This key is there already and counts once.", **about)
-        typed = tuple(dict.fromkeys([*self.typed, key]))
-        changed = msgspec.structs.replace(self, typed=typed, removed=self.removed - {key})
-        if key in self.revocations:
-            return changed, accept(Verdict.VALID, "The key is good and on the vendor's list.", **about)
-        message = f"The key is good: {key.instances} of {feature.title}. It counts as unknown until a list confirms it."
-        return changed, accept(Verdict.UNLISTED, message, **about)
+        licenses, (finding,) = self.with_keys([text], catalog, today)
+        return licenses, finding
+
+    def with_keys(self, texts: Iterable[str], catalog: Catalog, today: datetime.date) -> tuple[Licenses, list[Finding]]:
+        """The same with more keys, as typed, and what was found of each; the time it takes grows with their number."""
+        before = frozenset(self.keys())
+        typed, entered = dict.fromkeys(self.typed), dict[LicenseKey, None]()
+        findings: list[Finding] = []
+        for text in texts:
+            key = self._good_key(text, catalog, today)
+            if isinstance(key, Finding):
+                findings.append(key)
+                continue
+            findings.append(self._accepted(key, catalog, known=key in before or key in entered))
+            if key not in before:
+                entered[key] = None
+        if not entered:
+            return self, findings
+        changed = msgspec.structs.replace(self, typed=tuple(typed | entered), removed=self.removed - entered.keys())
+        return changed, findings
 
     def without_key(self, text: str) -> tuple[Licenses, Finding]:
         """The same without the one key that is, or begins with, this text."""
@@ -147,6 +150,27 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
         if key not in self.revocations:
             return Status.UNKNOWN, "not on the vendor's list yet; counts for a limited time"
         return Status.VALID, "on the vendor's list"
+
+    def _good_key(self, text: str, catalog: Catalog, today: datetime.date) -> LicenseKey | Finding:
+        """The key that was typed, or why it cannot be taken."""
+        if self.certificate is None:
+            return refuse(Verdict.NO_CERTIFICATE, "No Feature Key certificate is imported yet.")
+        key = read_key(text, catalog=catalog.id, serial=self.certificate.serial)
+        if isinstance(key, Finding):
+            return key
+        refusal = self._refuse_key(key, catalog, today)
+        return key if refusal is None else msgspec.structs.replace(refusal, key=key.short)
+
+    def _accepted(self, key: LicenseKey, catalog: Catalog, *, known: bool) -> Finding:
+        """What to say about a good key; `known` when it was there before."""
+        feature = catalog.by_code[key.feature_code]
+        about: dict[str, int | str | None] = {"key": key.short, "feature": feature.id, "instances": key.instances}
+        if known:
+            return accept(Verdict.ALREADY_THERE, "This key is there already and counts once.", **about)
+        if key in self.revocations:
+            return accept(Verdict.VALID, "The key is good and on the vendor's list.", **about)
+        message = f"The key is good: {key.instances} of {feature.title}. It counts as unknown until a list confirms it."
+        return accept(Verdict.UNLISTED, message, **about)
 
     def _refuse_list(self, newer: LicenseList) -> Finding | None:
         if self.certificate is None:
