@@ -6,6 +6,7 @@ they were before.
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterator
 from importlib.resources import files
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 
 import rig
+from featurekeyd.policy.licensekey import Term, make_key
+from featurekeyd.policy.licenselist import MAX_KEYS
 from featurekeyd.policy.request_text import Request, request_text
 
 pytestmark = pytest.mark.usefixtures("nothing_lost", "bystander")
@@ -224,9 +227,29 @@ def test_a_text_without_any_key_is_told(shared: rig.Licensed) -> None:
 
 
 def test_a_text_with_too_many_lines_is_refused(shared: rig.Licensed) -> None:
-    (finding,) = import_text(shared, "x\n" * 10_001)
+    (finding,) = import_text(shared, "x\n" * (MAX_KEYS + 1))
     refused(finding, "bad_document")
-    assert "10000" in finding["message"]
+    assert str(MAX_KEYS) in finding["message"]
+
+
+def test_ten_thousand_keys_in_one_text_hold_nobody_up(shared: rig.Licensed) -> None:
+    issued = datetime.date.fromisoformat(shared.site.status()["list_date"])
+    keys = [
+        make_key(
+            feature_code=10,
+            instances=1 + number,
+            issued=issued,
+            term=Term.PERPETUAL,
+            sequence=number % 1000,
+            catalog="ip-office",
+            serial=shared.serial,
+        )
+        for number in range(MAX_KEYS)
+    ]
+    # The bystander gives up on an answer after 5 s, and in the time of this import it asks some hundred times.
+    findings = import_text(shared, "\n".join(key.text for key in keys), dry_run=True)
+    assert {finding["verdict"] for finding in findings} == {"unlisted"}
+    assert [finding["line"] for finding in findings] == list(range(1, MAX_KEYS + 1))
 
 
 def test_a_certificate_for_other_hardware_is_refused(shared: rig.Licensed) -> None:

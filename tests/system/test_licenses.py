@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+
 import rig
 
 
@@ -88,3 +91,19 @@ def test_what_was_imported_is_on_disk_before_the_answer_comes(licensed: rig.Lice
         site.kill()
         site.start()
         assert site.feature("sip-trunk-channels")["limit"] == 8 + number + 1
+
+
+def test_a_state_file_that_another_program_locks_holds_up_nobody_but_the_import(licensed: rig.Licensed) -> None:
+    site = licensed.site
+    (key,) = licensed.vendor.issue(licensed.serial, "softconsole:1")
+    kamailio = site.client("kamailio")
+    state = sqlite3.connect(site.state / "featurekeyd.db", isolation_level=None)
+    with contextlib.closing(state), site.connect() as importing:
+        state.execute("BEGIN EXCLUSIVE")
+        importing.send("Manage.AddLicense", {"key": key})
+        for number in range(100):
+            assert kamailio.acquire(f"call-{number}", "sip-trunk-channels").reason in {"granted", "limit_reached"}
+        assert site.feature("softconsole")["limit"] == 0
+        state.execute("ROLLBACK")
+        assert importing.reply()["parameters"]["finding"]["accepted"]
+    assert site.feature("softconsole")["limit"] == 1
