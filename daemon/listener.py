@@ -47,6 +47,8 @@ def _answers(path: Path) -> bool:
         probe.settimeout(1.0)
         try:
             probe.connect(str(path))
-        except OSError:
+        except (ConnectionRefusedError, FileNotFoundError):
             return False
+        except OSError:
+            return True  # EAGAIN: too busy to answer; whatever else it is, the socket is not known to be stale
     return True

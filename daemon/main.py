@@ -114,6 +114,7 @@ async def _serve_site(settings: Settings, catalog: Catalog, log: Log, stack: con
     settings.runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     listening = listening_socket(settings.socket)
+    stack.callback(listening.close)
     site = _site(settings, catalog, log)
     stack.callback(site.close)
     await site.start()
