@@ -137,17 +137,19 @@ class Site:
     async def change(self, change: Callable[[], tuple[Licenses, bool]], **texts: str | None) -> None:
         """Store what `change` makes of the licenses, then let it count; one change at a time.
 
-        `change` says with its second value whether there is anything to store. Raises sqlite3.Error, and then nothing
-        has changed. A client that goes away meanwhile stops nothing: what is stored shall count.
+        `change` runs in a thread, where it may read what is true and change nothing; it says with its second value
+        whether there is anything to store. Raises sqlite3.Error, and then nothing has changed. A client that goes away
+        meanwhile stops nothing: what is stored shall count.
         """
         await asyncio.shield(self._change(change, texts))
 
     async def _change(self, change: Callable[[], tuple[Licenses, bool]], texts: dict[str, str | None]) -> None:
         async with self._changing:
-            licenses, changed = change()
+            # In a thread: ten thousand keys take a third of a second, and decisions go on meanwhile.
+            licenses, changed = await asyncio.to_thread(change)
             if not changed:
                 return
-            documents = to_store(licenses, self.documents, **texts)
+            documents = await asyncio.to_thread(to_store, licenses, self.documents, **texts)
             await self._storing.save_documents(documents)
             self.documents = documents
             self.enforcer.adopt(licenses, self.clock())
