@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -472,3 +473,19 @@ def told() -> Told:
 @pytest.fixture
 def vendor() -> Vendor:
     return Vendor()
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def live(request: pytest.FixtureRequest, tmp_path: Path, catalog: Catalog) -> Iterator[House]:
+    """A certified site with 8 trunks on a loop whose clock runs by itself."""
+    kind = asyncio if request.param == "asyncio" else pytest.importorskip("uvloop")
+    loop: asyncio.AbstractEventLoop = kind.new_event_loop()
+    failures: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: failures.append(context))
+    access = Access(manage_users=frozenset({os.getuid()}))
+    opened = House(tmp_path, cast("Loop", loop), catalog, access=access)
+    yield opened.licensed(opened.vendor.key(code=1, instances=1), opened.vendor.key(code=2, instances=8))
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    opened.close()
+    assert failures == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +17,13 @@ if TYPE_CHECKING:
 
     from tests.daemon.conftest import Credentials, House
 
+DEADLINE = 20
+CONNECT = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as connecting:
+    connecting.connect(bytes.fromhex(sys.argv[1]))
+    connecting.recv(1)
+"""
 ACCESS = Access(
     ask_users=frozenset({10}),
     ask_groups=frozenset({100}),
@@ -41,21 +50,16 @@ def test_supplementary_groups_are_the_ones_at_the_time_of_connecting() -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("")  # a free abstract name, which asks for no permission on a path
         listening.listen()
-        child = os.fork()
-        if child == 0:
-            os.setgroups([4001, 4002])
-            os.setgid(4003)
-            os.setuid(4004)
-            with socket.socket(socket.AF_UNIX) as connecting:
-                connecting.connect(listening.getsockname())
-                connecting.recv(1)
-            os._exit(0)
-        listening.settimeout(10)
+        name = listening.getsockname()
+        # The interpreter behind the environment's link: the environment may be in a folder that is closed to others.
+        command = [os.path.realpath(sys.executable), "-I", "-S", "-c", CONNECT, name.hex()]
+        child = subprocess.Popen(command, user=4004, group=4003, extra_groups=[4001, 4002], cwd="/")
+        listening.settimeout(DEADLINE)
         accepted, _ = listening.accept()
         with accepted:
             peer = read_peer(accepted)
-        os.waitpid(child, 0)
-    assert peer == Peer(child, 4004, frozenset({4001, 4002, 4003}))
+        assert child.wait(DEADLINE) == 0
+    assert peer == Peer(child.pid, 4004, frozenset({4001, 4002, 4003}))
 
 
 class Refusing:
