@@ -127,7 +127,7 @@ async def _serve_site(settings: Settings, catalog: Catalog, log: Log, stack: con
     serving = await loop.create_unix_server(lambda: Connection(server), sock=listening, backlog=BACKLOG)
     _announce(site)
     await stop.wait()
-    notify("STOPPING=1")
+    _notify("STOPPING=1")
     serving.close()
     site.tell(Event(name=EventName.STOPPED, message="featurekeyd stops; live leases stay recorded for the next start."))
 
@@ -188,7 +188,13 @@ def _announce(site: Site) -> None:
     simulated = " SIMULATED, for tests only;" if enforcer.feature_key.simulated else ""
     message = f"featurekeyd {VERSION} is ready:{simulated} {enforcer.catalog.id} on {enforcer.platform}, {state}."
     site.tell(Event(name=EventName.STARTED, message=message, fields={"SERIAL": enforcer.licenses.serial or ""}))
-    notify(f"READY=1\nSTATUS={state}")
+    _notify(f"READY=1\nSTATUS={state}")
+
+
+def _notify(text: str) -> None:
+    """Tell who started the daemon (sd_notify(3)); that nobody hears it is no reason to fail."""
+    with contextlib.suppress(OSError):
+        notify(text)
 
 
 def _raise_descriptor_limit() -> None:

@@ -37,6 +37,16 @@ def test_licenses_and_leases_outlive_an_orderly_restart(licensed: rig.Licensed) 
     assert "1 leases of the earlier run are restored" in site.log.wait("leases_restored")
 
 
+def test_nobody_who_hears_notices_is_no_reason_to_fail(licensed: rig.Licensed) -> None:
+    site = licensed.site
+    (site.short / "notify").unlink()
+    assert site.stop() == 0
+    start = site.log.mark()
+    site.spawn(site.command)
+    site.log.wait("is ready", start)
+    assert site.status()["standing"] == "licensed"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_daemon_ends_in_order_when_told(licensed: rig.Licensed, number: int) -> None:
     daemon = licensed.site.daemon
