@@ -1,0 +1,175 @@
+"""What technicians do: what is stored, what is only said, and what the log tells of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from featurekeyd.daemon.site import Site
+from featurekeyd.daemon.wire import MANAGE
+from featurekeyd.policy.events import EventName
+
+if TYPE_CHECKING:
+    from tests.daemon.conftest import House
+
+
+class Technician:
+    """Calls methods of io.featurekey.Manage."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    def __call__(self, name: str, **parameters: Any) -> dict[str, Any]:
+        (reply,) = self._house.ask(f"{MANAGE}.{name}", **parameters)
+        answer: dict[str, Any] = reply["parameters"]
+        return answer
+
+    def finding(self, name: str, **parameters: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self(name, **parameters)["finding"]
+        return found
+
+    def stored(self) -> tuple[int, int]:
+        """Typed keys and removed keys in the state file."""
+        documents, _ = self._house.store.load()
+        return len(documents.typed), len(documents.removed)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Looks at the Feature Key that were asked for; none is really made."""
+    made: list[str] = []
+
+    async def look(_: Site) -> None:
+        made.append("looked")
+
+    monkeypatch.setattr(Site, "look", look)
+    return made
+
+
+@pytest.fixture
+def technician(licensed: House, looks: list[str]) -> Technician:
+    return Technician(licensed)
+
+
+def test_a_certificate_is_taken_stored_told_and_looked_for(house: House, looks: list[str]) -> None:
+    technician = Technician(house)
+    house.enforcer.see(house.seen(), house.clock())
+    assert technician.finding("ImportCertificate", text=house.vendor.certificate())["verdict"] == "imported"
+    assert looks == ["looked"]
+    assert house.store.load()[0].certificate == house.vendor.certificate()
+    assert house.log.one(EventName.CERTIFICATE_IMPORTED).fields == {"SERIAL": "110123456789", "BY": "uid 0"}
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("", "bad_document"),
+        ("test", "test_mismatch"),
+        ("catalog", "other_catalog"),
+        ("vendor", "unknown_signer"),
+    ],
+)
+def test_a_certificate_that_is_refused_changes_nothing(text: str, verdict: str, house: House, looks: list[str]) -> None:
+    house.enforcer.see(house.seen(), house.clock())
+    texts = {
+        "": "",
+        "test": house.vendor.certificate(test=True),
+        "catalog": house.vendor.certificate(catalog="other"),
+        "vendor": type(house.vendor)(seed=2).certificate(),
+    }
+    assert Technician(house).finding("ImportCertificate", text=texts[text])["verdict"] == verdict
+    assert house.enforcer.licenses.certificate is None
+    assert house.store.load()[0].certificate is None
+    assert looks == []
+    assert EventName.CERTIFICATE_IMPORTED not in house.log.names()
+
+
+def test_a_certificate_waits_for_its_key(house: House, looks: list[str]) -> None:
+    finding = Technician(house).finding("ImportCertificate", text=house.vendor.certificate())
+    assert (finding["verdict"], finding["accepted"]) == ("key_not_readable", False)
+
+
+def test_a_key_typed_in_counts_is_stored_and_told_once(technician: Technician, licensed: House) -> None:
+    key = licensed.vendor.key(code=2, instances=3)
+    assert technician.finding("AddLicense", key=key.text.lower().replace("-", " "))["verdict"] == "unlisted"
+    assert technician.finding("AddLicense", key=key.text)["verdict"] == "already_there"
+    assert licensed.enforcer.entitlements["trunk"].limit == 11
+    assert technician.stored() == (1, 0)
+    event = licensed.log.one(EventName.LICENSE_ADDED)
+    assert event.fields["LICENSE"] == key.short
+    assert key.text not in str(event)
+
+
+def test_a_key_with_a_slip_is_refused_with_what_was_meant_and_never_logged(
+    technician: Technician, licensed: House
+) -> None:
+    key = licensed.vendor.key().text
+    slip = f"{key[:-1]}{'7' if key[-1] != '7' else '8'}"
+    finding = technician.finding("AddLicense", key=slip)
+    assert (finding["verdict"], finding["suggestion"], finding["position"]) == ("mistyped", key, 32)
+    assert technician.stored() == (0, 0)
+    assert licensed.log.events == []
+
+
+def test_a_removed_key_stays_away_and_calls_go_on(technician: Technician, licensed: House) -> None:
+    licensed.ask("io.featurekey.License.Acquire", **licensed.acquire("a")["parameters"])
+    (trunks,) = [key for key in licensed.enforcer.licenses.revocations if key.feature_code == 2]
+    assert technician.finding("RemoveLicense", key=trunks.text)["verdict"] == "removed"
+    assert technician.finding("RemoveLicense", key=trunks.text)["verdict"] == "not_found"
+    assert technician.stored() == (0, 1)
+    assert licensed.enforcer.entitlements["trunk"].limit == 0
+    assert licensed.enforcer.ledger.in_use("trunk") == 1
+    assert licensed.log.names() == [EventName.LICENSE_REMOVED]
+
+
+def test_a_dry_run_says_the_same_and_stores_nothing(technician: Technician, licensed: House) -> None:
+    vendor = licensed.vendor
+    texts = (vendor.list_of(vendor.key(2, 5), number=2), f"{vendor.key(2, 3).text},trunks\n{vendor.key(5, 1).text}\n")
+    for text in texts:
+        before = (licensed.enforcer.licenses, licensed.store.load())
+        dry = technician("ImportList", text=text, dry_run=True)
+        assert (licensed.enforcer.licenses, licensed.store.load()) == before
+        assert licensed.log.events == []
+        assert technician("ImportList", text=text) == dry
+        assert licensed.enforcer.licenses is not before[0]
+        licensed.log.events.clear()
+
+
+@pytest.mark.parametrize(("all_or_nothing", "stored"), [(False, 2), (True, 0)])
+def test_a_text_with_a_bad_line_is_taken_line_by_line_or_not_at_all(
+    all_or_nothing: bool, stored: int, technician: Technician, licensed: House
+) -> None:
+    good = [licensed.vendor.key(2, 1).text, licensed.vendor.key(2, 1).text]
+    text = f"key,name\r\n{good[0]},a\r\n\r\nno key\r\n{good[1]}\r\n"
+    answer = technician("ImportList", text=text, all_or_nothing=all_or_nothing)
+    assert answer["accepted"] is False
+    assert [(it["line"], it["accepted"]) for it in answer["findings"]] == [(2, True), (4, False), (5, True)]
+    assert technician.stored() == (stored, 0)
+    assert licensed.log.names().count(EventName.LICENSE_ADDED) == stored
+
+
+def test_an_older_list_is_refused_and_the_same_one_changes_nothing(technician: Technician, licensed: House) -> None:
+    vendor = licensed.vendor
+    newer, older = vendor.list_of(vendor.key(2, 5), number=7), vendor.list_of(vendor.key(2, 99), number=6)
+    assert technician("ImportList", text=newer)["findings"][0]["verdict"] == "imported"
+    assert technician("ImportList", text=older)["findings"][0]["verdict"] == "older_list"
+    assert technician("ImportList", text=newer)["findings"][0]["verdict"] == "already_there"
+    assert licensed.enforcer.entitlements["trunk"].limit == 5
+    assert licensed.store.load()[0].license_list == newer
+    assert licensed.log.names().count(EventName.LIST_IMPORTED) == 1
+
+
+def test_a_lease_freed_by_a_technician_is_told_with_who_did_it(technician: Technician, licensed: House) -> None:
+    licensed.ask("io.featurekey.License.Acquire", **licensed.acquire("a")["parameters"])
+    assert technician("ReleaseLease", holder="kamailio", key="a") == {"released": True}
+    assert technician("ReleaseLease", holder="kamailio", key="a") == {"released": False}
+    licensed.site.settle()
+    assert licensed.log.one(EventName.LEASE_FORCED).fields == {"HOLDER": "kamailio", "LEASE": "a", "BY": "uid 0"}
+
+
+def test_no_answer_holds_a_whole_key_of_what_is_installed(technician: Technician, licensed: House) -> None:
+    keys = [key.text for key in licensed.enforcer.licenses.revocations]
+    said = str(licensed.ask(f"{MANAGE}.ListLicenses", more=True))
+    assert all(key not in said and key.replace("-", "") not in said for key in keys)
+    assert all(key.short in said for key in licensed.enforcer.licenses.revocations)
