@@ -32,7 +32,8 @@ def main() -> None:
         import uvloop  # noqa: PLC0415 - the other loop does without
 
         asyncio.Runner(loop_factory=uvloop.new_event_loop).run(serve(path))
-    asyncio.run(serve(path))
+    else:
+        asyncio.run(serve(path))
 
 
 if __name__ == "__main__":

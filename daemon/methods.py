@@ -13,6 +13,11 @@ from .peer import Peer
 from .subscribers import Subscriber
 from .wire import NOT_JSON, SERVICE, Call, error_reply, malformed, reply, reply_continues
 
+_NAMED = re.compile(
+    r"Object (?:contains unknown|missing required) field `(.+)`|`(\w+)` has printable characters only", re.DOTALL
+)
+"""What a complaint says that names a member itself, of msgspec or of `policy.requests`."""
+
 
 class Permission(enum.Enum):
     """What a peer must be allowed to do before a method is run for it."""
@@ -83,10 +88,11 @@ def parameter_of(message: str) -> str:
     """The path to the parameter that msgspec complains of, e.g. `wants[0].instances`."""
     what, _, place = message.partition(" - at `$")
     path = place.rstrip("`").lstrip(".")
-    named = re.fullmatch(r"Object (?:contains unknown|missing required) field `(.+)`", what)
+    named = _NAMED.fullmatch(what)
     if named is None:
         return path
-    return f"{path}.{named[1]}" if path else named[1]
+    name = named[1] or named[2]
+    return f"{path}.{name}" if path else name
 
 
 def said(fields: dict[str, object]) -> dict[str, object]:

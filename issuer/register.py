@@ -63,7 +63,7 @@ class ListRow(msgspec.Struct, frozen=True, kw_only=True):
     catalog: str
     signer: str
     digest: str
-    """SHA-256 of its body."""
+    """SHA-256 of its text."""
     day: datetime.date
 
 

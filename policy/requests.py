@@ -54,7 +54,7 @@ class Want(msgspec.Struct, frozen=True, gc=False):
 
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is."""
-        _printable(self.feature)
+        _printable(feature=self.feature)
 
 
 Wants = Annotated[tuple[Want, ...], msgspec.Meta(max_length=8)]
@@ -74,7 +74,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknow
 
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is."""
-        _printable(self.holder, self.key, self.port, self.channel, self.dialed)
+        _printable(holder=self.holder, key=self.key, port=self.port, channel=self.channel, dialed=self.dialed)
 
 
 class SyncLease(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
@@ -88,7 +88,7 @@ class SyncLease(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unkn
 
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is."""
-        _printable(self.key, self.port, self.channel)
+        _printable(key=self.key, port=self.port, channel=self.channel)
 
 
 class SyncRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,10 +105,10 @@ class SyncRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is."""
-        _printable(self.holder, self.takes_over)
+        _printable(holder=self.holder, takes_over=self.takes_over)
 
 
-def _printable(*texts: str | None) -> None:
-    for text in texts:
+def _printable(**texts: str | None) -> None:
+    for name, text in texts.items():
         if text is not None and not text.isprintable():
-            raise ValueError("a name, key, port, channel, number or feature has printable characters only")
+            raise ValueError(f"`{name}` has printable characters only")

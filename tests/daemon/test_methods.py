@@ -27,7 +27,7 @@ from featurekeyd.daemon.peer import Peer
 from featurekeyd.daemon.service_info import Interface
 from featurekeyd.daemon.wire import LICENSE, MANAGE, SERVICE, BadMessage, Call, read_call
 from featurekeyd.policy.licensekey import MAX_INSTANCES
-from featurekeyd.policy.requests import MAX_SYNC_LEASES, SyncRequest
+from featurekeyd.policy.requests import MAX_SYNC_LEASES, Request, SyncRequest
 
 if TYPE_CHECKING:
     from tests.daemon.conftest import House
@@ -234,3 +234,17 @@ def test_a_path_is_read_from_the_words_of_msgspec() -> None:
     assert parameter_of("Object missing required field `key` - at `$.leases[3]`") == "leases[3].key"
     assert parameter_of("Object contains unknown field `a.b`") == "a.b"
     assert isinstance(method(Permission.NONE, Nothing, lambda _, __: b""), Method)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "path"),
+    [
+        ({"holder": "a", "key": "b\x1b[31m", "wants": []}, "key"),
+        ({"holder": "a\n", "key": "b", "wants": []}, "holder"),
+        ({"holder": "a", "key": "b", "wants": [{"feature": "x"}, {"feature": "x\x00"}]}, "wants[1].feature"),
+    ],
+)
+def test_a_member_that_a_terminal_would_not_show_is_named(parameters: dict[str, object], path: str) -> None:
+    with pytest.raises(msgspec.ValidationError) as refused:
+        msgspec.json.decode(msgspec.json.encode(parameters), type=Request)
+    assert parameter_of(str(refused.value)) == path
