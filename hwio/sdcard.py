@@ -3,8 +3,9 @@
 Rules of this module:
 
 * Nothing here opens, waits or knows a clock: bytes in, values out.
-* The identity of a card is the first 15 bytes of its CID. Byte 15 is a checksum that many hosts strip to 00, so it is
-  checked where it is there and recomputed where it is shown: one card has one identity in a slot and on a serial line.
+* The identity of a card is the first 15 bytes of its CID. Byte 15 is a checksum that many hosts strip to 00 in sysfs:
+  only there may it be 00 unchecked, and it is recomputed where it is shown, so that one card has one identity in a slot
+  and on a serial line.
 * A card is not refused for a strange name or date, since cheap cards carry both; it is refused for a wrong checksum and
   for a CID of nothing but 00 or FF, which is what a dead line sends (its CRC16 is even right).
 * Source: facts/hardware.md section 4.
@@ -66,12 +67,15 @@ class Cid(msgspec.Struct, frozen=True):
                 raise CardDataError(f"bytes 0 to 14 of the CID are all {blank:02x}: a dead line, not a card")
 
     @classmethod
-    def parse(cls, raw: bytes) -> Cid:
-        """Read 16 bytes as they come from a card; byte 15 is checked unless it is 00; raises CardDataError."""
+    def parse(cls, raw: bytes, *, may_be_stripped: bool = False) -> Cid:
+        """Read 16 bytes as they come from a card; raises CardDataError.
+
+        Byte 15 is checked; with `may_be_stripped` it may also be 00 (facts/hardware.md section 4, traps).
+        """
         if len(raw) != CID_BYTES:
             raise CardDataError(f"a CID has {CID_BYTES} bytes, here are {len(raw)}")
         cid = cls(bytes(raw[:IDENTITY_BYTES]))
-        if raw[15] not in (0, cid.crc_byte):
+        if raw[15] != cid.crc_byte and not (may_be_stripped and raw[15] == 0):
             raise CardDataError(f"CRC7 in byte 15 of the CID is {raw[15]:02x}, computed {cid.crc_byte:02x}")
         return cid
 
@@ -83,7 +87,7 @@ class Cid(msgspec.Struct, frozen=True):
                 raise CardDataError(f"character {place} of the CID is {character!a}, not a hexadecimal digit")
         if len(text) != 2 * CID_BYTES:
             raise CardDataError(f"a CID has {2 * CID_BYTES} hexadecimal digits, here are {len(text)}")
-        return cls.parse(bytes.fromhex(text))
+        return cls.parse(bytes.fromhex(text), may_be_stripped=True)
 
     @property
     def crc_byte(self) -> int:

@@ -57,9 +57,14 @@ def test_the_example_card_is_read_field_by_field() -> None:
 
 
 def test_a_stripped_checksum_is_recomputed() -> None:
-    stripped = Cid.parse(EXAMPLE[:15] + b"\x00")
-    assert stripped == Cid.parse(EXAMPLE)
+    stripped = Cid.parse(EXAMPLE[:15] + b"\x00", may_be_stripped=True)
+    assert stripped == Cid.parse(EXAMPLE) == Cid.from_hex(EXAMPLE[:15].hex() + "00")
     assert stripped.raw == EXAMPLE
+
+
+def test_a_checksum_of_00_is_wrong_where_nobody_strips_it() -> None:
+    with pytest.raises(CardDataError, match="CRC7 in byte 15 of the CID is 00, computed 3d"):
+        Cid.parse(EXAMPLE[:15] + b"\x00")
 
 
 def test_a_wrong_checksum_names_byte_15_and_both_values() -> None:
@@ -124,7 +129,7 @@ identities = st.binary(min_size=15, max_size=15).filter(lambda raw: raw not in (
 @given(identities)
 def test_every_identity_survives_both_ways_of_writing(identity: bytes) -> None:
     cid = Cid(identity)
-    assert Cid.parse(cid.raw) == Cid.from_hex(cid.raw.hex()) == Cid.parse(identity + b"\x00") == cid
+    assert Cid.parse(cid.raw) == Cid.from_hex(cid.raw.hex()) == Cid.from_hex(identity.hex() + "00") == cid
     assert bytes.fromhex(cid.hardware_id) == identity
     assert cid.detail.isprintable()
     assert cid.detail.isascii()

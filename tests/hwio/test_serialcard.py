@@ -26,7 +26,7 @@ from featurekeyd.hwio.featurekey import (
     NoPermission,
     Unsupported,
 )
-from featurekeyd.hwio.sdcard import Cid
+from featurekeyd.hwio.sdcard import Cid, crc16
 from featurekeyd.hwio.serialcard import SerialCard
 from featurekeyd.hwio.serialline import SerialLine
 from featurekeyd.hwio.simulated_buspirate import SimulatedBusPirate
@@ -149,6 +149,20 @@ def test_a_garbled_card_is_told_by_the_checksum_that_found_it(card: SimulatedCar
     card.garbled = garble
     with pytest.raises(Garbled, match=words):
         on_bench(card)
+
+
+def test_a_checksum_of_00_in_the_cid_is_wrong_on_a_serial_reader() -> None:
+    device = SimulatedBusPirate()
+    stripped = EXAMPLE_CID.identity + b"\x00"
+    block = b"\x00\xff\xfe" + stripped + crc16(stripped).to_bytes(2, "big")
+
+    def disturbed(data: bytes) -> list[tuple[float, bytes]]:
+        if bytes.fromhex("4a000000001b") not in data:
+            return device.answer(data)
+        return [(0.0, b"\x01" + block.ljust(int.from_bytes(data[3:5], "big"), b"\xff"))]
+
+    with pytest.raises(Garbled, match="CRC7 in byte 15 of the CID is 00, computed 3d"):
+        SerialCard.on_line(SimulatedLine(disturbed))
 
 
 def test_a_card_that_refuses_its_start_command_is_unsupported(card: SimulatedCard) -> None:
