@@ -22,6 +22,7 @@ The errors, all below `CallError`:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -38,11 +39,11 @@ DEFAULT_SOCKET = "/run/featurekeyd/io.featurekey.License"
 LICENSE = "io.featurekey.License"
 MANAGE = "io.featurekey.Manage"
 
-MAX_REPLY = 4 * 1024 * 1024
-"""Bytes of one reply. The longest honest one is the findings of a long CSV list: 10,000 lines of some 400 bytes.
-More than that is a fault, and a SIP worker must not eat the memory of its host."""
+IS_IT_RUNNING = "is featurekeyd running?"
+"""The cure where nobody answers."""
 
 _CHUNK = 64 * 1024
+_NO_SOCKET = "look at its limit on open files, and for what it opens and never closes"
 _BACKLOG_PAUSE = 0.005
 """Seconds between two attempts while the daemon's queue of new connections is full."""
 
@@ -64,8 +65,16 @@ class CallError(Exception):
 class DaemonAway(CallError):
     """Nobody answers; `stale` marks a connection that had worked before and was gone before a byte of the reply."""
 
-    def __init__(self, what: str, *, errno: int | None = None, doubtful: bool = False, stale: bool = False) -> None:
-        super().__init__(what, cure="is featurekeyd running?", errno=errno, doubtful=doubtful)
+    def __init__(
+        self,
+        what: str,
+        *,
+        cure: str = IS_IT_RUNNING,
+        errno: int | None = None,
+        doubtful: bool = False,
+        stale: bool = False,
+    ) -> None:
+        super().__init__(what, cure=cure, errno=errno, doubtful=doubtful)
         self.stale = stale
 
 
@@ -142,11 +151,12 @@ def _refusal(error: str, parameters: dict[str, Any]) -> CallError:
 
 
 class Connection:
-    """One connection to the socket at `path`; opened when needed, dropped after a fork and after any trouble."""
+    """One connection to the socket at `path`; opened when needed, dropped after a fork and after any trouble.
 
-    def __init__(
-        self, path: str = DEFAULT_SOCKET, *, max_reply: int = MAX_REPLY, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    `max_reply` in bytes: a longer reply is a fault, and who asks knows how long an honest one may be.
+    """
+
+    def __init__(self, path: str, *, max_reply: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
         self._max_reply = max_reply
         self._clock = clock
@@ -190,7 +200,8 @@ class Connection:
         self._worked = False
         self._buffer.clear()
         if opened is not None:
-            opened.close()
+            with contextlib.suppress(OSError):  # it is gone either way
+                opened.close()
 
     def _ask(self, message: bytes, deadline: float) -> tuple[dict[str, Any], bool]:
         try:
@@ -240,7 +251,11 @@ class Connection:
         return False
 
     def _connect(self, deadline: float) -> socket.socket:
-        opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            what = f"this process cannot open a socket ({error.strerror or error})"
+            raise DaemonAway(what, cure=_NO_SOCKET, errno=error.errno) from None
         try:
             self._connect_by(opened, deadline)
         except BaseException:
@@ -292,8 +307,8 @@ class Connection:
     def _hear_last_words(self) -> None:
         """Raise what the daemon said before it closed a new connection, as it does to strangers, where it said so."""
         opened = self._opened()
-        opened.settimeout(0)
         try:
+            opened.settimeout(0)
             said = opened.recv(_CHUNK)
         except OSError:
             return

@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from .call import LICENSE, MANAGE, CallError, CallRefused, DaemonAway, DaemonSlow, PermissionRefused
+from .call import IS_IT_RUNNING, LICENSE, MANAGE, CallError, CallRefused, DaemonAway, DaemonSlow, PermissionRefused
 
 DONE = 0
 REFUSED = 1
@@ -72,8 +72,8 @@ def sentence(error: CallError, method: str) -> str:
     if isinstance(error, PermissionRefused):
         groups = _GROUPS.get(method.rpartition(".")[0], _GROUPS[LICENSE])
         return f"{error.what}; {groups}; after joining a group log in anew"
-    if isinstance(error, DaemonAway):
-        return f"{error.what}; is featurekeyd running? look with: systemctl status featurekeyd.socket featurekeyd"
+    if error.cure == IS_IT_RUNNING:
+        return f"{error.what}; {error.cure} look with: systemctl status featurekeyd.socket featurekeyd"
     if isinstance(error, CallRefused) and error.error in _SENTENCES:
         return _SENTENCES[error.error].format_map(_Said(error.parameters, error=error.error))
     return str(error)

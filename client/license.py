@@ -58,7 +58,8 @@ EMERGENCY_NUMBERS = ("112", "911")
 """Numbers that this client takes for emergency calls unless told otherwise; those of the site belong here as well."""
 
 MAX_REPLY = 256 * 1024
-"""Bytes of one reply. Status is the longest one here: 1,000 holders of 150 bytes."""
+"""Bytes of one reply; a SIP worker must not eat the memory of its host. Status is the longest one here: 256 holders,
+each a name of at most 256 bytes and 100 bytes beside it."""
 
 CallClass = Literal["normal", "emergency", "callback"]
 Phase = Literal["setup", "established"]

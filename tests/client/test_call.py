@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from featurekeyd.client.call import (
-    MAX_REPLY,
     CallError,
     CallRefused,
     Connection,
@@ -32,13 +33,14 @@ if TYPE_CHECKING:
 
 STATUS = "io.featurekey.License.Status"
 LONG = 20.0
+ROOM = 1024 * 1024
 SHORT = 0.05
 
 
 @pytest.fixture
 def connection(absent: StandIn, clock: Clock) -> Iterator[Connection]:
     """A connection whose clock stands still: each step has the whole time limit, on a loaded host too."""
-    made = Connection(absent.path, clock=clock)
+    made = Connection(absent.path, max_reply=ROOM, clock=clock)
     yield made
     made.close()
 
@@ -65,13 +67,13 @@ def test_a_socket_with_nobody_behind_it_is_told_from_a_missing_one(tmp_path: Pat
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(path)
     with pytest.raises(DaemonAway, match="nobody listens"):
-        Connection(path).call(STATUS, {}, timeout=LONG)
+        Connection(path, max_reply=ROOM).call(STATUS, {}, timeout=LONG)
 
 
 @pytest.mark.parametrize("path", ["x" * 200, "a\0b", ""])
 def test_a_path_that_cannot_be_a_socket_is_an_error_of_ours(path: str) -> None:
     with pytest.raises(DaemonAway):
-        Connection(path).call(STATUS, {}, timeout=LONG)
+        Connection(path, max_reply=ROOM).call(STATUS, {}, timeout=LONG)
 
 
 def test_a_socket_that_may_not_be_opened_is_a_missing_permission(
@@ -85,6 +87,34 @@ def test_a_socket_that_may_not_be_opened_is_a_missing_permission(
     with pytest.raises(PermissionRefused) as caught:
         connection.call(STATUS, {}, timeout=LONG)
     assert caught.value.errno == 13
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES])
+def test_a_process_that_can_open_nothing_more_is_an_error_of_ours(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("featurekeyd.client.call.socket.socket", full)
+    with pytest.raises(DaemonAway, match=f"{os.strerror(number)}.*limit on open files") as caught:
+        connection.call(STATUS, {}, timeout=LONG)
+    assert (caught.value.errno, caught.value.doubtful) == (number, False)
+
+
+def test_a_connection_that_cannot_even_be_closed_is_an_error_of_ours(
+    daemon: StandIn, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stuck(socket.socket):
+        def close(self) -> None:
+            super().close()
+            raise OSError(errno.EIO, "Input/output error")
+
+    # Not in the module itself, from which the stand-in takes its sockets too.
+    monkeypatch.setattr("featurekeyd.client.call.socket", SimpleNamespace(**vars(socket) | {"socket": Stuck}))
+    daemon.on("Status", daemon.hangs_up())
+    with pytest.raises(DaemonAway, match="without an answer"):
+        connection.call(STATUS, {}, timeout=LONG)
 
 
 def test_a_stranger_is_told_even_when_the_daemon_closed_before_the_question(
@@ -140,7 +170,7 @@ def test_silence_ends_at_the_time_limit_and_a_late_reply_is_never_taken_for_the_
 
 def test_bytes_that_trickle_in_do_not_stretch_the_time_limit(daemon: StandIn) -> None:
     ticks = iter(range(1000))
-    connection = Connection(daemon.path, clock=lambda: float(next(ticks)))
+    connection = Connection(daemon.path, max_reply=ROOM, clock=lambda: float(next(ticks)))
 
     def trickle(peer: Peer) -> None:
         while not peer.over.is_set():
@@ -166,7 +196,7 @@ def test_a_full_queue_of_new_connections_is_a_slow_daemon_and_leaves_no_doubt(tm
         except BlockingIOError:
             pass
         with pytest.raises(DaemonSlow) as caught:
-            Connection(path).call(STATUS, {}, timeout=SHORT)
+            Connection(path, max_reply=ROOM).call(STATUS, {}, timeout=SHORT)
         assert not caught.value.doubtful
         for opened in waiting:
             opened.close()
@@ -250,7 +280,7 @@ def test_a_reply_without_an_end_is_given_up(daemon: StandIn, connection: Connect
             peer.say(b"x" * 65536)
 
     daemon.on("Status", pour)
-    with pytest.raises(ReplyGarbled, match=str(MAX_REPLY)):
+    with pytest.raises(ReplyGarbled, match=f"longer than {ROOM} bytes"):
         connection.call(STATUS, {}, timeout=LONG)
 
 
@@ -345,7 +375,7 @@ def test_a_closed_connection_kills_no_process_that_has_sigpipe_at_its_default(tm
         from featurekeyd.client.call import Connection, DaemonAway
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         Connection._is_fit = lambda self, opened: True
-        connection = Connection("/nowhere")
+        connection = Connection("/nowhere", max_reply=9)
         connection._socket, other = socket.socketpair()
         other.close()
         try:

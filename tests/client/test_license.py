@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import subprocess
 import sys
@@ -302,6 +303,26 @@ def test_the_time_limit_covers_queued_releases_and_the_question(daemon: StandIn,
         assert client.acquire("a", TRUNK).allowed
         assert daemon.asked() == ["Release r0", "Release r1", "Release r2", "Acquire a"]
         assert client.pending_releases == 7
+
+
+def test_a_process_without_a_free_descriptor_still_answers_calls_and_keeps_releases(daemon: StandIn) -> None:
+    script = """if True:
+        import os, resource, sys
+        from featurekeyd.client.license import LicenseClient
+        client = LicenseClient("kamailio", sys.argv[1], 20)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+        taken = []
+        try:
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            pass
+        answers = [client.acquire("a", "f", **how) for how in ({}, {"fail_open": True}, {"dialed": "112"})]
+        print([answer.allowed for answer in answers], client.release("b"), client.pending_releases)
+        print(client.last_trouble.errno)
+    """
+    ended = subprocess.run([sys.executable, "-c", script, daemon.path], capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == (f"[False, True, True] False 1\n{errno.EMFILE}\n", "")
 
 
 # The release queue.
