@@ -34,7 +34,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     owners: dict[str, int] = {}
     """The user that a holder name belongs to."""
     max_leases: int = 20_000
-    """Leases one holder may have: ten times the largest system of facts/catalog.md section 5."""
+    """Leases one user may have, under all its holder names: ten times the largest system of facts/catalog.md section 5,
+    in some 20 MB."""
 
 
 class Situation:
@@ -86,17 +87,26 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
 class Claim:
     """A request beside what its holder has already."""
 
-    __slots__ = ("added", "channel", "displaced", "held", "now", "port", "request", "situation", "wants")
+    __slots__ = ("added", "channel", "displaced", "held", "now", "port", "request", "situation", "uid", "wants")
 
-    def __init__(self, situation: Situation, request: Request, now: Now) -> None:
+    def __init__(self, situation: Situation, request: Request, uid: int, now: Now) -> None:
         self.situation = situation
         self.request = request
+        self.uid = uid
         self.now = now
         self.held = situation.ledger.find(request.holder, request.key)
-        self.wants = expand(situation.catalog, request.wants, request.phase)
+        self.wants = self._wants()
         self.added = self.wants if self.held is None else _beyond(self.wants, self.held.wants)
         self.port, self.channel = self._place()
         self.displaced = self._displaced()
+
+    def _wants(self) -> dict[str, int]:
+        """Instances by feature; where no phase is named, a lease stays in the phase it is in."""
+        catalog, request = self.situation.catalog, self.request
+        wants = expand(catalog, request.wants, request.phase or Phase.SETUP)
+        if request.phase is not None or self.held is None or not _beyond(wants, self.held.wants):
+            return wants
+        return expand(catalog, request.wants, Phase.ESTABLISHED)
 
     def _place(self) -> tuple[str | None, str | None]:
         """Where the lease will be: as requested, and where it was as far as nothing is requested."""
@@ -136,11 +146,12 @@ def expand(catalog: Catalog, wants: tuple[Want, ...], phase: Phase) -> dict[str,
     """Instances by feature, with what the features take besides during set-up."""
     total: dict[str, int] = {}
     for want in wants:
-        total[want.feature] = total.get(want.feature, 0) + want.instances
+        instances = want.instances or 1
+        total[want.feature] = total.get(want.feature, 0) + instances
         feature = catalog.features.get(want.feature)
         if phase is Phase.SETUP and feature is not None:
             for name, count in feature.during_setup.items():
-                total[name] = total.get(name, 0) + count * want.instances
+                total[name] = total.get(name, 0) + count * instances
     return total
 
 
@@ -158,6 +169,10 @@ def _emergency(claim: Claim) -> Ruling | None:
     request, situation = claim.request, claim.situation
     if is_emergency(situation.rules, request):
         return Ruling(Reason.EMERGENCY)
+    if claim.held is not None and claim.held.emergency:
+        # Once an emergency call, it stays one: what is asked about it later need not name the number again.
+        called_back = claim.held.call_class is CallClass.CALLBACK
+        return Ruling(Reason.EMERGENCY_CALLBACK if called_back else Reason.EMERGENCY)
     if request.call_class is CallClass.CALLBACK:
         last = situation.last_emergency.get(request.holder)
         if last is not None and claim.now.boot - last <= CALLBACK_SECONDS:
@@ -211,10 +226,10 @@ def _ceiling(claim: Claim) -> Ruling | None:
 
 
 def _leases(claim: Claim) -> Ruling | None:
-    holder, most = claim.request.holder, claim.situation.rules.max_leases
-    count = len(claim.situation.ledger.of_holder(holder))
+    most = claim.situation.rules.max_leases
+    count = claim.situation.ledger.of_user(claim.uid)
     full = claim.held is None and claim.displaced is None and count >= most
-    return Ruling(Reason.TOO_MANY_LEASES, holder, most, count) if full else None
+    return Ruling(Reason.TOO_MANY_LEASES, claim.request.holder, most, count) if full else None
 
 
 STEPS: tuple[tuple[str, Callable[[Claim], Ruling | None], str], ...] = (
@@ -224,7 +239,7 @@ STEPS: tuple[tuple[str, Callable[[Claim], Ruling | None], str], ...] = (
     ("entitlement", _entitled, "every feature is known and licensed"),
     ("instances", _instances, "enough instances are free"),
     ("ceiling", _ceiling, "the port is below its ceiling, or has none"),
-    ("leases", _leases, "the holder may have one more lease"),
+    ("leases", _leases, "the user may have one more lease"),
 )
 """Name of the step, the step, and what it means to pass it. The first that rules decides."""
 
@@ -253,14 +268,14 @@ def walk(claim: Claim) -> tuple[Ruling, list[Step]]:
 
 def decide(situation: Situation, request: Request, now: Now, uid: int, bound: int | None) -> tuple[Decision, Claim]:
     """Rule on the request and carry it out; what it displaced is left for the caller to report."""
-    claim = Claim(situation, request, now)
+    claim = Claim(situation, request, uid, now)
     ruling = rule(claim)
     if ruling.reason in ALLOWING:
-        carry_out(claim, ruling.reason, uid, bound)
+        carry_out(claim, ruling.reason, bound)
     return decided(claim, ruling), claim
 
 
-def carry_out(claim: Claim, reason: Reason, uid: int, bound: int | None) -> None:
+def carry_out(claim: Claim, reason: Reason, bound: int | None) -> None:
     """Put the lease as the claim wants it, and take out the one it displaces."""
     request, ledger = claim.request, claim.situation.ledger
     emergency = reason in {Reason.EMERGENCY, Reason.EMERGENCY_CALLBACK}
@@ -270,17 +285,17 @@ def carry_out(claim: Claim, reason: Reason, uid: int, bound: int | None) -> None
         return  # granted all the same; only its record finds no room
     if claim.displaced is not None:
         ledger.drop(claim.displaced.holder, claim.displaced.key)
-    lease = _lease(claim, _recorded_class(reason), uid, bound)
+    lease = _lease(claim, _recorded_class(reason), bound)
     if lease != claim.held:
         ledger.put(lease)
 
 
-def _lease(claim: Claim, call_class: CallClass, uid: int, bound: int | None) -> Lease:
+def _lease(claim: Claim, call_class: CallClass, bound: int | None) -> Lease:
     request, held = claim.request, claim.held
     return Lease(
         holder=request.holder,
         key=request.key,
-        uid=uid,
+        uid=claim.uid,
         scope=_scope(claim),
         wants=claim.wants if call_class is CallClass.NORMAL else {},
         granted=held.granted if held else claim.now.boot,
@@ -320,17 +335,23 @@ def decided(claim: Claim, ruling: Ruling) -> Decision:
     if ruling.reason in ALLOWING:
         return Decision(allowed=True, reason=ruling.reason)
     name = ruling.subject if ruling.subject in claim.wants else next(iter(claim.wants), None)
-    feature = claim.situation.catalog.features.get(name or "")
     return Decision(
         allowed=False,
         reason=ruling.reason,
         feature=name,
         limit=ruling.limit,
         in_use=ruling.in_use,
-        fallback=feature.fallback if feature else None,
+        fallback=_fallback(claim, name),
         message=_sentence(claim, ruling),
         remedy=_filled(MEANING[ruling.reason].remedy, claim, ruling),
     )
+
+
+def _fallback(claim: Claim, denied: str | None) -> str | None:
+    """That of the denied feature, else of one that was wanted: the denied one may only go with it during set-up."""
+    names = [denied, *(want.feature for want in claim.request.wants)]
+    features = (claim.situation.catalog.features.get(name or "") for name in names)
+    return next((feature.fallback for feature in features if feature and feature.fallback), None)
 
 
 def _sentence(claim: Claim, ruling: Ruling) -> str:
@@ -342,7 +363,7 @@ def _filled(template: str, claim: Claim, ruling: Ruling) -> str:
     feature = claim.situation.catalog.features.get(name)
     return template.format(
         title=feature.title if feature else name,
-        feature=name,
+        feature=name or "without a name: the request wants nothing",
         unit=feature.unit if feature else "instance",
         limit=ruling.limit,
         in_use=ruling.in_use,

@@ -17,14 +17,14 @@ from .decision import Claim, Decision, Rules, Situation, Step, decide, decided, 
 from .entitlements import Entitlements, entitlements
 from .events import Event, EventName
 from .findings import Finding, Verdict, refuse
-from .holders import MAX_HOLDERS, Holder, Holders
+from .holders import MAX_HOLDERS, MAX_HOLDERS_OF_USER, Holder, Holders
 from .instant import Now
 from .ledger import Lease, Ledger
 from .licensekey import LicenseKey
 from .licenses import License, Licenses, Status
 from .presence import NOT_LOOKED_YET, PRESENT, Sighting, judged, refuse_certificate
 from .reasons import Reason
-from .requests import Request, SyncRequest
+from .requests import CallClass, Request, SyncRequest
 from .standing import Grace, Meter, Standing, standing_of
 from .synchronize import ListRefused, Rounds, Synced
 
@@ -127,16 +127,20 @@ class Enforcer:
         self._count(decision, claim)
         return decision
 
-    def explain(self, request: Request, now: Now) -> tuple[Decision, list[Step]]:
+    def explain(self, request: Request, uid: int, now: Now) -> tuple[Decision, list[Step]] | NotYours:
         """What `acquire` would decide, step by step; changes nothing."""
-        claim = Claim(self._situation, request, now)
+        if self.holders.owner(request.holder) not in {uid, None} and not is_emergency(self.rules, request):
+            return NotYours(request.holder)
+        claim = Claim(self._situation, request, uid, now)
         ruling, steps = walk(claim)
         return decided(claim, ruling), steps
 
     def release(self, holder: str, key: str, uid: int, now: Now) -> bool | NotYours:
-        """Free a lease; False where there is none."""
-        if self._hear(holder, uid, now) is None:
+        """Free a lease; False where there is none. A name that nobody has used stays nobody's."""
+        if self.holders.owner(holder) not in {uid, None}:
             return NotYours(holder)
+        if self.holders.find(holder) is not None:
+            self.holders.hear(holder, uid, now.boot)
         return self.ledger.drop(holder, key) is not None
 
     def release_by_force(self, holder: str, key: str, by: str) -> bool:
@@ -179,6 +183,8 @@ class Enforcer:
                 continue
             self.ledger.put(msgspec.structs.replace(lease, granted=min(lease.granted, now.boot)))
             self.holders.hear(lease.holder, lease.uid, now.boot)
+            if lease.call_class is CallClass.EMERGENCY:
+                self._situation.last_emergency[lease.holder] = min(lease.granted, now.boot)
         self.ledger.changes.clear()
 
     # Evidence and time
@@ -238,9 +244,10 @@ class Enforcer:
 
     def _make_room(self, uid: int) -> bool:
         """Room for one more name, if need be in place of an idle one of the same user: nobody pushes others out."""
-        if len(self.holders) < MAX_HOLDERS:
+        own = [holder for holder in self.holders if holder.uid == uid]
+        if len(self.holders) < MAX_HOLDERS and len(own) < MAX_HOLDERS_OF_USER:
             return True
-        idle = [it for it in self.holders if it.uid == uid and not self.ledger.of_holder(it.name)]
+        idle = [holder for holder in own if not self.ledger.of_holder(holder.name)]
         if not idle:
             return False
         longest = min(idle, key=lambda holder: holder.heard)
@@ -323,21 +330,28 @@ class Enforcer:
         self._advanced = now.boot
         for meter in self.meters.values():
             # Before the first look nobody knows whether the key is there: a restart shall not refill its meter.
-            if meter.cause is not Cause.FEATURE_KEY_ABSENT or self.feature_key is not NOT_LOOKED_YET:
+            if meter.cause is not Cause.FEATURE_KEY_ABSENT or self._seen is not NOT_LOOKED_YET:
                 meter.advance(elapsed)
 
     def _judge_feature_key(self) -> None:
         before, certificate = self.feature_key, self.licenses.certificate
         self.feature_key = judged(self._seen, certificate)
-        looked = self.feature_key is not NOT_LOOKED_YET
-        missing = looked and certificate is not None and self.feature_key.state != PRESENT
-        self.meters[Cause.FEATURE_KEY_ABSENT].active = missing
+        meter = self.meters[Cause.FEATURE_KEY_ABSENT]
+        if self.feature_key.state != NOT_LOOKED_YET.state:
+            meter.active = certificate is not None and self.feature_key.state != PRESENT
+        elif self._seen is NOT_LOOKED_YET:
+            # A restart earns nothing: what had drained before stays drained, and a spent budget stays spent, until
+            # the first look says otherwise.
+            meter.active = certificate is not None and meter.drained > 0
         if (self.feature_key.state, self.feature_key.hardware_id) != (before.state, before.hardware_id):
-            message = f"Feature Key {self.feature_key.state}: {self.feature_key.finding}"
-            about = {"STATE": self.feature_key.state, "READER": self.feature_key.reader}
-            well = self.feature_key.state == PRESENT
-            name = EventName.FEATURE_KEY_FOUND if well else EventName.FEATURE_KEY_TROUBLE
-            self._tell(name, message, **about, SERIAL=self.licenses.serial or "")
+            self._tell_feature_key(self.feature_key)
+
+    def _tell_feature_key(self, seen: Sighting) -> None:
+        if seen.state == NOT_LOOKED_YET.state:
+            return
+        name = EventName.FEATURE_KEY_FOUND if seen.state == PRESENT else EventName.FEATURE_KEY_TROUBLE
+        about = {"STATE": seen.state, "READER": seen.reader, "SERIAL": self.licenses.serial or ""}
+        self._tell(name, f"Feature Key {seen.state}: {seen.finding}", **about)
 
     def _entitle(self, now: Now) -> None:
         """Work the entitlements out anew where the licenses, the date or the unlisted meter changed."""

@@ -17,6 +17,10 @@ MAX_HOLDERS = 256
 one, and a name of the settings always finds room."""
 
 
+MAX_HOLDERS_OF_USER = 16
+"""Of these, names that one user may have without the settings naming it: one for each telephony system it runs."""
+
+
 class Holder(msgspec.Struct, kw_only=True):
     """One telephony system that has asked."""
 

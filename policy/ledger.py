@@ -10,6 +10,7 @@ Each change is also noted in `changes`, which the daemon records before it answe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -50,6 +51,8 @@ class Dropped(msgspec.Struct, frozen=True, gc=False):
 
 Change = Lease | Dropped
 
+_Name = TypeVar("_Name", str, int)
+
 
 class Ledger:
     """The leases by holder and key."""
@@ -62,6 +65,7 @@ class Ledger:
         self._leases: dict[str, dict[str, Lease]] = {}
         self._in_use: dict[str, int] = {}
         self._on_port: dict[str, int] = {}
+        self._of_user: dict[int, int] = {}
         self._channels: dict[tuple[str, str, str], dict[str, None]] = {}
         self._bound: dict[int, dict[tuple[str, str], None]] = {}
         self._count = 0
@@ -81,6 +85,10 @@ class Ledger:
     def of_holder(self, holder: str) -> Mapping[str, Lease]:
         """The holder's leases by key."""
         return self._leases.get(holder, {})
+
+    def of_user(self, uid: int) -> int:
+        """Leases of a user, under whatever holder names."""
+        return self._of_user.get(uid, 0)
 
     def in_use(self, feature: str) -> int:
         """Instances of a feature that the leases hold."""
@@ -144,6 +152,7 @@ class Ledger:
 
     def _sum(self, lease: Lease, sign: int) -> None:
         self._count += sign
+        _add(self._of_user, lease.uid, sign)
         if lease.emergency:
             self.emergencies += sign
             return
@@ -165,7 +174,7 @@ class Ledger:
             del self._bound[connection]
 
 
-def _add(sums: dict[str, int], name: str, amount: int) -> None:
+def _add(sums: dict[_Name, int], name: _Name, amount: int) -> None:
     total = sums.get(name, 0) + amount
     if total:
         sums[name] = total

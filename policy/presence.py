@@ -37,18 +37,23 @@ def judged(sighting: Sighting, certificate: Certificate | None) -> Sighting:
     refusal = refuse_certificate(certificate, sighting)
     if refusal is not None:
         return _as(sighting, "wrong-key", refusal.message)
-    if not certificate.pairs:
-        return _as(sighting, PRESENT, f"The Feature Key with serial {certificate.serial} is there.")
-    if not _proved(sighting, certificate):
+    return _proved(sighting, certificate) if certificate.pairs else _as(sighting, PRESENT, f"{_named(certificate)}.")
+
+
+def _proved(sighting: Sighting, certificate: Certificate) -> Sighting:
+    challenge, answer = sighting.challenge, sighting.answer
+    if challenge is None:
+        # Seen before the certificate was there: the next look puts a challenge to it.
+        return _as(sighting, NOT_LOOKED_YET.state, "The Feature Key is there and was not asked to prove itself yet.")
+    if answer is None or not certificate.answered_by(challenge, answer):
         return _as(
             sighting, "wrong-answer", "The Feature Key has the right number and does not prove the right secret."
         )
-    return _as(sighting, PRESENT, f"The Feature Key with serial {certificate.serial} is there and proved itself.")
+    return _as(sighting, PRESENT, f"{_named(certificate)} and proved itself.")
 
 
-def _proved(sighting: Sighting, certificate: Certificate) -> bool:
-    challenge, answer = sighting.challenge, sighting.answer
-    return challenge is not None and answer is not None and certificate.answered_by(challenge, answer)
+def _named(certificate: Certificate) -> str:
+    return f"The Feature Key with serial {certificate.serial} is there"
 
 
 def refuse_certificate(certificate: Certificate, sighting: Sighting) -> Finding | None:

@@ -86,7 +86,7 @@ MEANING = {
         "47426fd2dca84f098b101fe145f0f63b",
     ),
     Reason.TOO_MANY_LEASES: Meaning(
-        "Holder {holder} has {in_use} leases, and one holder may have {limit}.",
+        "The user of holder {holder} has {in_use} leases, and one user may have {limit}.",
         "The switch does not give back what it takes; see featurekeyctl leases --holder {holder}",
         "4cbbeea5195d4cdfba1ec3e9aed9fc5d",
     ),

@@ -8,7 +8,8 @@ Limits, each with its reason:
 * a request wants at most 8 features: a call takes two, a user profile five;
 * instances fit into a license key's 14 bits.
 
-All of them are printable, because technicians see them on a terminal and in a log.
+All of them are printable, because technicians see them on a terminal and in a log. An optional member may be left out
+or null, as Varlink has it.
 """
 
 from __future__ import annotations
@@ -46,11 +47,12 @@ class Phase(enum.StrEnum):
     ESTABLISHED = "established"
 
 
-class Want(msgspec.Struct, frozen=True, gc=False):
+class Want(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """Instances of one feature."""
 
     feature: FeatureName
-    instances: Annotated[int, msgspec.Meta(ge=1, le=MAX_INSTANCES)] = 1
+    instances: Annotated[int, msgspec.Meta(ge=1, le=MAX_INSTANCES)] | None = None
+    """1 where nothing is said."""
 
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is."""
@@ -68,9 +70,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknow
     wants: Wants
     port: PortName | None = None
     channel: PortName | None = None
-    call_class: CallClass = msgspec.field(default=CallClass.NORMAL, name="class")
+    call_class: CallClass | None = msgspec.field(default=None, name="class")
     dialed: Number | None = None
-    phase: Phase = Phase.SETUP
+    phase: Phase | None = None
+    """None for the phase of the lease where there is one, else set-up."""
 
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is."""
@@ -84,7 +87,7 @@ class SyncLease(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unkn
     wants: Wants
     port: PortName | None = None
     channel: PortName | None = None
-    call_class: CallClass = msgspec.field(default=CallClass.NORMAL, name="class")
+    call_class: CallClass | None = msgspec.field(default=None, name="class")
 
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is."""
@@ -97,10 +100,11 @@ class SyncRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     holder: HolderName
     scope: Scope
     leases: Annotated[tuple[SyncLease, ...], msgspec.Meta(max_length=MAX_SYNC_LEASES)]
-    list_age_ms: Annotated[int, msgspec.Meta(ge=0, le=600_000)] = 0
+    list_age_ms: Annotated[int, msgspec.Meta(ge=0, le=600_000)] | None = None
     ttl_seconds: Annotated[int, msgspec.Meta(ge=1, le=86_400)] | None = None
     generation: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
-    last: bool = True
+    last: bool | None = None
+    """True where nothing is said."""
     takes_over: HolderName | None = None
 
     def __post_init__(self) -> None:

@@ -62,12 +62,13 @@ class Rounds:
         most = situation.rules.max_leases
         if _together(keys, round_.named) > most:
             return ListRefused(f"a list has at most {most} leases")
-        if _together(keys, situation.ledger.of_holder(request.holder)) > 2 * most:
+        new = sum(key not in situation.ledger.of_holder(request.holder) for key in keys)
+        if situation.ledger.of_user(uid) + new > 2 * most:
             return ListRefused(f"these would be more than {2 * most} leases: a whole list beside all that was before")
         claims = tuple(lease.key for lease in request.leases if _claims(situation, request, lease))
         changes = [_adopt(situation, request, lease, uid, now) for lease in request.leases]
         round_.named |= keys
-        freed = self._close(situation, request, round_) if request.last else 0
+        freed = self._close(situation, request, round_) if _is_last(request) else 0
         held = sum(lease.scope is request.scope for lease in situation.ledger.of_holder(request.holder).values())
         return Synced(changes.count("adopted"), changes.count("changed"), freed, held, claims)
 
@@ -79,10 +80,10 @@ class Rounds:
 
     def _round(self, request: SyncRequest, now: Now) -> _Round | ListRefused:
         place = (request.holder, request.scope)
-        taken = now.boot - request.list_age_ms / 1000
+        taken = now.boot - (request.list_age_ms or 0) / 1000
         if request.generation is None:
             whole = _Round(0, taken, set())
-            return whole if request.last else ListRefused("a list in several parts needs a generation")
+            return whole if _is_last(request) else ListRefused("a list in several parts needs a generation")
         newest = self._newest.get(place)
         if newest is not None and request.generation < newest:
             return ListRefused(f"generation {request.generation} is older than generation {newest}")
@@ -98,21 +99,28 @@ class Rounds:
         return open_
 
     def _close(self, situation: Situation, request: SyncRequest, round_: _Round) -> int:
+        """Free what the whole list leaves out, of the holder and of the earlier one that it takes over."""
         self._open.pop((request.holder, request.scope), None)
+        holders = dict.fromkeys(filter(None, (request.holder, request.takes_over)))
         missing = [
-            lease.key
-            for lease in situation.ledger.of_holder(request.holder).values()
+            (lease.holder, lease.key)
+            for holder in holders
+            for lease in situation.ledger.of_holder(holder).values()
             if lease.scope is request.scope
             and lease.key not in round_.named
             and lease.granted < round_.taken - MARGIN_SECONDS
         ]
-        for key in missing:
-            situation.ledger.drop(request.holder, key)
+        for holder, key in missing:
+            situation.ledger.drop(holder, key)
         return len(missing)
 
 
+def _is_last(request: SyncRequest) -> bool:
+    return request.last is not False
+
+
 def _claims(situation: Situation, request: SyncRequest, listed: SyncLease) -> bool:
-    if listed.call_class is CallClass.NORMAL:
+    if listed.call_class in {None, CallClass.NORMAL}:
         return False
     held = situation.ledger.find(request.holder, listed.key)
     earlier = situation.ledger.find(request.takes_over, listed.key) if request.takes_over else None
@@ -138,7 +146,8 @@ def _adopt(situation: Situation, request: SyncRequest, listed: SyncLease, uid: i
 
 def _as_listed(situation: Situation, request: SyncRequest, listed: SyncLease, since: Lease | None, uid: int) -> Lease:
     # The holder may not know that a call it dialed is an emergency call: the settings' numbers said so.
-    call_class = since.call_class if since is not None and since.emergency else listed.call_class
+    listed_class = listed.call_class or CallClass.NORMAL
+    call_class = since.call_class if since is not None and since.emergency else listed_class
     emergency = call_class is not CallClass.NORMAL
     port = listed.port or (since.port if since else None)
     return Lease(
@@ -158,5 +167,8 @@ def _same(held: Lease, wanted: Lease, in_setup: dict[str, int]) -> bool:
     # During set-up a lease holds more than the list names; that is no drift.
     enough = all(held.wants.get(feature, 0) >= count for feature, count in wanted.wants.items())
     too_much = any(count > in_setup.get(feature, 0) for feature, count in held.wants.items())
-    place, listed_place = (held.port, held.channel, held.emergency), (wanted.port, wanted.channel, wanted.emergency)
-    return enough and not too_much and place == listed_place
+    return enough and not too_much and _place(held) == _place(wanted)
+
+
+def _place(lease: Lease) -> tuple[Scope, str | None, str | None, bool]:
+    return lease.scope, lease.port, lease.channel, lease.emergency

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from featurekeyd.policy.catalog import Catalog, load_catalog
 from featurekeyd.policy.decision import ALLOWING, CALLBACK_SECONDS, STEPS, Decision
+from featurekeyd.policy.enforcer import NotYours
 from featurekeyd.policy.events import EventName
 from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.licensekey import Term
@@ -374,17 +375,27 @@ def test_at_the_ceiling_a_call_may_change_and_a_channel_may_be_taken_over(open_s
     assert site.acquire("d", Want("trunk", 2), port="x").reason is Reason.CEILING_REACHED
 
 
-def test_an_emergency_call_that_becomes_a_normal_one_must_find_its_place_below_the_ceiling(
+@pytest.mark.parametrize("call_class", [CallClass.EMERGENCY, CallClass.CALLBACK])
+def test_an_emergency_call_stays_one_whatever_is_asked_about_it_later(
+    open_site: Callable[..., Site], call_class: CallClass
+) -> None:
+    site = open_site(licensed={"trunk": 1}, ceilings={"x": 1})
+    site.acquire("sos", "trunk", dialed="112", port="x")
+    site.acquire("back", "trunk", call_class=call_class, port="x")
+    site.acquire("a", "trunk", port="x")
+    for key, reason in (("sos", Reason.EMERGENCY), ("back", site.acquire("back", "trunk").reason)):
+        assert site.acquire(key, "trunk", port="x", phase=Phase.ESTABLISHED).reason is reason
+        assert reason in {Reason.EMERGENCY, Reason.EMERGENCY_CALLBACK}
+        assert held(site, key).emergency
+    assert site.in_use("trunk") == 1
+    site.pull()
+    site.wait(7200)
+    assert site.acquire("sos", "trunk").reason is Reason.EMERGENCY
+
+
+def test_one_user_may_have_so_many_leases_under_whatever_names_and_another_as_many(
     open_site: Callable[..., Site],
 ) -> None:
-    site = open_site(licensed={"trunk": 8}, ceilings={"x": 1})
-    site.acquire("sos", "trunk", dialed="112", port="x")
-    site.acquire("a", "trunk", port="x")
-    assert site.acquire("sos", "trunk", port="x").reason is Reason.CEILING_REACHED
-    assert held(site, "sos").emergency
-
-
-def test_one_holder_may_have_so_many_leases_and_another_as_many(open_site: Callable[..., Site]) -> None:
     site = open_site(licensed={"trunk": 8}, max_leases=2)
     site.acquire("a", "trunk")
     site.acquire("b", "trunk", port="x", channel="1")
@@ -392,7 +403,36 @@ def test_one_holder_may_have_so_many_leases_and_another_as_many(open_site: Calla
     assert (decision.reason, decision.limit, decision.in_use) == (Reason.TOO_MANY_LEASES, 2, 2)
     assert site.acquire("b", Want("trunk", 2)).allowed
     assert site.acquire("c", "trunk", port="x", channel="1").allowed
-    assert site.acquire("c", "trunk", holder="asterisk").allowed
+    assert site.acquire("c", "trunk", holder="another name").reason is Reason.TOO_MANY_LEASES
+    assert site.acquire("c", "trunk", holder="asterisk", uid=1001).allowed
+
+
+def test_where_no_phase_is_named_a_lease_stays_in_the_phase_it_is_in(site: Site) -> None:
+    site.acquire("a", "trunk")
+    assert held(site, "a").wants == {"trunk": 1, "coder": 1}
+    assert site.acquire("a", "trunk").reason is Reason.ALREADY_HELD  # asked again: the answer got lost
+    assert held(site, "a").wants == {"trunk": 1, "coder": 1}
+    site.acquire("a", "trunk", phase=Phase.ESTABLISHED)
+    assert site.acquire("a", "trunk").reason is Reason.ALREADY_HELD  # a re-INVITE: no set-up begins anew
+    assert held(site, "a").wants == {"trunk": 1}
+    site.acquire("a", Want("trunk", 2))
+    assert held(site, "a").wants == {"trunk": 2}
+
+
+def test_a_call_denied_for_what_it_takes_during_setup_has_the_fallback_of_what_it_wanted(
+    open_site: Callable[..., Site],
+) -> None:
+    site = open_site(licensed={"trunk": 20})
+    for number in range(4):
+        site.acquire(str(number), "coder")
+    decision = site.acquire("a", "trunk")
+    assert (decision.feature, decision.fallback) == ("coder", "emergency-calls-only")
+
+
+def test_a_request_that_wants_nothing_is_told_so(site: Site) -> None:
+    decision = site.acquire("a")
+    assert decision.reason is Reason.UNKNOWN_FEATURE
+    assert "the request wants nothing" in str(decision.message)
 
 
 # Limits that fall
@@ -492,7 +532,9 @@ def test_explain_answers_as_acquire_does_and_changes_nothing(
         site.pull()
         site.wait(7200 if way == "deactivated" else 60)
     unchanged = state_of(site)
-    explained, steps = site.enforcer.explain(request_, site.now)
+    explanation = site.enforcer.explain(request_, 1000, site.now)
+    assert not isinstance(explanation, NotYours)
+    explained, steps = explanation
     assert state_of(site) == unchanged
     answered = site.enforcer.acquire(request_, 1000, site.now)
     assert explained == answered

@@ -9,7 +9,7 @@ from featurekeyd.policy.catalog import Scope
 from featurekeyd.policy.decision import Decision
 from featurekeyd.policy.enforcer import NotYours
 from featurekeyd.policy.events import EventName
-from featurekeyd.policy.holders import MAX_HOLDERS, Holders
+from featurekeyd.policy.holders import MAX_HOLDERS, MAX_HOLDERS_OF_USER, Holders
 from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.reasons import Reason
 from featurekeyd.policy.requests import CallClass
@@ -92,36 +92,38 @@ def test_an_emergency_under_another_users_name_is_granted_and_leaves_that_users_
     assert site.acquire("b", "trunk", call_class=CallClass.CALLBACK).reason is Reason.GRANTED
 
 
-def test_after_256_names_the_one_that_was_silent_longest_and_has_no_lease_makes_room(site: Site) -> None:
-    assert MAX_HOLDERS == 256
+def test_after_16_names_of_a_user_the_idle_one_that_was_silent_longest_makes_room(site: Site) -> None:
+    assert MAX_HOLDERS_OF_USER == 16
     site.acquire("call", "trunk", holder="busy")
-    for number in range(MAX_HOLDERS - 1):
+    for number in range(MAX_HOLDERS_OF_USER - 1):
         site.boot += 1
-        site.release(holder=f"idle {number}")
+        site.sync(holder=f"idle {number}")
     holders = site.enforcer.holders
-    assert len(holders) == 256
-    site.release(holder="one more")
-    assert len(holders) == 256
+    assert len(holders) == 16
+    site.sync(holder="one more")
+    assert len(holders) == 16
     assert holders.find("busy") is not None
     assert holders.find("idle 0") is None
     assert holders.find("idle 1") is not None
-    site.release(holder="one more")
+    site.sync(holder="one more")
     assert holders.find("idle 1") is not None
 
 
 def test_a_name_that_is_not_ones_own_makes_nobody_leave(open_site: Callable[..., Site]) -> None:
     site = open_site(owners={"asterisk": 1000})
-    for number in range(MAX_HOLDERS):
-        site.release(holder=f"idle {number}")
-    assert site.enforcer.release("asterisk", "a", 1001, site.now) == NotYours("asterisk")
+    for number in range(MAX_HOLDERS_OF_USER):
+        site.sync(holder=f"idle {number}", uid=1001)
+    refused = site.enforcer.acquire(site.ask("a", "trunk", holder="asterisk"), 1001, site.now)
+    assert refused == NotYours("asterisk")
     assert site.enforcer.holders.find("idle 0") is not None
 
 
 def test_a_user_pushes_no_other_users_names_out(site: Site) -> None:
-    site.release(holder="asterisk", uid=1000)
-    for number in range(2 * MAX_HOLDERS):
-        site.boot += 1
-        site.release(holder=f"flood {number}", uid=1001)
+    site.sync(holder="asterisk", uid=1000)
+    for uid in range(1001, 1001 + MAX_HOLDERS // MAX_HOLDERS_OF_USER + 1):
+        for number in range(2 * MAX_HOLDERS_OF_USER):
+            site.boot += 1
+            site.enforcer.acquire(site.ask("a", "trunk", holder=f"{uid} {number}"), uid, site.now)
     assert len(site.enforcer.holders) == MAX_HOLDERS
     assert site.enforcer.release("asterisk", "a", 1001, site.now) == NotYours("asterisk")
 
@@ -130,12 +132,31 @@ def test_when_every_name_is_busy_a_new_one_is_refused_but_not_its_emergency_call
     open_site: Callable[..., Site],
 ) -> None:
     site = open_site(owners={"asterisk": 1000})
-    for number in range(MAX_HOLDERS):
-        site.acquire("sos", dialed="112", holder=f"busy {number}")
-    assert site.enforcer.release("one more", "a", 1000, site.now) == NotYours("one more")
-    assert site.acquire("sos", dialed="112", holder="one more").reason is Reason.EMERGENCY
-    assert len(site.enforcer.holders) == MAX_HOLDERS
-    assert site.enforcer.release("asterisk", "a", 1000, site.now) is False  # a name of the settings finds room
+    for number in range(MAX_HOLDERS_OF_USER):
+        site.acquire("sos", dialed="112", holder=f"busy {number}", uid=1000)
+    wanted = site.ask("a", "trunk", holder="one more")
+    assert site.enforcer.acquire(wanted, 1000, site.now) == NotYours("one more")
+    assert site.acquire("sos", dialed="112", holder="one more", uid=1000).reason is Reason.EMERGENCY
+    assert len(site.enforcer.holders) == MAX_HOLDERS_OF_USER
+    assert site.acquire("a", "coder", holder="asterisk", uid=1000).allowed  # a name of the settings finds room
+
+
+def test_giving_back_what_nobody_holds_makes_no_name_ones_own(site: Site) -> None:
+    assert site.enforcer.release("asterisk", "a", 1001, site.now) is False
+    assert len(site.enforcer.holders) == 0
+    assert site.acquire("a", "trunk", holder="asterisk", uid=1000).reason is Reason.GRANTED
+
+
+def test_what_another_users_name_would_be_answered_is_not_explained(site: Site) -> None:
+    site.acquire("a", "trunk", holder="asterisk", uid=1000)
+    assert site.enforcer.explain(site.ask("b", "trunk", holder="asterisk"), 1001, site.now) == NotYours("asterisk")
+
+
+def test_a_callback_is_granted_after_a_restart_too(site: Site) -> None:
+    site.acquire("sos", dialed="112")
+    later = site.restarted()
+    later.enforcer.restore(list(site.enforcer.ledger), later.now)
+    assert later.acquire("back", "trunk", call_class=CallClass.CALLBACK).reason is Reason.EMERGENCY_CALLBACK
 
 
 def test_leases_bound_to_a_connection_do_not_outlive_the_daemon_that_had_it(site: Site) -> None:
@@ -149,15 +170,15 @@ def test_leases_bound_to_a_connection_do_not_outlive_the_daemon_that_had_it(site
 
 def test_a_name_in_the_settings_never_becomes_another_users(open_site: Callable[..., Site]) -> None:
     site = open_site(owners={"asterisk": 1000})
-    site.release(holder="asterisk")
+    site.sync(holder="asterisk", uid=1000)
     for number in range(MAX_HOLDERS):
         site.boot += 1
-        site.release(holder=f"idle {number}", uid=1001)
+        site.sync(holder=f"idle {number}", uid=1001)
     assert site.enforcer.release("asterisk", "a", 1001, site.now) == NotYours("asterisk")
 
 
 def test_nothing_piles_up_for_names_that_are_gone(site: Site) -> None:
-    for number in range(3 * MAX_HOLDERS):
+    for number in range(3 * MAX_HOLDERS_OF_USER):
         site.boot += 1
         name = f"caller {number}"
         site.acquire("sos", dialed="112", holder=name)
@@ -165,7 +186,7 @@ def test_nothing_piles_up_for_names_that_are_gone(site: Site) -> None:
         site.sync(holder=name, generation=1, last=False)
     enforcer = site.enforcer
     kept = (enforcer.holders, enforcer._situation.last_emergency, enforcer._rounds._open, enforcer._rounds._newest)
-    assert [len(each) for each in kept] == [MAX_HOLDERS] * 4
+    assert [len(each) for each in kept] == [MAX_HOLDERS_OF_USER] * 4
 
 
 def test_restored_leases_keep_their_holders_names(site: Site) -> None:

@@ -64,8 +64,6 @@ WRONG_ANSWERS: list[dict[str, object]] = [
     {"answer": b"wrong"},
     {"answer": b""},
     {"answer": None},
-    {"challenge": None},
-    {"challenge": None, "answer": None},
     {"challenge": (8).to_bytes(32, "big")},
     {"challenge": b"one that the vendor never asked", "answer": b"rightone that the vendor never asked"},
 ]
@@ -77,6 +75,14 @@ def test_a_key_with_the_right_number_and_no_right_answer_is_told_apart(
 ) -> None:
     certificate, sighting = proving
     assert judged(changed(sighting, **fields), certificate).state == "wrong-answer"
+
+
+@pytest.mark.parametrize("fields", [{"challenge": None}, {"challenge": None, "answer": None}])
+def test_a_key_that_was_not_asked_yet_is_neither_right_nor_wrong(
+    proving: tuple[Certificate, Sighting], fields: dict[str, object]
+) -> None:
+    certificate, sighting = proving
+    assert judged(changed(sighting, **fields), certificate).state == "not-looked-yet"
 
 
 @pytest.mark.parametrize(

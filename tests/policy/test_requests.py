@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from featurekeyd.policy.licensekey import MAX_INSTANCES
-from featurekeyd.policy.requests import MAX_SYNC_LEASES, CallClass, Phase, Request, SyncLease, SyncRequest, Want
+from featurekeyd.policy.requests import MAX_SYNC_LEASES, CallClass, Request, SyncLease, SyncRequest, Want
 
 GOOD: dict[str, Any] = {"holder": "kamailio", "key": "call", "wants": [{"feature": "trunk"}]}
 LISTED: dict[str, Any] = {"key": "call", "wants": [{"feature": "trunk"}]}
@@ -24,15 +24,16 @@ def fits(type_: type[msgspec.Struct], fields: dict[str, Any]) -> bool:
     return True
 
 
-def test_a_short_request_is_for_a_normal_call_in_setup_and_one_instance() -> None:
-    request = msgspec.convert(GOOD, Request)
-    assert request.wants == (Want("trunk", 1),)
-    assert (request.call_class, request.phase, request.port, request.dialed) == (
-        CallClass.NORMAL,
-        Phase.SETUP,
-        None,
-        None,
-    )
+@pytest.mark.parametrize("rest", [{}, {"class": None, "phase": None, "port": None, "channel": None, "dialed": None}])
+def test_an_optional_member_may_be_left_out_or_null(rest: dict[str, object]) -> None:
+    request = msgspec.convert({**GOOD, **rest, "wants": [{"feature": "trunk", "instances": None}]}, Request)
+    assert request == msgspec.convert({**GOOD, "wants": [{"feature": "trunk"}]}, Request)
+    assert (request.call_class, request.phase, request.wants) == (None, None, (Want("trunk"),))
+
+
+def test_a_want_has_no_member_but_its_two() -> None:
+    with pytest.raises(msgspec.ValidationError, match="unknown field `instance`"):
+        msgspec.convert({**GOOD, "wants": [{"feature": "trunk", "instance": 5}]}, Request)
 
 
 def test_the_class_of_a_call_is_called_class_on_the_wire() -> None:

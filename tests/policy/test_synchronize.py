@@ -282,7 +282,29 @@ def test_a_takeover_moves_the_listed_leases_with_their_age(site: Site) -> None:
     assert (synced.adopted, synced.changed, synced.held) == (0, 1, 1)
     taken = lease(site, "a")
     assert (taken.granted, taken.port, taken.channel) == (since, "x", "1")
-    assert (keys(site, "old"), site.in_use("trunk")) == (["b"], 2)
+    assert (keys(site, "old"), site.in_use("trunk"), synced.freed) == ([], 1, 1)  # the call of b ended in between
+
+
+def test_a_takeover_leaves_what_the_old_holder_got_after_the_list_was_taken(site: Site) -> None:
+    site.acquire("a", "trunk", holder="old")
+    site.wait(100)
+    site.acquire("new call", "trunk", holder="old")
+    site.sync("phone", holder="old", scope=Scope.REGISTRATIONS)
+    site.sync("a", takes_over="old", generation=1, last=False)
+    assert keys(site, "old") == ["new call", "phone"]
+    site.sync(takes_over="old", generation=1, last=True)
+    assert keys(site, "old") == ["new call", "phone"]
+    site.wait(100)
+    site.sync("a", takes_over="old", generation=2)
+    assert (keys(site, "old"), keys(site)) == (["phone"], ["a"])
+
+
+def test_a_lease_listed_under_another_scope_belongs_to_that_one(site: Site) -> None:
+    site.sync("a")
+    site.wait(100)
+    site.sync("a", scope=Scope.REGISTRATIONS)
+    site.sync()
+    assert keys(site) == ["a"]
 
 
 def test_a_call_that_both_holders_have_counts_once_after_the_takeover(site: Site) -> None:
