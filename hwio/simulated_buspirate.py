@@ -15,7 +15,7 @@ from typing import Self
 
 from .sdcard import Cid
 from .simulated_card import Garble, SimulatedCard
-from .simulated_firmware import BusPirateFirmware
+from .simulated_firmware import BusPirateFirmware, Stuck
 from .simulated_pty import PtyServer
 
 _MARK = b"BBIO1"
@@ -32,6 +32,7 @@ class SimulatedBusPirate:
         self._delay = 0.0
         self._foreign: bytes | None = None
         self._second_mark: float | None = None
+        self._stuck: Stuck | None = None
 
     def __enter__(self) -> Self:
         self.plug()
@@ -51,6 +52,7 @@ class SimulatedBusPirate:
         """Connect the whole device, freshly reset, on a new pty; one that is connected stays as it is."""
         if self._server is None:
             self._firmware = BusPirateFirmware(self._card)
+            self._firmware.stuck = self._stuck
             self._server = PtyServer(self.answer)
 
     def unplug(self) -> None:
@@ -84,6 +86,11 @@ class SimulatedBusPirate:
         with self._lock:
             self._foreign = b""
 
+    def stick(self, stuck: Stuck = Stuck.LOW) -> None:
+        """Hold the line from the card at one level, as a bent pin or a wet contact does."""
+        with self._lock:
+            self._firmware.stuck = self._stuck = stuck
+
     def speak_like(self, banner: bytes) -> None:
         """Answer whatever comes with these bytes, as a device of another kind would."""
         with self._lock:
@@ -101,6 +108,7 @@ class SimulatedBusPirate:
             self._delay = 0.0
             self._foreign = None
             self._second_mark = None
+            self._firmware.stuck = self._stuck = None
 
     def answer(self, data: bytes) -> list[tuple[float, bytes]]:
         """What the device sends for what a reader wrote, also without a pty: seconds to wait, and bytes."""

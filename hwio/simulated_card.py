@@ -78,6 +78,11 @@ class SimulatedCard:
         """Cut the power: the card forgets that it was started."""
         self._begin()
 
+    @property
+    def ready(self) -> bool:
+        """True once the card was started; it then bears a faster clock."""
+        return self._phase is Phase.READY
+
     def exchange(self, byte: int, *, selected: bool) -> int:
         """Eight clocks: take a byte from the host and give one, FF where the card drives nothing."""
         if not self.inserted:

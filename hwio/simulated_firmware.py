@@ -3,7 +3,7 @@
 Rules of this module:
 
 * Outputs are open drain and the supply is off until the host says otherwise (8x, 4x), as on the real device: a host
-  that forgets it clocks nothing into the card and reads FF.
+  that forgets it clocks nothing into the card and reads FF. So does one in another SPI mode than a card's, or too fast.
 * No garbage makes it fail, and enough zeros lead back to binary mode from everywhere.
 * Source: facts/hardware.md section 4, table of readers.
 """
@@ -22,8 +22,15 @@ TRANSFER_MOST = 4096
 TYPED_MOST = 80
 """Characters of a typed line that the terminal keeps; the real one has a ring of a few hundred."""
 
+START_SPEED_MOST = 2
+"""The speed setting of 250 kHz: a card may want 400 kHz at most until it is ready."""
+READY_SPEED_MOST = 4
+"""The speed setting of 2 MHz, above which the firmware is broken up to version 6.1."""
+
 _DONE, _REFUSED = b"\x01", b"\x00"
 _UNDRIVEN = 0xFF
+_CARD_MODE = 0x0A
+"""Push-pull outputs, clock idle low (CKP 0), data out on the falling edge (CKE 1), sampled in the middle (SMP 0)."""
 
 
 class Mode(enum.Enum):
@@ -34,10 +41,24 @@ class Mode(enum.Enum):
     SPI = enum.auto()
 
 
+class Stuck(enum.StrEnum):
+    """The level at which the line from the card to the host is held."""
+
+    LOW = "low"
+    HIGH = "high"
+
+    @property
+    def byte(self) -> int:
+        """What the host reads."""
+        return 0x00 if self is Stuck.LOW else 0xFF
+
+
 class BusPirateFirmware:
     """One Bus Pirate with a card on its SPI pins."""
 
     def __init__(self, card: SimulatedCard) -> None:
+        self.stuck: Stuck | None = None
+        """A fault of the line from the card, which the card does not notice."""
         self._card = card
         self._modes = {Mode.TERMINAL: self._terminal, Mode.BINARY: self._binary, Mode.SPI: self._spi}
         self._mode = Mode.TERMINAL
@@ -79,7 +100,8 @@ class BusPirateFirmware:
         self._release_pins()
 
     def _release_pins(self) -> None:
-        self._push_pull = False
+        self._spi_mode = 0
+        self._speed = 0
         self._power = False
         self._selected = False
         self._card.power_off()
@@ -137,9 +159,12 @@ class BusPirateFirmware:
                 self._card.power_off()
             return _DONE
         if command == 8:
-            self._push_pull = bool(value & 8)
+            self._spi_mode = value
             return _DONE
-        return _DONE if command == 6 else _REFUSED
+        if command == 6:
+            self._speed = value & 7
+            return _DONE
+        return _REFUSED
 
     def _begin_bulk(self, count: int) -> bytes:
         def one(data: bytes) -> bytes:
@@ -166,6 +191,9 @@ class BusPirateFirmware:
         return _DONE + answer
 
     def _exchange(self, byte: int) -> int:
-        if not (self._push_pull and self._power):
-            return _UNDRIVEN
-        return self._card.exchange(byte, selected=self._selected)
+        given = self._card.exchange(byte, selected=self._selected) if self._reaches_card() else _UNDRIVEN
+        return given if self.stuck is None else self.stuck.byte
+
+    def _reaches_card(self) -> bool:
+        most = READY_SPEED_MOST if self._card.ready else START_SPEED_MOST
+        return self._power and self._spi_mode == _CARD_MODE and self._speed <= most

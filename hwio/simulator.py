@@ -20,6 +20,7 @@ from .console import Console, Device, SimulatedKind, Verb, ending_on_signals
 from .sdcard import CID_BYTES, IDENTITY_BYTES, CardDataError, Cid
 from .simulated_buspirate import SimulatedBusPirate
 from .simulated_card import EXAMPLE_CID, Garble, SimulatedCard
+from .simulated_firmware import Stuck
 from .simulated_slot import SimulatedSlot
 from .usbkey_console import USB_OTP
 
@@ -60,6 +61,7 @@ class SerialDevice:
             "plug": Verb("plug [card|device]", "put it back", self._plug),
             "slow": Verb("slow SECONDS", "answer that much later", self._slow),
             "garble": _garble_verb(device.garble),
+            "stick": Verb(f"stick [{'|'.join(Stuck)}]", "hold the card's data line at one level", self._stick),
             "silence": Verb("silence", "answer nothing", lambda words: _no_words(words, device.silence)),
             "well": Verb("well", "end every fault", lambda words: _no_words(words, device.well)),
             "card": _card_verb(device.put_card),
@@ -95,6 +97,9 @@ class SerialDevice:
         if not 0 <= seconds <= SLOW_MOST:
             raise ValueError(f"seconds are 0 to {SLOW_MOST:g}")
         self._device.slow(seconds)
+
+    def _stick(self, words: Sequence[str]) -> None:
+        self._device.stick(Stuck(_one_word(words or [Stuck.LOW])))
 
     def _relink(self) -> None:
         """Lead the link to the port in one step; a link that a killed simulator left is replaced, a file is not."""

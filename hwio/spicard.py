@@ -34,6 +34,11 @@ RETRY_PAUSE = 0.005
 
 _GAP = b"\xff"
 """Eight clocks before a frame, in which a card finishes the command before."""
+_STATUS_BYTES = 1
+"""What follows R1 in the answer to CMD13."""
+_RELEASE_BYTES = 1
+_RELEASED = 0xFF
+"""What is read while no card drives the line."""
 _BLOCK_BYTES = 1 + CID_BYTES + 2
 _CID_WINDOWS = (ANSWER_BYTES + DATA_GAP_BYTES + _BLOCK_BYTES, 512)
 """Bytes to read after CMD10: what cards usually need, then once more for a slow one."""
@@ -95,12 +100,21 @@ class SpiCard:
         raise Garbled(self._bus.reader, f"no CID within {_CID_WINDOWS[-1]} bytes after CMD10")
 
     def check(self) -> None:
-        """Ask for the status (CMD13); raises Absent if the card is gone or is not the one that was started."""
-        r1, rest = self._ask(Command.SEND_STATUS, extra=1)
+        """Ask for the status (CMD13); raises Absent if the card is gone or is not the one that was started.
+
+        An answer of 00 00 alone is no proof, since a line held low reads so too: Garbled unless the card lets go of the
+        line after it.
+        """
+        r1, rest = self._ask(Command.SEND_STATUS, extra=_STATUS_BYTES + _RELEASE_BYTES)
         if R1.IDLE in r1:
             raise Absent(self._bus.reader, "the card was reset or exchanged", cure="open the reader again")
         if r1 or rest[:1] == b"\xff":
             raise self._wrong(Command.SEND_STATUS, r1, R1(0))
+        if (after := rest[_STATUS_BYTES]) != _RELEASED:
+            what = (
+                f"the byte after the answer to CMD13 is {after:02x}, expected {_RELEASED:02x}: something holds the line"
+            )
+            raise Garbled(self._bus.reader, what, cure="check the contacts of the card")
 
     def _go_idle(self, power_up: float) -> None:
         """CMD0 until the card answers 01; one that was powered just now may miss the first ones."""

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from featurekeyd.hwio.sdcard import R1, Command, crc16, frame, split_answer
 from featurekeyd.hwio.simulated_card import EXAMPLE_CID, Garble, SimulatedCard
-from featurekeyd.hwio.simulated_firmware import BANNER, PROMPT, TRANSFER_MOST, TYPED_MOST, BusPirateFirmware, Mode
+from featurekeyd.hwio.simulated_firmware import (
+    BANNER,
+    PROMPT,
+    TRANSFER_MOST,
+    TYPED_MOST,
+    BusPirateFirmware,
+    Mode,
+    Stuck,
+)
 from featurekeyd.hwio.simulated_pty import BACKLOG_MOST, PtyServer
 
 ZEROS = bytes(20)
@@ -116,6 +124,52 @@ def test_a_host_that_sets_both_sees_the_card() -> None:
     firmware = in_spi(SimulatedCard())
     assert firmware.feed(b"\x19" + b"\xff" * 10) == b"\x01" + b"\xff" * 10
     assert firmware.feed(transfer(frame(Command.GO_IDLE), 3)) == b"\x01\xff\x01\xff"
+
+
+@pytest.mark.parametrize("mode", [0x80 | bits for bits in range(16) if bits != 0x0A])
+def test_a_host_in_another_spi_mode_reads_ff(mode: int) -> None:
+    firmware = in_spi(SimulatedCard(), bytes([mode, 0x49, 0x62, 0x03]))
+    firmware.feed(b"\x19" + b"\xff" * 10)
+    assert firmware.feed(transfer(frame(Command.GO_IDLE), 8)) == b"\x01" + b"\xff" * 8
+
+
+@pytest.mark.parametrize("speed", range(8))
+def test_a_card_is_started_at_250_khz_or_less(speed: int) -> None:
+    firmware = in_spi(SimulatedCard(), bytes([0x8A, 0x49, 0x60 | speed, 0x03]))
+    firmware.feed(b"\x19" + b"\xff" * 10)
+    answer = firmware.feed(transfer(frame(Command.GO_IDLE), 3))
+    assert answer == (b"\x01\xff\x01\xff" if speed <= 2 else b"\x01\xff\xff\xff")
+
+
+@pytest.mark.parametrize("speed", range(8))
+def test_a_ready_card_is_read_at_2_mhz_or_less(speed: int) -> None:
+    firmware = in_spi(SimulatedCard(tries=1))
+    firmware.feed(b"\x19" + b"\xff" * 10)
+    for command, argument in ((Command.GO_IDLE, 0), (Command.APP_COMMAND, 0), (Command.APP_SEND_OP_COND, 1 << 30)):
+        firmware.feed(transfer(frame(command, argument), 3))
+    firmware.feed(bytes([0x60 | speed]))
+    answer = firmware.feed(transfer(frame(Command.SEND_STATUS), 4))
+    assert answer == (b"\x01\xff\x00\x00\xff" if speed <= 4 else b"\x01\xff\xff\xff\xff")
+
+
+def test_a_fast_host_that_cuts_the_power_has_to_start_the_card_slowly_again() -> None:
+    firmware = in_spi(SimulatedCard(tries=1))
+    firmware.feed(b"\x19" + b"\xff" * 10)
+    for command, argument in ((Command.GO_IDLE, 0), (Command.APP_COMMAND, 0), (Command.APP_SEND_OP_COND, 1 << 30)):
+        firmware.feed(transfer(frame(command, argument), 3))
+    firmware.feed(b"\x63\x41\x49" + b"\x19" + b"\xff" * 10)
+    assert firmware.feed(transfer(frame(Command.GO_IDLE), 3)) == b"\x01\xff\xff\xff"
+    firmware.feed(b"\x62" + b"\x19" + b"\xff" * 10)
+    assert firmware.feed(transfer(frame(Command.GO_IDLE), 3)) == b"\x01\xff\x01\xff"
+
+
+@pytest.mark.parametrize(("stuck", "byte"), [(Stuck.LOW, b"\x00"), (Stuck.HIGH, b"\xff")])
+@pytest.mark.parametrize("outputs", [OUTPUTS, b"\x03"])
+def test_a_stuck_line_reads_the_same_whatever_the_card_says(stuck: Stuck, byte: bytes, outputs: bytes) -> None:
+    firmware = in_spi(SimulatedCard(), outputs)
+    firmware.feed(b"\x19" + b"\xff" * 10)
+    firmware.stuck = stuck
+    assert firmware.feed(transfer(frame(Command.GO_IDLE), 8)) == b"\x01" + byte * 8
 
 
 def test_chip_select_can_be_set_by_hand() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from featurekeyd.hwio.serialcard import SerialCard
 from featurekeyd.hwio.serialline import SerialLine
 from featurekeyd.hwio.simulated_buspirate import SimulatedBusPirate
 from featurekeyd.hwio.simulated_card import EXAMPLE_CID, Garble, SimulatedCard
+from featurekeyd.hwio.simulated_firmware import Stuck
 from featurekeyd.hwio.simulated_line import SimulatedLine
 from featurekeyd.hwio.simulated_pty import PtyServer
 
@@ -204,20 +206,67 @@ def test_a_wrong_answer_of_a_card_names_the_command(command: str, answer: str, w
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"), [("ff01", Absent), ("ff05", Absent), ("ff0800", Garbled), ("ff00ff", Garbled), ("00", Garbled)]
+    ("answer", "error"),
+    [
+        ("ff01", Absent),
+        ("ff05", Absent),
+        ("ff0800", Garbled),
+        ("ff00ff", Garbled),
+        ("00", Garbled),
+        ("0000", None),
+        ("ff0000", None),
+        ("ffffffffffffffff0000", None),
+        ("00" * 11, Garbled),
+        ("ff000000", Garbled),
+    ],
 )
-def test_a_check_judges_the_status(answer: str, error: type[FeatureKeyError]) -> None:
+def test_a_check_judges_the_status_and_what_follows_it(answer: str, error: type[FeatureKeyError] | None) -> None:
     device = SimulatedBusPirate()
     status = bytes.fromhex("4d000000000d")
 
     def disturbed(data: bytes) -> list[tuple[float, bytes]]:
         if status not in data:
             return device.answer(data)
-        return [(0.0, b"\x01" + bytes.fromhex(answer).ljust(10, b"\xff"))]
+        return [(0.0, b"\x01" + bytes.fromhex(answer).ljust(int.from_bytes(data[3:5], "big"), b"\xff"))]
 
     key = SerialCard.on_line(SimulatedLine(disturbed))
-    with pytest.raises(error):
+    with pytest.raises(error) if error else contextlib.nullcontext():
         key.check()
+
+
+@pytest.mark.parametrize("gap", range(9))
+def test_a_line_stuck_low_is_no_card(gap: int) -> None:
+    bench = SimulatedBusPirate(SimulatedCard(answer_gap=gap))
+    line = SimulatedLine(bench.answer)
+    key = SerialCard.on_line(line)
+    bench.stick(Stuck.LOW)
+    line.written.clear()
+    with pytest.raises(Garbled, match="after the answer to CMD13 is 00, expected ff: something holds the line"):
+        key.check()
+    assert len(line.written) == 1
+    with pytest.raises(Garbled, match="CMD0 was answered with 00"):
+        SerialCard.on_line(SimulatedLine(bench.answer))
+
+
+def test_a_line_stuck_high_is_no_card(bench: SimulatedBusPirate, line: SimulatedLine) -> None:
+    key = SerialCard.on_line(line)
+    bench.stick(Stuck.HIGH)
+    with pytest.raises(Absent, match="no card answers"):
+        key.check()
+    bench.well()
+    key.check()
+
+
+@pytest.mark.parametrize("stuck", Stuck)
+def test_a_stuck_line_stays_stuck_when_the_device_is_put_back(stuck: Stuck) -> None:
+    with SimulatedBusPirate() as device:
+        device.stick(stuck)
+        device.unplug()
+        device.plug()
+        with pytest.raises((Absent, Garbled)):
+            SerialCard.open(device.port)
+        device.well()
+        SerialCard.open(device.port).close()
 
 
 def test_a_card_cannot_prove(card: SimulatedCard) -> None:

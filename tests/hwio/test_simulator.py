@@ -103,6 +103,12 @@ def test_each_command_does_what_it_says(start: Start, link: Path) -> None:
     assert simulator.tell("garble crc7") == "ok"
     with pytest.raises(Garbled, match="CRC7"):
         read(link)
+    assert simulator.tell("stick") == "ok"
+    with pytest.raises(Garbled, match="CMD0"):
+        read(link)
+    assert simulator.tell("stick high") == "ok"
+    with pytest.raises(Absent):
+        read(link)
     assert simulator.tell("slow 0.02") == "ok"
     assert simulator.tell("well") == "ok"
     assert read(link) == "035344535530384780deadbeef0136"
@@ -221,6 +227,8 @@ def console(tmp_path: Path) -> Iterator[Console]:
         ("slow -1", "seconds are"),
         (f"slow {SLOW_MOST + 1}", "seconds are"),
         ("garble everything", "not a valid Garble"),
+        ("stick still", "not a valid Stuck"),
+        ("stick low high", "one word is needed"),
         ("card 0353", "here are 4"),
         ("card " + "z" * 32, "character 1"),
         ("card 035344535530384780deadbeef01363f", "CRC7"),
