@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 TOUCH_SECONDS = 15
 """How long the simulated key offers to wait for a touch, shown in its flag byte."""
+_TOUCH_REPORT = bytes(CHUNK_SIZE) + bytes([TOUCH_FLAG + TOUCH_SECONDS])
 _CAPABILITIES = bytes([0x01, 1, 0x07])
 """Tag, length, value: one-time passwords, FIDO, smart card."""
 
@@ -70,6 +71,8 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How many reads show busy after each chunk."""
     slow_polls: int = 0
     """How many reads show busy before an answer."""
+    lag_polls: int = 0
+    """How many reads after an abort still show the report that was shown before it."""
     touch: bool = False
     """Challenges wait for a touch."""
     garbled: bool = False
@@ -162,14 +165,19 @@ class SimulatedOtp:
         self._shown: list[bytes] = []
         self._busy = 0
         self._waits_for_touch = False
+        self._lagging = b""
+        self._lag = 0
 
     def read_report(self) -> bytes:
         """The 8 bytes the key shows now."""
+        if self._lag > 0:
+            self._lag -= 1
+            return self._lagging
         if self._busy > 0:
             self._busy -= 1
             return bytes(CHUNK_SIZE) + bytes([CHUNK_FLAG])
         if self._waits_for_touch:
-            return bytes(CHUNK_SIZE) + bytes([TOUCH_FLAG + TOUCH_SECONDS])
+            return _TOUCH_REPORT
         if self._shown:
             # The closing report stays until the host resets the key.
             return self._shown.pop(0) if len(self._shown) > 1 else self._shown[0]
@@ -179,9 +187,18 @@ class SimulatedOtp:
         """Take 8 bytes from the host; what comes while busy, or has another flag, is lost."""
         flag = report[CHUNK_SIZE]
         if flag in {ABORT_FLAG, RESET_FLAG}:
-            self.reset()
+            self._abort()
         elif self._busy == 0 and CHUNK_FLAG <= flag < CHUNK_FLAG + CHUNKS:
             self._take_chunk(flag - CHUNK_FLAG, report[:CHUNK_SIZE])
+
+    def _abort(self) -> None:
+        # An abort that is repeated while the first one is not yet heeded does not make the key slower still.
+        if self._lag > 0:
+            return
+        last = _TOUCH_REPORT if self._waits_for_touch else b"".join(self._shown[:1])
+        self.reset()
+        if last:
+            self._lagging, self._lag = last, self._load().faults.lag_polls
 
     def _take_chunk(self, sequence: int, chunk: bytes) -> None:
         if sequence == 0:

@@ -4,7 +4,8 @@ Rules of this module:
 
 * A question is: wait until the key is at rest, write the chunks (each after the busy bit cleared), poll the answer.
 * Nothing waits longer than `Patience` says; the clock and the pause are handed in.
-* Whatever goes wrong, the key is left at rest: an unfinished question is aborted.
+* Whatever goes wrong, the key is left at rest: a question that does not end well is aborted, and one that finds the
+  key not at rest aborts what was there and waits until the key heeds it.
 * No exception holds a secret, an access code, a challenge or an answer.
 
 Source: facts/hardware.md section 2.
@@ -240,7 +241,7 @@ class UsbKey:
         except FrameError as error:
             self._abort()
             raise Garbled(self._reports.reader, str(error), cure="plug the key in again, try another port") from error
-        except (Busy, TouchRequired):
+        except BaseException:
             self._abort()
             raise
 
@@ -273,16 +274,25 @@ class UsbKey:
 
     def _rest(self) -> Status:
         """Wait until the key shows its status; what an earlier program left unfinished is aborted."""
-        aborted = False
-        while True:
-            report = self._poll(self._deadline, "did not come to rest", touch_matters=aborted)
-            kind = report_kind(report)
-            if kind is ReportKind.STATUS:
-                return decode_status(report)
-            if aborted:
-                raise FrameError(f"flag byte {report[-1]:02x} after the abort, 00 was due")
+        report = self._poll_at_rest()
+        if report_kind(report) is not ReportKind.STATUS:
             self._reports.write(ABORT_REPORT)
-            aborted = True
+            report = self._poll_at_rest()
+        # A key may show for some reads more what it showed before the abort.
+        while report_kind(report) is not ReportKind.STATUS:
+            if self._patience.clock() >= self._deadline:
+                raise self._unheeded(report)
+            self._patience.pause(self._patience.poll)
+            report = self._poll_at_rest()
+        return decode_status(report)
+
+    def _poll_at_rest(self) -> bytes:
+        return self._poll(self._deadline, "did not come to rest", touch_matters=False)
+
+    def _unheeded(self, report: bytes) -> Exception:
+        if report_kind(report) is ReportKind.TOUCH:
+            return self._touch_required()
+        return FrameError(f"flag byte {report[-1]:02x} after the abort, 00 was due")
 
     def _poll(self, limit: float, what: str, *, touch_matters: bool = True) -> bytes:
         """The next report that is not busy; raises Busy at `limit` and TouchRequired when a touch is wanted."""
@@ -290,10 +300,13 @@ class UsbKey:
             report = self._reports.read()
             kind = report_kind(report)
             if kind is ReportKind.TOUCH and touch_matters:
-                cure = "program slot 2 without touch"
-                raise TouchRequired(self._reports.reader, "the key waits for a touch", cure=cure)
+                raise self._touch_required()
             if kind is not ReportKind.BUSY:
                 return report
             if self._patience.clock() >= limit:
                 raise Busy(self._reports.reader, f"the key {what} in time", cure="plug it in again")
             self._patience.pause(self._patience.poll)
+
+    def _touch_required(self) -> TouchRequired:
+        cure = "program slot 2 without touch"
+        return TouchRequired(self._reports.reader, "the key waits for a touch", cure=cure)

@@ -35,6 +35,7 @@ _SWITCHES = {
 _NUMBERS = {
     "busy": ("busy_polls", "POLLS", "be busy for that many reads after each chunk", POLLS_MOST),
     "slow": ("slow_polls", "POLLS", "be busy for that many reads before an answer", POLLS_MOST),
+    "lag": ("lag_polls", "POLLS", "heed an abort only after that many reads", POLLS_MOST),
     "serial": ("answered_serial", "NUMBER", "answer with another serial", 0xFFFFFFFF),
 }
 

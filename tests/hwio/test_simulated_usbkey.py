@@ -203,6 +203,22 @@ def test_a_chunk_written_while_busy_is_lost() -> None:
     assert asked(simulated, Slot.SERIAL, count=2)[1] == REST
 
 
+def test_a_key_with_a_lag_shows_its_last_report_that_often_after_an_abort() -> None:
+    simulated, _ = chip(KeyMemory(serial=7654321, faults=Faults(lag_polls=2)))
+    closing = asked(simulated, Slot.SERIAL, count=2)[-1]
+    simulated.write_report(bytes(7) + b"\x8f")
+    assert [simulated.read_report() for _ in range(3)] == [closing, closing, REST]
+    simulated.write_report(bytes(7) + b"\x8f")
+    assert simulated.read_report() == REST
+
+
+def test_a_question_ends_the_lag() -> None:
+    simulated, _ = chip(KeyMemory(serial=7654321, faults=Faults(lag_polls=2)))
+    first = asked(simulated, Slot.SERIAL, count=2)
+    simulated.write_report(bytes(7) + b"\x8f")
+    assert asked(simulated, Slot.SERIAL, count=2) == first
+
+
 def test_a_frame_with_a_wrong_checksum_is_ignored() -> None:
     simulated, _ = chip(KeyMemory(serial=1))
     first, last = frame_reports(encode_frame(Slot.SERIAL))

@@ -437,13 +437,38 @@ def test_another_operating_system_error_is_a_fault_with_its_number(programmed: P
     assert caught.value.errno == errno.EIO
 
 
-def test_a_short_report_is_garbled(programmed: Path) -> None:
-    class Short(SimulatedUsbBackend):
-        def ctrl_transfer(self, handle: Any, *question: Any) -> int:
-            return super().ctrl_transfer(handle, *question) - 1
+def test_a_short_report_is_garbled_and_the_question_aborted(programmed: Path) -> None:
+    class Short(Recorder):
+        short = False
 
+        def ctrl_transfer(self, handle: Any, *question: Any) -> int:
+            cut = self.short and question[0] == 0xA1 and self.written[-1] != ABORT_REPORT
+            return super().ctrl_transfer(handle, *question) - cut
+
+    backend = Short(programmed)
+    key = UsbKey.open(backend)
+    backend.short = True
     with pytest.raises(Garbled, match="a report of 7 bytes"):
-        UsbKey.open(Short(programmed))
+        key.prove(CHALLENGE)
+    assert backend.written[-1] == ABORT_REPORT
+
+
+def test_a_question_is_aborted_whatever_ends_it(programmed: Path) -> None:
+    class Interrupted(Recorder):
+        interrupted = False
+
+        def ctrl_transfer(self, handle: Any, *question: Any) -> int:
+            if self.interrupted and question[0] == 0xA1 and self.written[-1] != ABORT_REPORT:
+                raise KeyboardInterrupt
+            return super().ctrl_transfer(handle, *question)
+
+    backend = Interrupted(programmed)
+    key = UsbKey.open(backend)
+    backend.interrupted = True
+    with pytest.raises(KeyboardInterrupt):
+        key.prove(CHALLENGE)
+    assert len(backend.written) > 2
+    assert backend.written[-1] == ABORT_REPORT
 
 
 class Scripted(SimulatedUsbBackend):
@@ -518,9 +543,37 @@ def test_an_answer_before_the_question_is_written_is_garbled(state: Path) -> Non
         UsbKey.open(Scripted(state, [STATUS, STATUS, *SERIAL_ANSWER]))
 
 
-def test_a_key_that_does_not_heed_the_abort_is_garbled(state: Path) -> None:
-    with pytest.raises(Garbled, match="flag byte 40 after the abort"):
-        UsbKey.open(Scripted(state, SERIAL_ANSWER))
+def test_a_key_that_does_not_heed_the_abort_is_garbled_after_the_limit_of_a_question(state: Path) -> None:
+    clock = Clock()
+    with pytest.raises(Garbled, match="flag byte 40 after the abort, 00 was due"):
+        UsbKey.open(Scripted(state, SERIAL_ANSWER), patience=patience(clock))
+    assert clock.now - 1000.0 == pytest.approx(3.0, abs=0.01)
+
+
+def test_a_key_that_wants_a_touch_in_spite_of_the_abort_is_told_after_the_limit_of_a_question(state: Path) -> None:
+    clock = Clock()
+    with pytest.raises(TouchRequired):
+        UsbKey.open(Scripted(state, [bytes(7) + b"\x2f"]), patience=patience(clock))
+    assert clock.now - 1000.0 == pytest.approx(3.0, abs=0.01)
+
+
+@pytest.mark.parametrize("lag", [1, 2, 3, 1000])
+def test_a_key_that_heeds_the_abort_late_is_waited_for(programmed: Path, lag: int) -> None:
+    clock = Clock()
+    set_faults(programmed, Faults(lag_polls=lag))
+    key = UsbKey.open(SimulatedUsbBackend(programmed), patience=patience(clock))
+    assert key.prove(CHALLENGE) == answer(CHALLENGE)
+    key.check()
+
+
+def test_a_wanted_touch_that_goes_late_is_waited_for(programmed: Path) -> None:
+    clock = Clock()
+    key = UsbKey.open(SimulatedUsbBackend(programmed), patience=patience(clock))
+    set_faults(programmed, Faults(touch=True, lag_polls=3))
+    with pytest.raises(TouchRequired):
+        key.prove(CHALLENGE)
+    set_faults(programmed, Faults())
+    assert key.prove(CHALLENGE) == answer(CHALLENGE)
 
 
 # Presence.

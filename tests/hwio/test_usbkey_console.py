@@ -97,6 +97,7 @@ def test_a_bad_serial_is_an_error_that_the_command_can_show(tmp_path: Path) -> N
         ("garble", Garbled),
         ("slow 1000000", Busy),
         ("busy 1000000", Busy),
+        ("lag 1000000", Garbled),
     ],
 )
 def test_each_fault_reaches_the_reader_and_ends_again(state: Path, line: str, error: type[FeatureKeyError]) -> None:
