@@ -23,9 +23,12 @@ The errors, all below `FeatureKeyError`:
 from __future__ import annotations
 
 import enum
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Kind(enum.StrEnum):
@@ -123,6 +126,17 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """True when the reader sits behind a pty, a foreign sysfs root or a backend other than libusb."""
     detail: str = ""
     """What a technician may want to see, e.g. `maker 03 OEM SD name SU08G revision 8.0 made 2019-06`."""
+
+
+def is_same_folder(root: Path, real: Path) -> bool:
+    """True when `root` is the very folder `real`, by device and inode; False where either is missing.
+
+    A name does not tell: `/proc/PID/root` reads as `/` whatever root directory that process has (proc(5)).
+    """
+    try:
+        return root.samefile(real)
+    except OSError:
+        return False
 
 
 @runtime_checkable

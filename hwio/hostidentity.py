@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .featurekey import is_same_folder
 from .hostnics import Nic, read_nics
 from .hostprobes import IpAddress, Probes, foreign_root, running_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_REAL_ROOT = Path("/")
 _MACHINE_ID_LABEL = b"featurekeyd machine-id 1"
 
 _PLACEHOLDERS = frozenset(
@@ -91,7 +93,7 @@ class HostIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
     root: str
     simulated: bool
-    """True when the root is not `/`."""
+    """True when the root is not the very folder `/`, by device and inode."""
     components: tuple[Component, ...]
     nics: tuple[Nic, ...]
     addresses: tuple[IpAddress, ...]
@@ -130,7 +132,9 @@ def read_host_identity(root: Path = Path("/"), *, probes: Probes | None = None) 
 
     `probes` replaces the functions it is read with; see `hostprobes`.
     """
-    simulated = root.resolve() != Path("/")
+    simulated = not is_same_folder(root, _REAL_ROOT)
+    # Under another name of `/`, as in /proc/PID/root, other things may be mounted than here.
+    root = root if simulated else _REAL_ROOT
     if probes is None:
         probes = foreign_root(root) if simulated else running_host()
     virtual_machine = _virtual_machine(root, probes)

@@ -2,8 +2,8 @@
 
 Rules of this module:
 
-* Everything is read below one sysfs root, so that a simulated tree is read by the same code; a root other than the
-  real /sys makes the reading simulated.
+* Everything is read below one sysfs root, so that a simulated tree is read by the same code; a root that is not the
+  very folder /sys (device and inode, not name) makes the reading simulated.
 * Only cards of type SD count: an eMMC beside the slot is soldered to the board and has another CID layout.
 * A check reads one file. A card that was exchanged or put back is another card: `Absent`, and the owner opens afresh.
 * Source: facts/hardware.md section 4, sysfs.
@@ -24,6 +24,7 @@ from .featurekey import (
     NoPermission,
     Reading,
     Unsupported,
+    is_same_folder,
 )
 from .sdcard import CardDataError, Cid
 
@@ -46,7 +47,9 @@ class SlotCard:
     @classmethod
     def open(cls, sysfs_root: Path = _REAL_ROOT, *, name: str | None = None) -> SlotCard:
         """Find and read the one SD card, or the one called `name` (`mmc0:aaaa`); raises FeatureKeyError."""
-        folder = _find_card(sysfs_root, name)
+        simulated = not is_same_folder(sysfs_root, _REAL_ROOT)
+        # Under another name of /sys, as below /proc/PID/root, other things may be mounted than here.
+        folder = _find_card(sysfs_root if simulated else _REAL_ROOT, name)
         reader = f"slot:{folder.name}"
         cid = _read_cid(reader, folder)
         reading = Reading(
@@ -54,7 +57,7 @@ class SlotCard:
             hardware_id=cid.hardware_id,
             assurance=Assurance.A1,
             reader=reader,
-            simulated=sysfs_root.resolve() != _REAL_ROOT,
+            simulated=simulated,
             detail=cid.detail,
         )
         return cls(folder, cid, reading)

@@ -71,6 +71,29 @@ def test_only_the_real_root_is_not_simulated(tmp_path: Path) -> None:
     assert not read_host_identity(Path("/proc/../")).simulated
 
 
+def test_a_root_that_only_resolves_to_the_real_one_is_simulated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_simulated_host(tmp_path)
+    # So does /proc/PID/root, whatever root directory that process has: the kernel shows the link as `/`.
+    monkeypatch.setattr(Path, "resolve", lambda path, strict=False: Path("/"))
+    identity = read_host_identity(tmp_path)
+    assert identity.simulated
+    assert identity.component("board-serial").value == "BRD-22-90817"
+
+
+def test_another_name_of_the_real_root_is_read_by_its_own(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/")
+    identity = read_host_identity(tmp_path / "link")
+    assert (identity.root, identity.simulated) == ("/", False)
+
+
+def test_a_root_that_is_missing_is_simulated_and_empty(tmp_path: Path) -> None:
+    identity = read_host_identity(tmp_path / "nowhere")
+    assert identity.simulated
+    assert {one.missing for one in identity.components} == {Missing.ABSENT}
+
+
 def test_an_empty_root_misses_everything_and_says_so(tmp_path: Path) -> None:
     identity = read_host_identity(tmp_path)
     assert {one.missing for one in identity.components} == {Missing.ABSENT}

@@ -217,5 +217,31 @@ def test_only_the_real_sys_is_not_simulated(monkeypatch: pytest.MonkeyPatch, slo
     assert not SlotCard.open(slot.root).reading.simulated
 
 
+def test_a_root_that_only_resolves_to_sys_is_simulated(monkeypatch: pytest.MonkeyPatch, slot: SimulatedSlot) -> None:
+    # So does /proc/PID/root/sys, whatever root directory that process has: the kernel shows the link as `/`.
+    monkeypatch.setattr(Path, "resolve", lambda path, strict=False: Path("/sys"))
+    assert SlotCard.open(slot.root).reading.simulated
+
+
+def test_another_name_of_the_real_root_is_read_by_its_own(
+    monkeypatch: pytest.MonkeyPatch, slot: SimulatedSlot, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(slotcard, "_REAL_ROOT", slot.root)
+    (tmp_path / "link").symlink_to(slot.root)
+    key = SlotCard.open(tmp_path / "link")
+    (tmp_path / "link").unlink()
+    key.check()
+    assert not key.reading.simulated
+
+
+def test_without_the_real_root_everything_is_simulated(
+    monkeypatch: pytest.MonkeyPatch, slot: SimulatedSlot, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(slotcard, "_REAL_ROOT", tmp_path / "nowhere")
+    assert SlotCard.open(slot.root).reading.simulated
+    with pytest.raises(Absent, match="no mmc slot"):
+        SlotCard.open(tmp_path / "nowhere")
+
+
 def test_the_shipped_root_is_sys() -> None:
     assert Path("/sys") == slotcard._REAL_ROOT
