@@ -21,7 +21,7 @@ from .holders import MAX_HOLDERS, MAX_HOLDERS_OF_USER, Holder, Holders
 from .instant import Now
 from .ledger import Lease, Ledger
 from .licensekey import LicenseKey
-from .licenses import License, Licenses, Status
+from .licenses import License, Licenses, Mark, Status
 from .presence import NOT_LOOKED_YET, PRESENT, Sighting, judged, refuse_certificate
 from .reasons import Reason
 from .requests import CallClass, Request, SyncRequest
@@ -219,12 +219,12 @@ class Enforcer:
         if certificate.catalog != self.catalog.id:
             message = f"The certificate is for catalog {certificate.catalog}; this system is {self.catalog.id}."
             return refuse(Verdict.OTHER_CATALOG, message)
-        return refuse_certificate(certificate, self._seen)
+        return refuse_certificate(certificate, self._seen) or self.licenses.refuse_certificate(certificate)
 
     def adopt(self, licenses: Licenses, now: Now) -> None:
         """Let these licenses count from now on; the daemon has stored them."""
-        newer = licenses.license_list is not None and licenses.license_list != self.licenses.license_list
-        self.licenses = licenses
+        before, self.licenses = self.licenses.marks, licenses
+        newer = licenses.mark.list_number > before.get(licenses.serial or "", Mark()).list_number
         self._update(now)
         if newer:
             self.meters[Cause.UNLISTED_LICENSES].refill()

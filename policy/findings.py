@@ -33,6 +33,8 @@ class Verdict(enum.StrEnum):
     BAD_SIGNATURE = "bad_signature"
     UNKNOWN_SIGNER = "unknown_signer"
     OLDER_LIST = "older_list"
+    OLDER_CERTIFICATE = "older_certificate"
+    NOT_ON_LIST = "not_on_list"
     OTHER_CATALOG = "other_catalog"
     OTHER_HARDWARE = "other_hardware"
     TEST_MISMATCH = "test_mismatch"
@@ -42,7 +44,7 @@ class Verdict(enum.StrEnum):
 
 REMEDY = {
     Verdict.UNLISTED: "Import the vendor's newest license list to confirm it.",
-    Verdict.AMBIGUOUS: "Give more characters of the key.",
+    Verdict.AMBIGUOUS: "Give the whole key, or its first and last group as featurekeyctl licenses shows it.",
     Verdict.NOT_A_KEY: "A license key has 32 characters: digits and letters without I, L, O and U.",
     Verdict.MISTYPED: "Compare the key with the order, or paste it instead of typing.",
     Verdict.UNKNOWN_VERSION: "Update featurekeyd, or ask the vendor for a key of version 1.",
@@ -56,6 +58,9 @@ REMEDY = {
     Verdict.BAD_SIGNATURE: "Take the text from the vendor's mail again, unchanged.",
     Verdict.UNKNOWN_SIGNER: "Install the vendor's package that brings its public key, or ask whether it is genuine.",
     Verdict.OLDER_LIST: "Ask the vendor for the newest list of this serial.",
+    Verdict.OLDER_CERTIFICATE: "Take the newest certificate the vendor has sent.",
+    Verdict.NOT_ON_LIST: "Ask the vendor why the list leaves it out; it may have been exchanged.",
+    Verdict.NOT_FOUND: "featurekeyctl licenses shows what is installed; a key may be named as it is shown there.",
     Verdict.OTHER_CATALOG: "Set [product] catalog in featurekeyd.toml to the product that was bought.",
     Verdict.OTHER_HARDWARE: "Plug in the Feature Key it was made for, or send the vendor a new request.",
     Verdict.TEST_MISMATCH: "Ask for a certificate of the other sort.",

@@ -28,6 +28,10 @@ CLOCK_TOLERANCE = datetime.timedelta(days=1)
 _READ_AS = str.maketrans("OIL", "011")
 
 
+LEAST_CHARACTERS = 8
+"""Of a key's beginning, to remove it: one character typed by mistake shall remove nothing."""
+
+
 class Status(enum.StrEnum):
     """Status of a license, as field tools show it (facts/catalog.md section 8)."""
 
@@ -35,6 +39,16 @@ class Status(enum.StrEnum):
     UNKNOWN = "unknown"
     INVALID = "invalid"
     EXPIRED = "expired"
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """How far the documents of one serial have come; it only advances, whatever is imported in between."""
+
+    list_number: int = 0
+    listed: datetime.date = datetime.date.min
+    """Date of the newest list."""
+    certified: datetime.date = datetime.date.min
+    """Issue day of the newest certificate."""
 
 
 class License(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +72,8 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
     removed: frozenset[LicenseKey] = frozenset()
     revocations: dict[LicenseKey, bool] = {}
     """The keys on the list, and whether the vendor has revoked them; derived from `license_list`."""
+    marks: dict[str, Mark] = {}
+    """By serial; kept when the certificate changes, so that no older document comes back."""
 
     @property
     def serial(self) -> str | None:
@@ -65,11 +81,14 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
         return self.certificate.serial if self.certificate else None
 
     @property
+    def mark(self) -> Mark:
+        """How far the documents of the certified serial have come."""
+        return self.marks.get(self.serial or "", Mark())
+
+    @property
     def floor(self) -> datetime.date:
-        """The latest day that a signed document proves to have come."""
-        signed = [self.certificate.issued] if self.certificate else []
-        signed += [self.license_list.date] if self.license_list else []
-        return max(signed, default=datetime.date.min)
+        """The latest day that a signed document has proved to have come."""
+        return max((max(mark.listed, mark.certified) for mark in self.marks.values()), default=datetime.date.min)
 
     def keys(self) -> tuple[LicenseKey, ...]:
         """Every installed key once, those on the list first."""
@@ -79,17 +98,37 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
         """The same under a certificate; a list of another serial is dropped, its keys would be invalid."""
         same = self.license_list is not None and self.license_list.serial == certificate.serial
         kept = self if same else msgspec.structs.replace(self, license_list=None, revocations={}, removed=frozenset())
-        return msgspec.structs.replace(kept, certificate=certificate)
+        mark = self.marks.get(certificate.serial, Mark())
+        mark = msgspec.structs.replace(mark, certified=max(mark.certified, certificate.issued))
+        marks = {**self.marks, certificate.serial: mark}
+        return msgspec.structs.replace(kept, certificate=certificate, marks=marks)
+
+    def refuse_certificate(self, certificate: Certificate) -> Finding | None:
+        """Why the certificate is not taken after those that were imported before, None where it is."""
+        newest = self.marks.get(certificate.serial, Mark()).certified
+        if certificate.issued >= newest:
+            return None
+        message = f"A certificate of this serial issued on {newest.isoformat()} was imported before; this one is older."
+        return refuse(Verdict.OLDER_CERTIFICATE, message)
 
     def with_list(self, newer: LicenseList) -> tuple[Licenses, Finding]:
         """The same with a newer license list in place of the one there was."""
         refusal = self._refuse_list(newer)
         if refusal is not None:
             return self, refusal
-        revocations = {entry.key: entry.revoked for entry in newer.entries}
-        changed = msgspec.structs.replace(self, license_list=newer, revocations=revocations, removed=frozenset())
+        revocations: dict[LicenseKey, bool] = {}
+        for entry in newer.entries:
+            revocations[entry.key] = revocations.get(entry.key, False) or entry.revoked
+        mark = msgspec.structs.replace(self.mark, list_number=newer.number, listed=max(self.mark.listed, newer.date))
+        changed = msgspec.structs.replace(
+            self,
+            license_list=newer,
+            revocations=revocations,
+            removed=frozenset(),
+            marks={**self.marks, newer.serial: mark},
+        )
         good = sum(not revoked for revoked in revocations.values())
-        message = f"License list {newer.number} of {newer.date.isoformat()} is imported: {good} good keys"
+        message = f"License list {newer.number} of {newer.date.isoformat()}: {good} good keys"
         message += f" and {len(revocations) - good} revoked." if good < len(revocations) else "."
         return changed, accept(Verdict.IMPORTED, message)
 
@@ -117,12 +156,11 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
         return changed, findings
 
     def without_key(self, text: str) -> tuple[Licenses, Finding]:
-        """The same without the one key that is, or begins with, this text."""
-        wanted = "".join(character for character in text.upper() if character.isalnum()).translate(_READ_AS)
-        matches = [key for key in self.keys() if wanted and key.text.replace("-", "").startswith(wanted)]
+        """The same without the one key that this text names: whole, as listings show it, or by its beginning."""
+        matches = [key for key in self.keys() if _names(text, key)]
         if len(matches) != 1:
             verdict = Verdict.AMBIGUOUS if matches else Verdict.NOT_FOUND
-            return self, refuse(verdict, f"{len(matches) or 'No'} installed keys begin like this.")
+            return self, refuse(verdict, f"{len(matches) or 'No'} installed keys are named by this.")
         (key,) = matches
         typed = tuple(other for other in self.typed if other != key)
         changed = msgspec.structs.replace(self, typed=typed, removed=self.removed | ({key} & self.revocations.keys()))
@@ -139,17 +177,31 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
         return License(key=key, feature=feature.id if feature else None, status=status, finding=finding, listed=listed)
 
     def _status(self, key: LicenseKey, day: datetime.date, catalog: Catalog) -> tuple[Status, str]:
-        if key.feature_code not in catalog.by_code:
-            return Status.INVALID, "not a key of any known feature"
-        if self.serial is None or not key.made_for(catalog.id, self.serial):
-            return Status.INVALID, "made for another Feature Key"
-        if self.revocations.get(key):
-            return Status.INVALID, "revoked by the vendor"
-        if key.expires is not None and key.expires < day:
-            return Status.EXPIRED, f"{'the trial' if key.term is Term.TRIAL else 'the term'} is over"
+        wrong = self._wrong(key, day, catalog)
+        if wrong is not None:
+            return Status.EXPIRED if wrong.verdict is Verdict.EXPIRED else Status.INVALID, wrong.message
         if key not in self.revocations:
-            return Status.UNKNOWN, "not on the vendor's list yet; counts for a limited time"
-        return Status.VALID, "on the vendor's list"
+            return Status.UNKNOWN, "Not on the vendor's list yet; it counts for a limited time."
+        return Status.VALID, "On the vendor's list."
+
+    def _wrong(self, key: LicenseKey, day: datetime.date, catalog: Catalog) -> Finding | None:
+        """Why the key does not count on this system on that day, None where it does."""
+        feature, newest = catalog.by_code.get(key.feature_code), self.license_list
+        if feature is None:
+            message = f"Feature code {key.feature_code} is not in the catalog {catalog.id}."
+            return refuse(Verdict.UNKNOWN_FEATURE, message)
+        if self.serial is None or not key.made_for(catalog.id, self.serial):
+            return refuse(Verdict.OTHER_SERIAL, f"A good key for {feature.title}, and not for serial {self.serial}.")
+        if self.revocations.get(key):
+            return refuse(Verdict.REVOKED, "The vendor has revoked this key.")
+        if key.expires is not None and key.expires < day:
+            what = "trial" if key.term is Term.TRIAL else "key"
+            return refuse(Verdict.EXPIRED, f"The {what} was good until {key.expires.isoformat()}.")
+        if newest is not None and key not in self.revocations and key.issued < newest.date:
+            # The vendor's list of a later day would have the key if the vendor had made it.
+            message = f"The vendor's list {newest.number} of {newest.date.isoformat()} does not have this key."
+            return refuse(Verdict.NOT_ON_LIST, message)
+        return None
 
     def _good_key(self, text: str, catalog: Catalog, today: datetime.date) -> LicenseKey | Finding:
         """The key that was typed, or why it cannot be taken."""
@@ -158,8 +210,11 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
         key = read_key(text, catalog=catalog.id, serial=self.certificate.serial)
         if isinstance(key, Finding):
             return key
-        refusal = self._refuse_key(key, catalog, today)
-        return key if refusal is None else msgspec.structs.replace(refusal, key=key.short)
+        wrong = self._wrong(key, today, catalog)
+        if wrong is None and key.issued > today + CLOCK_TOLERANCE:
+            message = f"The key was issued on {key.issued.isoformat()}; here it is {today.isoformat()}."
+            wrong = refuse(Verdict.NOT_YET_ISSUED, message)
+        return key if wrong is None else msgspec.structs.replace(wrong, key=key.short)
 
     def _accepted(self, key: LicenseKey, catalog: Catalog, *, known: bool) -> Finding:
         """What to say about a good key; `known` when it was there before."""
@@ -181,25 +236,22 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
         if newer.catalog != self.certificate.catalog:
             message = f"The list is for catalog {newer.catalog}; this system is {self.certificate.catalog}."
             return refuse(Verdict.OTHER_CATALOG, message)
-        if self.license_list is None or newer.number > self.license_list.number:
-            return None
         if newer == self.license_list:
             return accept(Verdict.ALREADY_THERE, f"License list {newer.number} is imported already.")
-        message = f"List {newer.number} is not newer than list {self.license_list.number}, which is imported."
-        return refuse(Verdict.OLDER_LIST, message)
+        newest = self.mark.list_number
+        if newer.number > newest or (newer.number == newest and self.license_list is None):
+            return None
+        return refuse(Verdict.OLDER_LIST, f"List {newer.number} is not newer than list {newest}, which was imported.")
 
-    def _refuse_key(self, key: LicenseKey, catalog: Catalog, today: datetime.date) -> Finding | None:
-        if key.feature_code not in catalog.by_code:
-            message = f"Feature code {key.feature_code} is not in the catalog {catalog.id}."
-            return refuse(Verdict.UNKNOWN_FEATURE, message)
-        if self.serial is None or not key.made_for(catalog.id, self.serial):
-            title = catalog.by_code[key.feature_code].title
-            return refuse(Verdict.OTHER_SERIAL, f"A good key for {title}, and not for serial {self.serial}.")
-        if self.revocations.get(key):
-            return refuse(Verdict.REVOKED, "The vendor has revoked this key.")
-        if key.issued > today + CLOCK_TOLERANCE:
-            message = f"The key was issued on {key.issued.isoformat()}; here it is {today.isoformat()}."
-            return refuse(Verdict.NOT_YET_ISSUED, message)
-        if key.expires is not None and key.expires < today:
-            return refuse(Verdict.EXPIRED, f"The key was good until {key.expires.isoformat()}.")
-        return None
+
+def _names(text: str, key: LicenseKey) -> bool:
+    first, shown, last = text.replace("...", "…").partition("…")
+    whole = key.text.replace("-", "")
+    if shown:
+        return whole.startswith(_plain(first)) and whole.endswith(_plain(last)) and _plain(first + last) != ""
+    wanted = _plain(text)
+    return len(wanted) >= LEAST_CHARACTERS and whole.startswith(wanted)
+
+
+def _plain(text: str) -> str:
+    return "".join(character for character in text.upper() if character.isalnum()).translate(_READ_AS)

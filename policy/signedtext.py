@@ -122,9 +122,11 @@ def _parts(kind: str, text: str) -> tuple[list[Line], str, bytes]:
     if len(text) > MAX_BYTES:
         raise Unreadable(Verdict.BAD_DOCUMENT, f"The text is longer than {MAX_BYTES} characters.")
     lines = canonical_lines(text)
-    begin, middle, end = (place_of(mark, lines) for mark in (begin_line(kind), _SIGNATURE, end_line(kind)))
-    if not begin < middle < end:
-        raise Unreadable(Verdict.BAD_DOCUMENT, "The BEGIN, SIGNATURE and END lines are out of order.")
+    begin, end = place_of(begin_line(kind), lines), place_of(end_line(kind), lines)
+    if end < begin:
+        raise Unreadable(Verdict.BAD_DOCUMENT, "The BEGIN and END lines are out of order.", line=lines[end].number)
+    # Only now the signature: a mail may hold documents of other kinds beside this one, each with its own.
+    middle = begin + place_of(_SIGNATURE, lines[begin:end])
     seal_lines = lines[middle + 1 : end]
     if len(seal_lines) < 2:
         raise Unreadable(Verdict.BAD_DOCUMENT, "The signature is incomplete.", line=lines[middle].number)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from featurekeyd.policy.catalog import Cause
 from featurekeyd.policy.certificate import Certificate
 from featurekeyd.policy.findings import Finding, Verdict
 from featurekeyd.policy.licensekey import LicenseKey, Term, make_key
+from featurekeyd.policy.licenselist import Entry
 from featurekeyd.policy.licenses import License, Licenses, Status
 
 if TYPE_CHECKING:
@@ -97,7 +99,7 @@ def test_a_revoked_key_is_refused_and_a_typed_one_stops_counting_when_revoked(em
     empty.type_in(key)
     empty.bring(empty.list_of(revoked=(key,)))
     license_ = only(empty, empty.licenses)
-    assert (license_.status, license_.finding) == (Status.INVALID, "revoked by the vendor")
+    assert (license_.status, license_.finding) == (Status.INVALID, "The vendor has revoked this key.")
     assert typed(empty, key.text)[1].verdict is Verdict.REVOKED
 
 
@@ -113,6 +115,7 @@ REFUSED = [
     ({"issued": TODAY + 2 * DAY}, Verdict.NOT_YET_ISSUED),
     ({"term": Term.TRIAL, "issued": TODAY - 60 * DAY}, Verdict.EXPIRED),
 ]
+"""Keys that are refused where no list has come yet."""
 
 
 @pytest.mark.parametrize(("changes", "verdict"), REFUSED)
@@ -264,6 +267,82 @@ def test_nothing_is_removed_when_no_key_begins_so(site: Site, text: str) -> None
     assert (finding.verdict, finding.accepted, licenses) == (Verdict.NOT_FOUND, False, site.licenses)
 
 
+@pytest.mark.parametrize("shown", ["{0}…{1}", " {0}...{1} ", "{0}… {1}"])
+def test_a_key_is_removed_by_what_the_listing_shows_of_it(site: Site, shown: str) -> None:
+    (key,) = site.licenses.keys()
+    text = shown.format(key.short[:4].lower(), key.short[-4:])
+    assert site.licenses.without_key(text)[1].verdict is Verdict.REMOVED
+
+
+@pytest.mark.parametrize("text", ["", "4", "40A0-0H6", "…", "..."])
+def test_a_few_characters_remove_nothing(site: Site, text: str) -> None:
+    assert site.licenses.without_key(text)[1].verdict is Verdict.NOT_FOUND
+
+
+# What a newer list leaves out
+
+
+@pytest.mark.parametrize(("issued", "status"), [(-1, Status.INVALID), (0, Status.UNKNOWN), (1, Status.UNKNOWN)])
+def test_a_typed_key_that_a_list_of_a_later_day_leaves_out_counts_no_more(
+    empty: Site, issued: int, status: Status
+) -> None:
+    newer = empty.list_of()
+    key = empty.key("trunk", 8, issued=newer.date + issued * DAY)
+    licenses, finding = typed(empty, key.text, msgspec.structs.replace(empty.licenses, license_list=None))
+    assert finding.verdict is Verdict.UNLISTED
+    licenses, _ = licenses.with_list(newer)
+    assert statuses(empty, licenses) == [(status, False)]
+    refused = licenses.without_key(key.text)[0].with_key(key.text, empty.catalog, TODAY)[1]
+    assert refused.verdict is (Verdict.NOT_ON_LIST if status is Status.INVALID else Verdict.UNLISTED)
+
+
+def test_a_key_once_revoked_on_a_list_is_revoked(empty: Site) -> None:
+    key = empty.key("trunk", 8)
+    for revoked in (True, False):
+        entries = (Entry(key, "", revoked), Entry(key, "", not revoked))
+        twice = msgspec.structs.replace(empty.list_of(), entries=entries)
+        assert statuses(empty, empty.licenses.with_list(twice)[0]) == [(Status.INVALID, True)]
+
+
+# What has come once does not come back
+
+
+def test_no_older_list_comes_back_by_way_of_another_certificate(site: Site) -> None:
+    first, second = site.list_of(), site.list_of()
+    site.bring(second)
+    away = site.licenses.with_certificate(certificate_of(site, serial="110123456780"))
+    back = away.with_certificate(certificate_of(site))
+    assert back.license_list is None
+    assert back.with_list(first)[1].verdict is Verdict.OLDER_LIST
+    again, finding = back.with_list(second)
+    assert (finding.verdict, again.mark) == (Verdict.IMPORTED, site.licenses.mark)
+    assert away.floor == site.licenses.floor
+
+
+def test_the_same_list_again_gives_no_grace_back(site: Site) -> None:
+    newest = site.list_of()
+    site.bring(newest)
+    site.type_in(site.key("phone", 3, issued=TODAY))
+    site.wait(3600)
+    drained = site.enforcer.meters[Cause.UNLISTED_LICENSES].drained
+    assert drained == 3600
+    away = site.licenses.with_certificate(certificate_of(site, serial="110123456780"))
+    site.enforcer.adopt(away, site.now)
+    site.enforcer.adopt(away.with_certificate(certificate_of(site)).with_list(newest)[0], site.now)
+    assert site.enforcer.meters[Cause.UNLISTED_LICENSES].drained == drained
+
+
+def test_an_older_certificate_of_the_same_serial_is_refused(site: Site) -> None:
+    newer = certificate_of(site, issued=TODAY)
+    older = certificate_of(site, issued=TODAY - DAY)
+    licenses = site.licenses.with_certificate(newer)
+    refused = licenses.refuse_certificate(older)
+    assert refused is not None
+    assert refused.verdict is Verdict.OLDER_CERTIFICATE
+    assert licenses.refuse_certificate(newer) is None
+    assert licenses.refuse_certificate(certificate_of(site, serial="110123456780", issued=TODAY - DAY)) is None
+
+
 # Status and floor
 
 
@@ -283,7 +362,7 @@ def test_under_the_certificate_of_another_key_the_list_is_dropped_and_typed_keys
     changed = site.licenses.with_certificate(certificate_of(site, serial="110123456780"))
     assert changed.license_list is None
     assert [(it.status, it.finding) for it in changed.on(TODAY, site.catalog)] == [
-        (Status.INVALID, "made for another Feature Key")
+        (Status.INVALID, "A good key for Phones, and not for serial 110123456780.")
     ]
 
 

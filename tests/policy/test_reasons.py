@@ -95,6 +95,5 @@ def test_every_refused_finding_has_a_cure() -> None:
         Verdict.ALREADY_THERE,
         Verdict.IMPORTED,
         Verdict.REMOVED,
-        Verdict.NOT_FOUND,
     }
     assert set(Verdict) - REMEDY.keys() == needs_none

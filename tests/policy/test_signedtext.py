@@ -228,3 +228,12 @@ def test_a_vendor_key_is_an_ed25519_key_in_pem() -> None:
 def test_another_key_is_no_vendor_key(pem: bytes) -> None:
     with pytest.raises(ValueError, match=r"key|PEM"):
         read_vendor_key(pem)
+
+
+def test_one_mail_may_hold_documents_of_two_kinds() -> None:
+    one, two = (
+        seal(kind, body, SIGNER, VENDOR.sign) for kind, body in (("ONE KIND", "Name: one"), ("ANOTHER", "Name: two"))
+    )
+    mail = f"Dear customer,\n{one}\nand\n{two}\nregards"
+    assert unseal("ONE KIND", mail, KEYS).fields["Name"][0].text == "one"
+    assert unseal("ANOTHER", mail, KEYS).fields["Name"][0].text == "two"
