@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,6 +84,22 @@ def test_a_want_is_a_feature_and_a_count(text: str, want: Want) -> None:
 def test_a_want_that_cannot_be_says_why(text: str) -> None:
     with pytest.raises(ValueError, match=r"needs the name|instances"):
         parse_want(text)
+
+
+@pytest.mark.parametrize("wants", [None, 7, b"f", ["f", 7], [("f", 1)], [], ["f"] * 9, itertools.repeat("f")])
+def test_wants_that_cannot_be_say_why(wants: Any) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        parse_wants(wants)
+
+
+@pytest.mark.parametrize(("feature", "instances"), [(7, 1), ("f" * 65, 1), ("f\n", 1), ("f", 1.5), ("f", True)])
+def test_a_want_of_the_wrong_type_or_size_is_not_made(feature: Any, instances: Any) -> None:
+    with pytest.raises(ValueError, match=r"needs the name|instances"):
+        Want(feature, instances)
+
+
+def test_eight_features_of_64_characters_may_be_wanted() -> None:
+    assert len(parse_wants(["f" * 64] * 8)) == 8
 
 
 def test_one_want_or_several_as_text_or_value() -> None:
