@@ -23,6 +23,7 @@ The errors, all below `CallError`:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -39,6 +40,15 @@ DEFAULT_SOCKET = "/run/featurekeyd/io.featurekey.License"
 LICENSE = "io.featurekey.License"
 MANAGE = "io.featurekey.Manage"
 
+TRY_AGAIN = frozenset({f"{LICENSE}.UnexpectedCondition", f"{LICENSE}.TooManyConnections"})
+"""Errors that say nothing about the question; any other would come again each time."""
+
+MAX_SAID = 200
+"""Characters of one parameter of an error that are kept: more than any of the daemon's, and a log line stays a line."""
+
+MAX_PARAMETERS = 8
+"""Parameters of an error that are kept; the daemon's have two at most."""
+
 IS_IT_RUNNING = "is featurekeyd running?"
 """The cure where nobody answers."""
 
@@ -51,8 +61,11 @@ _BACKLOG_PAUSE = 0.005
 class CallError(Exception):
     """A call that brought no answer; `what` says what happened, `cure` what to do, `errno` is kept if there is one.
 
-    `doubtful` is true when the daemon may have carried the call out all the same.
+    `doubtful` is true when the daemon may have carried the call out all the same, `final` when the daemon was asked
+    and refused: asking again would bring the same.
     """
+
+    final = False
 
     def __init__(self, what: str, *, cure: str = "", errno: int | None = None, doubtful: bool = False) -> None:
         super().__init__(f"{what}; {cure}" if cure else what)
@@ -89,17 +102,28 @@ class DaemonSlow(CallError):
 class PermissionRefused(CallError):
     """The socket or the daemon refuses the user of this process."""
 
+    final = True
+
 
 class CallRefused(CallError):
-    """The daemon answered with an error; `error` is its full name, `parameters` what it says beside."""
+    """The daemon answered with an error; `error` is its full name, `parameters` what it says beside, shortened."""
 
     def __init__(self, error: str, parameters: Mapping[str, Any]) -> None:
-        said = ", ".join(f"{name}: {value}" for name, value in parameters.items())
+        kept = itertools.islice(parameters.items(), MAX_PARAMETERS)
+        self.parameters = {name[:MAX_SAID]: _kept(value) for name, value in kept}
+        said = ", ".join(f"{name}: {value}" for name, value in self.parameters.items())
         # The daemon met this one in the midst of its work; all others are found before any work begins.
         doubtful = error == f"{LICENSE}.UnexpectedCondition"
         super().__init__(f"the daemon answered with {error}" + (f" ({said})" if said else ""), doubtful=doubtful)
         self.error = error
-        self.parameters = dict(parameters)
+        self.final = error not in TRY_AGAIN
+
+
+def _kept(value: object) -> object:
+    """A parameter of an error; a nested one might be too deep to be shown."""
+    if isinstance(value, str):
+        return value[:MAX_SAID]
+    return value if isinstance(value, int | float | None) else f"({type(value).__name__})"
 
 
 class ReplyGarbled(CallError):

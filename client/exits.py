@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from .call import IS_IT_RUNNING, LICENSE, MANAGE, CallError, CallRefused, DaemonAway, DaemonSlow, PermissionRefused
+from .reading import Said
 
 DONE = 0
 REFUSED = 1
@@ -75,12 +76,5 @@ def sentence(error: CallError, method: str) -> str:
     if error.cure == IS_IT_RUNNING:
         return f"{error.what}; {error.cure} look with: systemctl status featurekeyd.socket featurekeyd"
     if isinstance(error, CallRefused) and error.error in _SENTENCES:
-        return _SENTENCES[error.error].format_map(_Said(error.parameters, error=error.error))
+        return _SENTENCES[error.error].format_map(Said(error.parameters, error=error.error))
     return str(error)
-
-
-class _Said(dict[str, object]):
-    """Parameters of an error for a sentence; one that the daemon left out reads as a question mark."""
-
-    def __missing__(self, name: str) -> str:
-        return "?"

@@ -38,3 +38,10 @@ def objects(reply: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     if not all(isinstance(element, dict) for element in listed):
         raise ReplyGarbled(f"reply: an element of {name} is not an object")
     return listed
+
+
+class Said(dict[str, object]):
+    """Parameters of an error for a sentence; one that the daemon left out reads as a question mark."""
+
+    def __missing__(self, name: str) -> str:
+        return "?"

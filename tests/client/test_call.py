@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from featurekeyd.client.call import (
+    MAX_PARAMETERS,
+    MAX_SAID,
     CallError,
     CallRefused,
     Connection,
@@ -282,6 +284,19 @@ def test_a_reply_without_an_end_is_given_up(daemon: StandIn, connection: Connect
     daemon.on("Status", pour)
     with pytest.raises(ReplyGarbled, match=f"longer than {ROOM} bytes"):
         connection.call(STATUS, {}, timeout=LONG)
+
+
+def test_an_error_with_nested_or_endless_parameters_is_shortened() -> None:
+    for depth in range(0, 1000, 7):
+        with pytest.raises((CallRefused, ReplyGarbled)) as caught:
+            decode(b'{"error":"e","parameters":{"p":' + b"[" * depth + b'"x"' + b"]" * depth + b"}}")
+        assert len(str(caught.value)) < 100
+    many = {f"n{n}": "v" * 1000 for n in range(100)}
+    refused = CallRefused("e", many | {"x" * 1000: 1})
+    assert refused.parameters == {f"n{n}": "v" * MAX_SAID for n in range(MAX_PARAMETERS)}
+    assert CallRefused("e", {"a": 1, "b": True, "c": None, "d": {}}).parameters == (
+        {"a": 1, "b": True, "c": None, "d": "(dict)"}
+    )
 
 
 @pytest.mark.parametrize(
