@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .reading import member, needed, objects
+from .call import LICENSE, CallRefused
+from .reading import Said, member, needed, objects
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 DAEMON_AWAY = "daemon_away"
 """Reason of an answer that the client made because it got none: allowed or not as the caller chose."""
+
+REFUSED = "refused"
+"""Reason of an answer that the client made because the daemon refused the question itself: never allowed."""
 
 EMERGENCY = "emergency"
 """Reason of an answer that the client made for an emergency call; the daemon uses the same word."""
@@ -36,7 +40,8 @@ class Grace:
 class Answer:
     """Allow or deny, and why; members as in the reply to Acquire of io.featurekey.License.
 
-    `from_daemon` is false for an answer that the client made itself, with the reason `daemon_away` or `emergency`.
+    `from_daemon` is false for an answer that the client made itself, with the reason `daemon_away`, `refused` or
+    `emergency`.
     """
 
     allowed: bool
@@ -82,21 +87,41 @@ def read_sync_result(reply: Mapping[str, Any]) -> SyncResult:
     return SyncResult(*(needed(reply, name, int) for name in names))
 
 
-def without_daemon(trouble: CallError, feature: str, *, allowed: bool) -> Answer:
-    """The answer when the daemon gave none."""
+def without_daemon(trouble: CallError, feature: str | None, *, fail_open: bool) -> Answer:
+    """The answer when the daemon gave none: what the caller chose, but denied where the daemon refused the question.
+
+    Else whoever can spoil a question, as a far end that chooses its Call-ID, would have a free call by it.
+    """
     return Answer(
-        allowed=allowed,
-        reason=DAEMON_AWAY,
+        allowed=fail_open and not trouble.final,
+        reason=REFUSED if trouble.final else DAEMON_AWAY,
         feature=feature,
         message=trouble.what,
-        remedy=trouble.cure or None,
+        remedy=_remedy(trouble),
         from_daemon=False,
     )
 
 
-def emergency_granted() -> Answer:
-    """The answer to an emergency call that the daemon did not grant, for whatever cause."""
-    return Answer(allowed=True, reason=EMERGENCY, from_daemon=False)
+EMERGENCY_GRANTED = Answer(allowed=True, reason=EMERGENCY, from_daemon=False)
+"""The answer to an emergency call that the daemon did not grant, for whatever cause."""
+
+_UPDATED = "restart featurekeyd, which is older than this client"
+
+_REMEDIES = {
+    "org.varlink.service.InvalidParameter": (
+        "mend what the telephony system passes as {parameter}; the limits stand in io.featurekey.License"
+    ),
+    "org.varlink.service.MethodNotFound": _UPDATED,
+    "org.varlink.service.MethodNotImplemented": _UPDATED,
+    "org.varlink.service.InterfaceNotFound": _UPDATED,
+    f"{LICENSE}.HolderBelongsToAnotherUser": "ask as the user whom the name {holder} belongs to, or under another name",
+}
+
+
+def _remedy(trouble: CallError) -> str | None:
+    if not isinstance(trouble, CallRefused):
+        return trouble.cure or None
+    return _REMEDIES.get(trouble.error, "see journalctl -u featurekeyd").format_map(Said(trouble.parameters))
 
 
 def _read_grace(grace: Mapping[str, Any]) -> Grace:

@@ -3,7 +3,7 @@
 Standard library only. Rules of this module (facts/telephony.md sections 2 and 6):
 
 * `acquire` and `release` raise nothing for trouble with the daemon; a refusal is a value. ValueError is for mistakes
-  of the program that calls, such as an empty key.
+  of the program that calls, such as an empty key. What a far end chooses is no such mistake: see `limits`.
 * A question takes at most the time limit, 250 ms, whatever happens: SIP workers block while they ask.
 * After trouble the daemon is left alone for one second: `acquire` is answered on the spot. A release is tried even
   then, and one that cannot be delivered is queued.
@@ -12,7 +12,9 @@ Standard library only. Rules of this module (facts/telephony.md sections 2 and 6
 * A refused call whose question was sent and not answered may hold a lease that nobody knows of: its key is queued for
   release. Not so when the call goes on anyway (`fail_open`, emergency): its own end will release it. Not so either in
   the phase `established`, where a release would take the lease from a running call; the next Sync puts that right.
-* An emergency call is never refused.
+* An emergency call is never refused, neither by an answer nor by an exception, whatever the caller hands in.
+* `fail_open` holds where the daemon could not be asked, not where it refused the question (reason `refused`): a far
+  end must not be able to turn a license off by what it sends.
 * One client may serve all threads of a process: a lock lets one question through at a time, and waiting for it counts
   against the time limit. After a fork the child starts with a connection and a queue of its own; what is in the
   parent's queue stays the parent's, or a child would release what the parent has taken again.
@@ -30,8 +32,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from .answer import Answer, SyncResult, emergency_granted, read_answer, read_sync_result, without_daemon
+from .answer import EMERGENCY_GRANTED, Answer, SyncResult, read_answer, read_sync_result, without_daemon
 from .call import DEFAULT_SOCKET, LICENSE, CallError, CallRefused, Connection, DaemonAway, DaemonSlow, PermissionRefused
+from .callrequest import call_request, emergency_request, is_emergency
+from .limits import holder_text, key_text, place_text, sync_parts, text_of
 from .releasequeue import ReleaseQueue
 from .wantsyntax import Want, parse_wants
 
@@ -51,9 +55,6 @@ stopped one does not hold up every BYE for 250 ms."""
 FLUSH_SHARE = 0.5
 """Part of the time limit after which `acquire` stops delivering queued releases and asks its own question."""
 
-SYNC_CHUNK = 256
-"""Leases in one call of Sync (io.featurekey.License)."""
-
 EMERGENCY_NUMBERS = ("112", "911")
 """Numbers that this client takes for emergency calls unless told otherwise; those of the site belong here as well."""
 
@@ -67,29 +68,27 @@ Scope = Literal["calls", "registrations", "configuration"]
 
 _Value = TypeVar("_Value")
 
-_TRY_AGAIN = frozenset({f"{LICENSE}.UnexpectedCondition", f"{LICENSE}.TooManyConnections"})
-"""Errors after which a release is kept; any other would come again each time."""
-
 
 @dataclass(frozen=True, slots=True)
 class SyncLease:
     """One lease of the list given to `sync`; raises ValueError for an empty key."""
 
-    key: str
+    key: str | int
     wants: tuple[Want | str, ...]
-    port: str | None = None
-    channel: str | None = None
+    port: str | int | None = None
+    channel: str | int | None = None
     call_class: CallClass | None = None
 
     def __post_init__(self) -> None:
-        if not self.key:
+        if not text_of("the key of a lease", self.key):
             raise ValueError("the key of a lease must not be empty")
 
     def on_wire(self) -> dict[str, Any]:
         """The lease as the interface has it."""
-        members = {"port": _text(self.port), "channel": _text(self.channel), "class": self.call_class}
+        places = {"port": place_text("port", self.port), "channel": place_text("channel", self.channel)}
+        members = places | {"class": self.call_class}
         wants = [want.on_wire() for want in parse_wants(self.wants)]
-        return {"key": _text(self.key), "wants": wants} | {k: v for k, v in members.items() if v is not None}
+        return {"key": key_text(self.key), "wants": wants} | {k: v for k, v in members.items() if v is not None}
 
 
 class _Lane:
@@ -106,72 +105,64 @@ class _Lane:
 class LicenseClient:
     """Asks the daemon in the name of one holder; safe to share between threads and over a fork (module docstring).
 
-    `timeout` in seconds, over 0 and up to 60. `clock` is a monotonic one, in seconds. Raises ValueError for an empty
-    holder or a time limit out of bounds.
+    `timeout` in seconds, over 0 and up to 60. `clock` is a monotonic one, in seconds. Raises ValueError for a holder
+    that has no name or one of over 64 characters, and for a time limit out of bounds.
     """
 
     def __init__(
         self,
         holder: str,
-        path: str = DEFAULT_SOCKET,
+        path: str | os.PathLike[str] = DEFAULT_SOCKET,
         timeout: float = TIME_LIMIT,
         *,
-        emergency_numbers: Iterable[str] = EMERGENCY_NUMBERS,
+        emergency_numbers: Iterable[str | int] = EMERGENCY_NUMBERS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not holder:
-            raise ValueError("the holder must have a name")
         if not 0 < timeout <= 60:
             raise ValueError(f"the time limit must be over 0 and up to 60 seconds, not {timeout}")
-        if isinstance(emergency_numbers, str):
+        if isinstance(emergency_numbers, str | bytes | int):
             raise ValueError("emergency_numbers is a collection of numbers, not one text")  # noqa: TRY004 - by contract
-        self.holder = holder
-        self.path = path
+        self.holder = holder_text(holder)
+        self.path = os.fspath(path)
         self._timeout = timeout
-        self._emergency_numbers = frozenset(emergency_numbers)
+        self._emergency_numbers = frozenset(text_of("an emergency number", n).strip() for n in emergency_numbers)
         self._clock = clock
         self._lanes: dict[int, _Lane] = {}
         self._generation = 0
 
     def acquire(
         self,
-        key: str,
+        key: str | int,
         wants: Iterable[Want | str] | Want | str,
         *,
-        port: str | None = None,
-        channel: str | None = None,
+        port: str | int | None = None,
+        channel: str | int | None = None,
         call_class: CallClass | None = None,
-        dialed: str | None = None,
+        dialed: str | int | None = None,
         phase: Phase | None = None,
         fail_open: bool = False,
     ) -> Answer:
-        """Take what the call needs, all of it or nothing; `fail_open` is the answer when the daemon gives none.
+        """Take what the call needs, all of it or nothing; `fail_open` is the answer when the daemon cannot be asked.
 
-        Raises ValueError for an empty key, no or wrong wants, or an unknown class or phase; for an emergency call
-        not even that.
+        Raises ValueError for an empty key, no or wrong wants, an unknown class or phase, or a value that is neither
+        text nor a number; for an emergency call nothing.
         """
-        emergency = call_class == "emergency" or (dialed is not None and dialed.strip() in self._emergency_numbers)
+        said = {"key": key, "wants": wants, "port": port, "channel": channel}
+        said |= {"class": call_class, "dialed": dialed, "phase": phase}
+        if not is_emergency(call_class, dialed, self._emergency_numbers):
+            return self._acquire(call_request(self.holder, said), fail_open=bool(fail_open))
         try:
-            request = self._request(
-                key, wants, port=port, channel=channel, call_class=call_class, dialed=dialed, phase=phase
-            )
-        except ValueError:
-            if emergency:
-                return emergency_granted()
-            raise
-        if emergency:
-            # Said plainly, so that a number which the daemon's settings lack is granted there, with an alarm.
-            request["class"] = "emergency"
-        answer = self._acquire(request, fail_open=fail_open or emergency)
-        return emergency_granted() if emergency and not (answer.allowed and answer.from_daemon) else answer
+            return self._acquire(emergency_request(self.holder, said), emergency=True)
+        except Exception:  # noqa: BLE001 - whatever it is, nobody may be kept from calling for help by it
+            return EMERGENCY_GRANTED
 
-    def release(self, key: str) -> bool:
+    def release(self, key: str | int) -> bool:
         """Give back what the key holds: true when the daemon had it and freed it.
 
         False when it held nothing, and when the release is queued (see `pending_releases`). Raises ValueError for an
         empty key.
         """
-        key = _needed_text("key", key)
+        key = key_text(key)
         lane, now = self._lane(), self._clock()
         deadline = now + self._timeout * (RELEASE_SHARE_IN_COOL_DOWN if now < lane.rests_until else 1)
         try:
@@ -201,23 +192,24 @@ class LicenseClient:
         ttl_seconds: int | None = None,
         takes_over: str | None = None,
     ) -> SyncResult:
-        """Say which leases of one scope there really are; raises CallError, and each 256 leases have a time limit.
+        """Say which leases of one scope there really are; raises CallError, and each part has a time limit.
 
-        `list_age_ms` is the time since the list was taken. A queued release of a key that the list still has is
-        dropped when it is older than the list: that call is alive.
+        A part has at most 256 leases and fits into one message. `list_age_ms` is the time since the list was taken. A
+        queued release of a key that the list still has is dropped when it is older than the list: that call is alive.
         """
         listed = list(leases)
         lane, begun = self._lane(), self._clock()
         taken = begun - list_age_ms / 1000
-        lane.queue.discard_older((_needed_text("key", lease.key) for lease in listed), taken)
-        common = {"holder": _text(self.holder), "scope": scope, "ttl_seconds": ttl_seconds, "takes_over": takes_over}
+        wired = [lease.on_wire() for lease in listed]
+        lane.queue.discard_older((lease["key"] for lease in wired), taken)
+        common = {"holder": self.holder, "scope": scope, "ttl_seconds": ttl_seconds}
+        common["takes_over"] = None if takes_over is None else holder_text(takes_over)
         common["generation"] = self._next_generation(begun)
-        chunks = [listed[start : start + SYNC_CHUNK] for start in range(0, max(1, len(listed)), SYNC_CHUNK)]
+        parts = sync_parts(wired)
         results = []
-        for number, chunk in enumerate(chunks, 1):
+        for number, part in enumerate(parts, 1):
             age = round((self._clock() - taken) * 1000)
-            members = {"leases": [lease.on_wire() for lease in chunk], "list_age_ms": age}
-            request = common | members | {"last": number == len(chunks)}
+            request = common | {"leases": part, "list_age_ms": age, "last": number == len(parts)}
             results.append(self._question("Sync", request, read_sync_result))
         adopted, changed, freed = (sum(getattr(r, name) for r in results) for name in ("adopted", "changed", "freed"))
         return SyncResult(adopted, changed, freed, held=results[-1].held)
@@ -253,40 +245,17 @@ class LicenseClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _request(
-        self,
-        key: str,
-        wants: Iterable[Want | str] | Want | str,
-        *,
-        port: str | None,
-        channel: str | None,
-        call_class: str | None,
-        dialed: str | None,
-        phase: str | None,
-    ) -> dict[str, Any]:
-        if call_class not in {None, "normal", "emergency", "callback"}:
-            raise ValueError(f"call_class must be normal, emergency or callback, not {call_class!r}")
-        if phase not in {None, "setup", "established"}:
-            raise ValueError(f"phase must be setup or established, not {phase!r}")
-        return {
-            "holder": _text(self.holder),
-            "key": _needed_text("key", key),
-            "wants": [want.on_wire() for want in parse_wants(wants)],
-            "port": _text(port),
-            "channel": _text(channel),
-            "class": call_class,
-            "dialed": _text(dialed),
-            "phase": phase,
-        }
-
-    def _acquire(self, request: dict[str, Any], *, fail_open: bool) -> Answer:
+    def _acquire(self, request: dict[str, Any], *, fail_open: bool = False, emergency: bool = False) -> Answer:
         lane, key = self._lane(), request["key"]
         try:
             answer = self._question("Acquire", request, read_answer, key=key, rests=True)
         except CallError as trouble:
-            if trouble.doubtful and request["phase"] != "established":
+            if trouble.doubtful and request.get("phase") != "established":
                 lane.queue.add(key, self._clock())
-            answer = without_daemon(trouble, request["wants"][0]["feature"], allowed=fail_open)
+            feature = request["wants"][0]["feature"] if request["wants"] else None
+            answer = without_daemon(trouble, feature, fail_open=fail_open)
+        if emergency and not (answer.allowed and answer.from_daemon):
+            answer = EMERGENCY_GRANTED
         if answer.allowed:
             # The call is alive, with the daemon's word or without: its own end will release the key.
             lane.queue.discard(key)
@@ -321,7 +290,7 @@ class LicenseClient:
                 reply = self._deliver(lane, key, deadline - now)
             except CallRefused as refused:
                 lane.trouble = refused
-                if refused.error in _TRY_AGAIN:
+                if not refused.final:
                     break
                 lane.queue.lose(key)
                 continue
@@ -332,9 +301,7 @@ class LicenseClient:
 
     def _deliver(self, lane: _Lane, key: str, timeout: float) -> dict[str, Any]:
         try:
-            return lane.connection.call(
-                f"{LICENSE}.Release", {"holder": _text(self.holder), "key": key}, timeout=timeout
-            )
+            return lane.connection.call(f"{LICENSE}.Release", {"holder": self.holder, "key": key}, timeout=timeout)
         except CallError as error:
             error.doubtful = False  # the doubt is about the release, not about the question that waits behind it
             raise
@@ -370,15 +337,3 @@ class LicenseClient:
         """A number that rises from list to list, also over a restart of this process."""
         self._generation = max(self._generation + 1, int(now * 1000))
         return self._generation
-
-
-def _text(text: str | None) -> str | None:
-    """Text that JSON can carry: bytes that were not UTF-8 and came in as lone surrogates are spelled out."""
-    return None if text is None else text.encode("utf-8", "backslashreplace").decode()
-
-
-def _needed_text(name: str, text: str) -> str:
-    found = _text(text)
-    if not found:
-        raise ValueError(f"the {name} must not be empty")
-    return found

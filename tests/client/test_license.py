@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import itertools
 import json
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -16,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featurekeyd.client.answer import Answer, Grace, SyncResult
-from featurekeyd.client.call import DEFAULT_SOCKET, CallError, DaemonAway, DaemonSlow, ReplyGarbled
+from featurekeyd.client.call import DEFAULT_SOCKET, CallError, DaemonAway, DaemonSlow, ReplyGarbled, encode
 from featurekeyd.client.license import (
     COOL_DOWN,
     EMERGENCY_NUMBERS,
@@ -24,6 +26,7 @@ from featurekeyd.client.license import (
     LicenseClient,
     SyncLease,
 )
+from featurekeyd.client.limits import MAX_MESSAGE, key_text, place_text
 from featurekeyd.client.wantsyntax import Want
 
 if TYPE_CHECKING:
@@ -87,9 +90,52 @@ def test_everything_the_caller_says_is_asked(daemon: StandIn, client: LicenseCli
     }
 
 
-def test_a_key_that_is_not_utf8_is_spelled_out(daemon: StandIn, client: LicenseClient) -> None:
-    client.acquire(b"call\xff".decode("utf-8", "surrogateescape"), TRUNK)
-    assert daemon.parameters()["key"] == "call\\udcff"
+@pytest.mark.parametrize("key", ["x" * 513, "call\n1", b"call\xff".decode("utf-8", "surrogateescape"), "\x00" * 600])
+def test_a_key_that_cannot_be_carried_has_one_stand_in_for_every_question(
+    daemon: StandIn, client: LicenseClient, key: str
+) -> None:
+    daemon.on("Sync", {"adopted": 0, "changed": 0, "freed": 0, "held": 1})
+    client.acquire(key, TRUNK)
+    client.release(key)
+    client.sync("calls", [SyncLease(key, (TRUNK,)), SyncLease(key_text(key), (TRUNK,))])
+    asked = [daemon.parameters(0)["key"], daemon.parameters(1)["key"]]
+    asked += [lease["key"] for lease in daemon.parameters(2)["leases"]]
+    assert set(asked) == {key_text(key)} != {key}
+    assert len(asked[0]) <= 512
+    assert asked[0].isprintable()
+
+
+def test_a_queued_release_of_a_stand_in_is_dropped_when_its_call_is_on_the_list(
+    absent: StandIn, client: LicenseClient, clock: Clock
+) -> None:
+    client.release("x" * 600)
+    clock.now += 1
+    absent.on("Sync", {"adopted": 0, "changed": 0, "freed": 0, "held": 1})
+    absent.appear()
+    client.sync("calls", [SyncLease("x" * 600, (TRUNK,))])
+    assert absent.asked() == ["Sync"]
+
+
+def test_numbers_are_taken_as_text_and_empty_names_are_left_out(daemon: StandIn, client: LicenseClient) -> None:
+    client.acquire(17, TRUNK, port=3, channel=7, dialed=100)
+    client.release(17)
+    client.acquire("a", TRUNK, port="", channel="", dialed="")
+    wants = [{"feature": TRUNK, "instances": 1}]
+    said = {"holder": "kamailio", "key": "17", "wants": wants, "port": "3", "channel": "7", "dialed": "100"}
+    assert daemon.parameters(0) == said
+    assert daemon.parameters(1)["key"] == "17"
+    assert daemon.parameters(2) == {"holder": "kamailio", "key": "a", "wants": wants}
+    assert SyncLease(17, (TRUNK,), 3, 7).on_wire() == {"key": "17", "wants": wants, "port": "3", "channel": "7"}
+
+
+def test_places_that_cannot_be_carried_are_shortened_and_such_a_number_is_left_out(
+    daemon: StandIn, client: LicenseClient
+) -> None:
+    client.acquire("a", TRUNK, port="p" * 129, channel="c\n", dialed="1" * 65)
+    said = daemon.parameters()
+    assert said["port"] == place_text("port", "p" * 129)
+    assert said["channel"] == place_text("channel", "c\n")
+    assert "dialed" not in said
 
 
 @pytest.mark.parametrize(
@@ -101,10 +147,20 @@ def test_a_key_that_is_not_utf8_is_spelled_out(daemon: StandIn, client: LicenseC
         ("a", f"{TRUNK}:0", {}),
         ("a", TRUNK, {"call_class": "urgent"}),
         ("a", TRUNK, {"phase": "ringing"}),
+        ("a", TRUNK, {"phase": ["setup"]}),
+        ("a", TRUNK, {"call_class": 7}),
+        ("a", TRUNK, {"port": 1.5}),
+        ("a", TRUNK, {"channel": True}),
+        ("a", TRUNK, {"dialed": b"100"}),
+        (None, TRUNK, {}),
+        ("a", None, {}),
+        ("a", 7, {}),
+        ("a", [("sip", 1)], {}),
+        ("a", itertools.repeat(TRUNK), {}),
     ],
 )
 def test_a_mistake_of_the_program_is_a_value_error(
-    client: LicenseClient, key: str, wants: Any, others: dict[str, Any]
+    client: LicenseClient, key: Any, wants: Any, others: dict[str, Any]
 ) -> None:
     with pytest.raises(ValueError, match=r"must|needs|at least"):
         client.acquire(key, wants, **others)
@@ -117,7 +173,19 @@ def test_a_release_without_a_key_is_a_value_error(client: LicenseClient) -> None
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"holder": ""}, {"timeout": 0}, {"timeout": 61}, {"timeout": float("nan")}, {"emergency_numbers": "112"}],
+    [
+        {"holder": ""},
+        {"holder": "h" * 65},
+        {"holder": "a\n"},
+        {"holder": None},
+        {"timeout": 0},
+        {"timeout": 61},
+        {"timeout": float("nan")},
+        {"emergency_numbers": "112"},
+        {"emergency_numbers": b"112"},
+        {"emergency_numbers": 112},
+        {"emergency_numbers": [None]},
+    ],
 )
 def test_a_client_that_cannot_work_is_not_made(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"must|collection"):
@@ -128,6 +196,13 @@ def test_the_socket_and_the_time_limit_are_those_of_the_design() -> None:
     client = LicenseClient("kamailio")
     assert (client.path, client._timeout) == (DEFAULT_SOCKET, TIME_LIMIT)
     assert (TIME_LIMIT, COOL_DOWN, EMERGENCY_NUMBERS) == (0.25, 1.0, ("112", "911"))
+
+
+def test_the_socket_may_be_given_as_a_path(daemon: StandIn) -> None:
+    with LicenseClient("h" * 64, Path(daemon.path), LONG) as client:
+        assert client.path == daemon.path
+        assert client.acquire("a", TRUNK).from_daemon
+        assert client.acquire("a", TRUNK, dialed="112").allowed
 
 
 def test_release_says_whether_anything_was_held(daemon: StandIn, client: LicenseClient) -> None:
@@ -240,14 +315,58 @@ def test_fail_open_does_not_overrule_a_refusal_of_the_daemon(daemon: StandIn, cl
     assert not client.acquire("a", TRUNK, fail_open=True).allowed
 
 
-def test_an_error_of_the_daemon_is_a_refusal_without_a_cool_down(daemon: StandIn, client: LicenseClient) -> None:
-    error = daemon.refuses("io.featurekey.License.HolderBelongsToAnotherUser", holder="kamailio")
-    daemon.on("Acquire", error, daemon.GRANTED)
-    answer = client.acquire("a", TRUNK)
-    assert (answer.allowed, answer.reason) == (False, "daemon_away")
-    assert "HolderBelongsToAnotherUser" in str(answer.message)
+_ERRORS = [
+    ("org.varlink.service.InvalidParameter", {"parameter": "key"}, "as key; the limits stand in io.featurekey.License"),
+    ("org.varlink.service.InvalidParameter", {}, "passes as ?;"),
+    ("io.featurekey.License.HolderBelongsToAnotherUser", {"holder": "kamailio"}, "the name kamailio belongs to"),
+    ("io.featurekey.License.MessageTooLarge", {"limit": 9}, "journalctl"),
+    ("org.varlink.service.MethodNotFound", {"method": "m"}, "restart featurekeyd"),
+]
+
+
+@pytest.mark.parametrize("fail_open", [False, True])
+@pytest.mark.parametrize(("error", "parameters", "remedy"), _ERRORS)
+def test_an_error_of_the_daemon_is_a_refusal_for_fail_open_too_and_without_a_cool_down(
+    daemon: StandIn, client: LicenseClient, error: str, parameters: dict[str, Any], remedy: str, fail_open: bool
+) -> None:
+    daemon.on("Acquire", daemon.refuses(error, **parameters), daemon.GRANTED)
+    answer = client.acquire("a", TRUNK, fail_open=fail_open)
+    assert (answer.allowed, answer.reason, answer.feature, answer.from_daemon) == (False, "refused", TRUNK, False)
+    assert error in str(answer.message)
+    assert all(f"{name}: {value}" in str(answer.message) for name, value in parameters.items())
+    assert remedy in str(answer.remedy)
     assert client.acquire("a", TRUNK).allowed
     assert daemon.asked() == ["Acquire a", "Acquire a"]
+
+
+def test_a_missing_permission_is_a_refusal_for_fail_open_too(daemon: StandIn, client: LicenseClient) -> None:
+    daemon.on("Acquire", daemon.refuses("org.varlink.service.PermissionDenied"))
+    answer = client.acquire("a", TRUNK, fail_open=True)
+    assert (answer.allowed, answer.reason) == (False, "refused")
+    assert "section [access]" in str(answer.remedy)
+
+
+@pytest.mark.parametrize("trouble", ["unexpected", "connections", "garbled", "closed", "slow"])
+def test_fail_open_holds_where_the_daemon_could_not_be_asked(
+    daemon: StandIn, client: LicenseClient, hasty: LicenseClient, trouble: str
+) -> None:
+    said = {
+        "unexpected": daemon.refuses("io.featurekey.License.UnexpectedCondition"),
+        "connections": daemon.refuses("io.featurekey.License.TooManyConnections", limit=9),
+        "garbled": daemon.raw(b"]\0"),
+        "closed": daemon.hangs_up(),
+        "slow": daemon.never(),
+    }
+    daemon.on("Acquire", said[trouble])
+    asking = hasty if trouble == "slow" else client
+    answer = asking.acquire("a", TRUNK, fail_open=True)
+    assert (answer.allowed, answer.reason, answer.from_daemon) == (True, "daemon_away", False)
+
+
+def test_a_far_end_that_chooses_a_long_key_gains_nothing_by_it(daemon: StandIn, client: LicenseClient) -> None:
+    daemon.on("Acquire", daemon.DENIED)
+    answer = client.acquire("x" * 100_000, TRUNK, fail_open=True)
+    assert (answer.allowed, answer.reason) == (False, "limit_reached")
 
 
 def test_after_trouble_acquire_is_answered_on_the_spot_for_one_second(
@@ -488,6 +607,94 @@ def test_an_emergency_call_is_allowed_even_without_a_key_and_without_wants(clien
     assert client.acquire("", [], call_class="emergency").allowed
 
 
+@pytest.mark.parametrize(
+    ("members", "asked"),
+    [
+        ({"dialed": 112}, {"dialed": "112"}),
+        ({"dialed": "112\n"}, {"dialed": "112"}),
+        ({"dialed": b"112"}, {}),
+        ({"dialed": " " * 99 + "112"}, {"dialed": "112"}),
+        ({"call_class": "Emergency"}, {}),
+        ({"dialed": "112", "wants": None}, {"wants": [], "dialed": "112"}),
+        ({"dialed": "112", "wants": [("sip", 1)]}, {"wants": [], "dialed": "112"}),
+        ({"dialed": "112", "channel": 7, "port": 3}, {"channel": "7", "port": "3", "dialed": "112"}),
+        ({"dialed": "112", "channel": 1.5, "port": "p"}, {"port": "p", "dialed": "112"}),
+        ({"dialed": "112", "phase": "ringing", "call_class": 5}, {"dialed": "112"}),
+    ],
+)
+def test_mistakes_of_the_program_do_not_keep_an_emergency_from_the_daemon(
+    daemon: StandIn, client: LicenseClient, members: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    daemon.on("Acquire", {"allowed": True, "reason": "emergency"})
+    assert client.acquire("a", **{"wants": TRUNK} | members) == Answer(allowed=True, reason="emergency")
+    usual = {"holder": "kamailio", "key": "a", "wants": [{"feature": TRUNK, "instances": 1}], "class": "emergency"}
+    assert daemon.parameters() == usual | asked
+
+
+class _Hostile:
+    """A value whose every use fails."""
+
+    def _fail(self, *_: object) -> Any:
+        raise RuntimeError("used")
+
+    __str__ = __repr__ = __eq__ = __bool__ = __iter__ = __len__ = __index__ = __format__ = _fail
+    __hash__ = None  # type: ignore[assignment]
+
+
+_TAME = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.complex_numbers() | st.binary(max_size=9)
+    | st.text(st.characters(), max_size=700) | st.builds(object) | st.just(10**5000)
+    | st.builds(lambda: itertools.repeat(TRUNK)) | st.sampled_from(["normal", "callback", "emergency", TRUNK])
+)  # fmt: skip
+
+
+def _nested(atoms: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return atoms | st.lists(atoms, max_size=10) | st.lists(atoms, max_size=3).map(tuple) | st.builds(dict)
+
+
+_VALUES = _nested(_TAME | st.builds(_Hostile))
+
+
+def _said(values: st.SearchStrategy[Any], *optional: str) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({"key": values, "wants": values}, optional=dict.fromkeys(optional, values))
+
+
+_NUMBERS = st.sampled_from(["112", "911 ", "\t112\r\n", 112, 911, b"911"])
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    said=_said(_VALUES, "port", "channel", "phase", "fail_open"),
+    how=st.fixed_dictionaries({"dialed": _NUMBERS, "call_class": _VALUES})
+    | st.fixed_dictionaries({"dialed": _VALUES, "call_class": st.just("emergency")}),
+    away=st.booleans(),
+)
+def test_no_value_of_any_type_keeps_an_emergency_call_from_being_allowed(
+    daemon: StandIn, tmp_path: Path, said: dict[str, Any], how: dict[str, Any], away: bool
+) -> None:
+    path = tmp_path / "nobody" if away else daemon.path
+    with LicenseClient("kamailio", path, LONG) as client:
+        assert client.acquire(**said, **how).allowed is True
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(said=_said(_nested(_TAME), "port", "channel", "phase", "fail_open", "dialed", "call_class"))
+def test_an_ordinary_call_is_answered_or_is_a_value_error(daemon: StandIn, said: dict[str, Any]) -> None:
+    with LicenseClient("kamailio", daemon.path, LONG) as client:
+        with contextlib.suppress(ValueError):
+            assert isinstance(client.acquire(**said), Answer)
+        with contextlib.suppress(ValueError):
+            assert isinstance(client.release(said["key"]), bool)
+
+
+def test_an_emergency_call_is_allowed_even_when_the_client_itself_breaks(client: LicenseClient) -> None:
+    def broken() -> float:
+        raise RuntimeError("no clock")
+
+    client._clock = broken
+    assert client.acquire("a", TRUNK, dialed="112").allowed
+
+
 def test_an_emergency_call_that_the_daemon_grants_has_the_daemons_answer(
     daemon: StandIn, client: LicenseClient
 ) -> None:
@@ -499,6 +706,8 @@ def test_the_emergency_numbers_of_the_site_are_handed_in(absent: StandIn) -> Non
     client = LicenseClient("kamailio", absent.path, emergency_numbers=("110",))
     assert client.acquire("a", TRUNK, dialed="110").allowed
     assert not client.acquire("a", TRUNK, dialed="112").allowed
+    client = LicenseClient("kamailio", absent.path, emergency_numbers=(110,))
+    assert client.acquire("a", TRUNK, dialed="110").allowed
 
 
 # Sync.
@@ -527,6 +736,26 @@ def test_a_long_list_goes_in_chunks_of_256_with_one_generation(daemon: StandIn, 
         "last": True,
         "takes_over": "old",
     }
+
+
+def test_a_list_of_the_longest_keys_fits_into_the_messages_the_daemon_takes(
+    daemon: StandIn, client: LicenseClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.on("Sync", {"adopted": 0, "changed": 0, "freed": 0, "held": 0})
+    sizes = []
+
+    def note(method: str, parameters: dict[str, Any]) -> bytes:
+        sizes.append(len(encode(method, parameters)))
+        return encode(method, parameters)
+
+    monkeypatch.setattr("featurekeyd.client.call.encode", note)
+    leases = [SyncLease(f"{n:03}" + "\U0001f4de" * 509, (TRUNK,), "p" * 128, "c" * 128) for n in range(200)]
+    client.sync("calls", leases, takes_over="h" * 64)
+    assert len(sizes) == len(daemon.calls) == 6
+    assert max(sizes) <= MAX_MESSAGE
+    sent = [daemon.parameters(n) for n in range(len(sizes))]
+    assert [lease["key"] for part in sent for lease in part["leases"]] == [lease.key for lease in leases]
+    assert [part["last"] for part in sent] == [False] * 5 + [True]
 
 
 @pytest.mark.parametrize(("leases", "chunks"), [(0, [0]), (1, [1]), (256, [256]), (257, [256, 1])])
@@ -644,5 +873,5 @@ def test_the_library_needs_nothing_but_the_standard_library() -> None:
         print(sorted(loaded), sorted(n for n in sys.modules if n.startswith("featurekeyd.")))
     """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    rooms = [f"featurekeyd.client.{name}" for name in ("answer", "call", "license", "reading", "releasequeue")]
-    assert ended.stdout == f"['featurekeyd'] {['featurekeyd.client', *rooms, 'featurekeyd.client.wantsyntax']}\n"
+    modules = ("answer", "call", "callrequest", "license", "limits", "reading", "releasequeue", "wantsyntax")
+    assert ended.stdout == f"['featurekeyd'] {['featurekeyd.client', *(f'featurekeyd.client.{m}' for m in modules)]}\n"

@@ -1,0 +1,76 @@
+"""From what a telephony process says of a call to the request that goes to the daemon; the standard library only.
+
+Rules: what is said of an ordinary call is right or a ValueError that names the member. Of an emergency call everything
+goes along that can be carried, the rest is left out, and no value of any type gets in the way of the call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .limits import dialed_text, key_text, place_text
+from .wantsyntax import parse_wants
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+CLASSES = ("normal", "emergency", "callback")
+PHASES = ("setup", "established")
+
+
+def call_request(holder: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The request of an ordinary call; raises ValueError."""
+    return {"holder": holder} | {name: read(said[name]) for name, read in _MEMBERS.items()}
+
+
+def emergency_request(holder: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The request of an emergency call, with what of it can be carried; raises ValueError without a key."""
+    request: dict[str, Any] = {"holder": holder, "key": key_text(said["key"]), "wants": []}
+    for name, read in _MEMBERS.items():
+        # The caller's values are of any type, and each may fail in its own way.
+        with contextlib.suppress(Exception):
+            request[name] = read(said[name])
+    # Said plainly, so that a number which the daemon's settings lack is granted there, with an alarm.
+    return request | {"class": "emergency"}
+
+
+def is_emergency(call_class: object, dialed: object, numbers: Collection[str]) -> bool:
+    """Whether the class says so or the dialed number is one of these, whatever the types; raises nothing."""
+    return _plain(dialed) in numbers or _plain(call_class).lower() == "emergency"
+
+
+def _plain(value: object) -> str:
+    """The text of a value of any type without the space around it, empty when it has none."""
+    try:
+        if isinstance(value, bytes):
+            return value.decode("latin-1").strip()
+        text = str.__str__(value) if isinstance(value, str) else str(value)
+        return str.strip(text)
+    except Exception:  # noqa: BLE001 - a value of any type may fail in its own way
+        return ""
+
+
+def _wants(wants: Any) -> list[dict[str, Any]]:
+    return [want.on_wire() for want in parse_wants(wants)]
+
+
+def _word(name: str, words: Collection[str], value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and value in words:
+        return str.__str__(value)
+    said = repr(value) if isinstance(value, str) else f"of type {type(value).__name__}"
+    raise ValueError(f"{name} must be one of {', '.join(words)}, not {said}")
+
+
+_MEMBERS: dict[str, Callable[[Any], Any]] = {
+    "key": key_text,
+    "wants": _wants,
+    "port": partial(place_text, "port"),
+    "channel": partial(place_text, "channel"),
+    "class": partial(_word, "call_class", CLASSES),
+    "dialed": dialed_text,
+    "phase": partial(_word, "phase", PHASES),
+}
