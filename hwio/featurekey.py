@@ -128,6 +128,12 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """What a technician may want to see, e.g. `maker 03 OEM SD name SU08G revision 8.0 made 2019-06`."""
 
 
+def no_secret(reader: str, holder: str, challenge: bytes, *, cure: str) -> Unsupported:
+    """What a kind of key without a secret raises for a challenge; `holder` names the kind, with its article."""
+    what = f"{holder} holds no secret and cannot answer a challenge of {len(challenge)} bytes"
+    return Unsupported(reader, what, cure=cure)
+
+
 def is_same_folder(root: Path, real: Path) -> bool:
     """True when `root` is the very folder `real`, by device and inode; False where either is missing.
 

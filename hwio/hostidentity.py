@@ -243,6 +243,9 @@ def _why(error: OSError) -> Missing:
 
 # Where it is no host.
 
+FIRST_PID_NAMESPACE = 0xEFFFFFFC
+"""Inode number of the pid namespace that the kernel boots with, fixed since Linux 3.8 (PROC_PID_INIT_INO)."""
+
 _CONTAINER_MARKS = (
     ("run/systemd/container", ""),
     ("run/host/container-manager", ""),
@@ -257,6 +260,9 @@ def _container(root: Path, probes: Probes) -> str:
     for path, name in _CONTAINER_MARKS:
         if (root / path).exists():
             return f"{name or _text(root / path, probes) or 'container'} (/{path})"
+    # A container need not leave a mark, and whoever starts it can take the mark away.
+    if (namespace := probes.pid_namespace()) not in {None, FIRST_PID_NAMESPACE}:
+        return f"process namespace {namespace} (/proc/self/ns/pid)"
     return ""
 
 

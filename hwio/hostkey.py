@@ -16,8 +16,9 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .featurekey import Absent, Assurance, Kind, Reading, Unsupported
+from .featurekey import Absent, Assurance, Kind, Reading, Unsupported, no_secret
 from .hostidentity import HostIdentity, read_host_identity
+from .hostnics import USB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,9 +99,9 @@ class HostKey:
             changes = ", ".join(_changes(self._components, now, identity))
             raise Absent(self._name, f"the host changed: {changes}", cure="undo the change or enroll the host again")
 
-    def prove(self, challenge: bytes) -> bytes:  # noqa: ARG002  # the contract names the argument
-        """Always raises Unsupported: a host holds no secret that it could not be asked to give away."""
-        raise Unsupported(self._name, "a host holds no secret", cure="use a USB key where answers are wanted")
+    def prove(self, challenge: bytes) -> bytes:
+        """Raise Unsupported: a host holds no secret that it could not be asked to give away."""
+        raise no_secret(self._name, "a host", challenge, cure="use a USB key where answers are wanted")
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -113,7 +114,12 @@ class HostKey:
 
 def _detail(identity: HostIdentity, components: Components) -> str:
     missing = [_missing(identity, name) for name in (*_SERIALS, *_OTHERS, _ADDRESSES) if name not in components]
-    return f"with {', '.join(components) or 'nothing'}" + (f"; without {', '.join(missing)}" if missing else "")
+    left_out = [f"{nic.name} ({nic.skipped})" for nic in identity.nics if nic.bus == USB]
+    return (
+        f"with {', '.join(components) or 'nothing'}"
+        + (f"; without {', '.join(missing)}" if missing else "")
+        + (f"; left out {', '.join(left_out)}" if left_out else "")
+    )
 
 
 def _missing(identity: HostIdentity, name: str) -> str:

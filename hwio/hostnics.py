@@ -6,6 +6,7 @@ Rules of this module:
 * The address that counts is the permanent one. The current one stands in only where the kernel says that it is the
   permanent one (addr_assign_type 0) and the driver does not tell.
 * All that count are kept, not only the primary: a moved cable changes the primary.
+* An interface on USB never counts: a host with an adapter plugged in is still the same host.
 
 Source: facts/hardware.md section 8.
 """
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 NIC_LIMIT = 256
 """Interfaces looked at: a host with more is a container host, whose extra ones are virtual and do not count."""
+
+USB = "usb"
+"""The bus of interfaces that are plugged in and out."""
 
 _ETHERNET = 1
 _ADDRESS_SIZE = 6
@@ -50,7 +54,7 @@ class Nic(msgspec.Struct, frozen=True, kw_only=True):
     permanent: str
     """The permanent hardware address, empty when there is none."""
     bus: str
-    """`pci`, `usb`, `virtio`, ...; empty for virtual interfaces. A USB interface is easily moved to another host."""
+    """`pci`, `usb`, `virtio`, ...; empty for virtual interfaces."""
     primary: bool
     """True for the interface of the default route."""
     skipped: str = ""
@@ -88,7 +92,12 @@ def _read_nic(folder: Path, probes: Probes, *, primary: bool) -> Nic:
 
 
 def _judged(nic: Nic, folder: Path, probes: Probes, present: Collection[str] | None, *, local: bool) -> Nic:
-    reason = _elsewhere(nic, present) or _not_hardware(folder, probes) or _not_unique(nic, folder, probes, local=local)
+    reason = (
+        _elsewhere(nic, present)
+        or _not_hardware(folder, probes)
+        or _not_built_in(nic)
+        or _not_unique(nic, folder, probes, local=local)
+    )
     return msgspec.structs.replace(nic, skipped=reason)
 
 
@@ -106,6 +115,10 @@ def _not_hardware(folder: Path, probes: Probes) -> str:
     if not (folder / "device").exists():
         return "virtual, no device behind it"
     return ""
+
+
+def _not_built_in(nic: Nic) -> str:
+    return "a USB adapter, which moves between hosts" if nic.bus == USB else ""
 
 
 def _not_unique(nic: Nic, folder: Path, probes: Probes, *, local: bool) -> str:

@@ -63,6 +63,8 @@ class Probes:
     ip_addresses: Callable[[], tuple[IpAddress, ...]]
     interface_names: Callable[[], Collection[str]] | None
     """The interfaces of this network namespace, None where sysfs is all there is to ask."""
+    pid_namespace: Callable[[], int | None]
+    """The inode number of this process's pid namespace, None where it cannot be asked for."""
 
 
 def running_host() -> Probes:
@@ -73,6 +75,7 @@ def running_host() -> Probes:
         default_interface=default_interface,
         ip_addresses=ip_addresses,
         interface_names=lambda: [name for _, name in socket.if_nameindex()],
+        pid_namespace=pid_namespace,
     )
 
 
@@ -84,6 +87,7 @@ def foreign_root(root: Path) -> Probes:
         default_interface=lambda: default_interface_of(root / "proc/net/route"),
         ip_addresses=lambda: (),
         interface_names=None,
+        pid_namespace=lambda: None,
     )
 
 
@@ -111,6 +115,14 @@ def _address_in(answer: bytes) -> bytes | None:
     _, size = struct.unpack_from(_ETHTOOL_HEADER, answer)
     address = answer[header : header + _ADDRESS_SIZE]
     return address if size == _ADDRESS_SIZE and any(address) else None
+
+
+def pid_namespace() -> int | None:
+    """The inode number of this process's pid namespace (pid_namespaces(7)); None without /proc."""
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return None
 
 
 def default_interface() -> str | None:

@@ -25,6 +25,7 @@ from .featurekey import (
     Reading,
     Unsupported,
     is_same_folder,
+    no_secret,
 )
 from .sdcard import CardDataError, Cid
 
@@ -76,11 +77,7 @@ class SlotCard:
 
     def prove(self, challenge: bytes) -> bytes:
         """Raise Unsupported: a card has a factory number and no secret."""
-        raise Unsupported(
-            self._reading.reader,
-            f"an SD card holds no secret and cannot answer a challenge of {len(challenge)} bytes",
-            cure="use a certificate of kind sd-card",
-        )
+        raise no_secret(self._reading.reader, "an SD card", challenge, cure="use a certificate of kind sd-card")
 
     def close(self) -> None:
         """Do nothing, since no file is kept open; calling it twice is harmless."""

@@ -221,6 +221,7 @@ def test_eligible_interfaces_are_listed_with_bus_and_primary(tmp_path: Path) -> 
         (SimulatedNic(name="eth0", address="00:00:00:00:00:00"), "no permanent address can be read"),
         (SimulatedNic(name="eth0", address="01:00:5e:00:00:01"), "no permanent address can be read"),
         (SimulatedNic(name="eth0", address="nonsense"), "no permanent address can be read"),
+        (SimulatedNic(name="enx0", address=ADDRESS, bus="usb"), "a USB adapter, which moves between hosts"),
         (SimulatedNic(name="eth0", address=LOCAL_ADDRESS), "its permanent address is locally administered"),
     ],
 )
@@ -291,6 +292,18 @@ def test_a_container_is_told_by_its_mark(tmp_path: Path, path: str, text: str, t
     assert read_host_identity(tmp_path).container == told
 
 
+def test_a_process_namespace_other_than_the_first_is_a_container(tmp_path: Path) -> None:
+    told = "process namespace 4026532201 (/proc/self/ns/pid)"
+    assert look(tmp_path, pid_namespace=lambda: 4026532201).container == told
+    assert look(tmp_path, pid_namespace=lambda: 0xEFFFFFFC).container == ""
+    assert look(tmp_path, pid_namespace=lambda: None).container == ""
+
+
+def test_the_mark_of_a_container_is_told_before_its_process_namespace(tmp_path: Path) -> None:
+    identity = look(tmp_path, SimulatedHost(container="lxc"), pid_namespace=lambda: 4026532201)
+    assert identity.container == "lxc (/run/systemd/container)"
+
+
 @pytest.mark.parametrize(
     ("path", "text", "told"),
     [
@@ -317,6 +330,19 @@ def test_this_host_is_read_without_an_exception() -> None:
     identity = read_host_identity()
     assert {one.name for one in identity.nics} <= {path.name for path in Path("/sys/class/net").iterdir()}
     assert all(one.skipped for one in identity.nics if one.name == "lo")
+
+
+def test_the_process_namespace_of_this_host_is_the_one_that_its_link_names() -> None:
+    assert hostprobes.running_host().pid_namespace is hostprobes.pid_namespace
+    assert f"pid:[{hostprobes.pid_namespace()}]" == str(Path("/proc/self/ns/pid").readlink())
+
+
+def test_a_host_without_proc_does_not_tell_its_process_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    assert hostprobes.pid_namespace() is None
 
 
 def test_a_raw_machine_id_of_this_host_is_never_shown() -> None:
@@ -423,8 +449,10 @@ def test_a_foreign_root_asks_nothing_of_this_host(tmp_path: Path, monkeypatch: p
     for module, name in ((netifaces, "gateways"), (psutil, "net_if_addrs"), (socket, "if_nameindex")):
         monkeypatch.setattr(module, name, forbidden)
     monkeypatch.setattr(fcntl, "ioctl", forbidden)
+    monkeypatch.setattr(hostprobes, "pid_namespace", forbidden)
     write_simulated_host(tmp_path)
-    assert len(read_host_identity(tmp_path).permanent_addresses) == 2
+    identity = read_host_identity(tmp_path)
+    assert (len(identity.permanent_addresses), identity.container) == (2, "")
 
 
 def test_the_probes_of_this_host_are_all_real() -> None:

@@ -140,6 +140,13 @@ def test_a_container_is_refused_with_the_reason(tmp_path: Path) -> None:
         opened(tmp_path, changed(container="lxc"))
 
 
+def test_a_container_without_a_mark_is_refused_by_its_process_namespace(tmp_path: Path) -> None:
+    write_simulated_host(tmp_path)
+    probes = dataclasses.replace(foreign_root(tmp_path), pid_namespace=lambda: 4026532201)
+    with pytest.raises(Unsupported, match="cannot be a Feature Key: process namespace 4026532201"):
+        HostKey.open(tmp_path, probes=probes)
+
+
 def test_a_host_that_became_a_container_is_refused(tmp_path: Path) -> None:
     key = opened(tmp_path)
     write_simulated_host(tmp_path, changed(container="docker"))
@@ -172,6 +179,22 @@ def test_addresses_that_do_not_count_stay_out(tmp_path: Path) -> None:
     virtual = SimulatedNic(name="tap0", address="00:1b:21:00:00:77", bus="")
     identity = read_host_identity(write_simulated_host(tmp_path, changed(nics=(*HOST.nics, virtual))))
     assert strong_components(identity)["permanent-addresses"] == ("00:1b:21:5e:8a:01", "00:1b:21:5e:8a:02")
+
+
+def test_a_usb_adapter_plugged_in_or_out_is_no_change_and_is_told(tmp_path: Path) -> None:
+    key = opened(tmp_path)
+    adapter = SimulatedNic(name="enx001b21000077", address="00:1b:21:00:00:77", bus="usb")
+    write_simulated_host(tmp_path, changed(nics=(*HOST.nics, adapter)))
+    key.check()
+    with_adapter = HostKey.open(tmp_path).reading
+    assert with_adapter.hardware_id == key.reading.hardware_id
+    assert with_adapter.detail.endswith("; left out enx001b21000077 (a USB adapter, which moves between hosts)")
+
+
+def test_a_host_with_nothing_but_a_usb_adapter_is_refused_and_told_why(tmp_path: Path) -> None:
+    adapter = SimulatedNic(name="enx0", address="00:1b:21:00:00:77", bus="usb")
+    with pytest.raises(Unsupported, match=r"none counts\); left out enx0 \(a USB adapter"):
+        opened(tmp_path, msgspec.structs.replace(BARE, nics=(adapter,)))
 
 
 def test_a_host_answers_no_challenge(tmp_path: Path) -> None:
