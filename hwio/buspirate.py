@@ -72,7 +72,7 @@ class Line(Protocol):
         ...
 
 
-class Patience(msgspec.Struct, frozen=True, kw_only=True):
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """How long a reader waits, in seconds; the defaults hold on a loaded host with two cores."""
 
     answer: float = 2.0
@@ -88,9 +88,9 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
 class BusPirate:
     """One Bus Pirate on a line; `enter` first, then the bus is usable until `leave`."""
 
-    def __init__(self, line: Line, patience: Patience) -> None:
+    def __init__(self, line: Line, timeouts: Timeouts) -> None:
         self._line = line
-        self._patience = patience
+        self._timeouts = timeouts
         self._seen = b""
         """What came since the last mark; after `enter` a byte in it is one that nobody asked for."""
         self._entered = False
@@ -110,7 +110,7 @@ class BusPirate:
         self._drain()
         self._entered = True
         self._line.write(_SPI)
-        if not self._await(b"SPI1", self.now() + self._patience.answer):
+        if not self._await(b"SPI1", self.now() + self._timeouts.answer):
             raise self._strange("no SPI mode")
         if (answer := self._exchange(_OUTPUTS, len(_OUTPUTS))) != b"\x01" * len(_OUTPUTS):
             raise Garbled(self.reader, f"output settings were answered with {answer.hex(' ')}")
@@ -138,10 +138,10 @@ class BusPirate:
         with contextlib.suppress(FeatureKeyError):
             self._line.write(_TO_BINARY + _RESET)
             # The answer shows that the bytes are out: closing a port throws away what is still unsent.
-            self._await(b"BBIO1\x01", self.now() + min(_LEAVE_WITHIN, self._patience.answer))
+            self._await(b"BBIO1\x01", self.now() + min(_LEAVE_WITHIN, self._timeouts.answer))
 
     def _enter_binary(self) -> None:
-        end = self.now() + self._patience.answer
+        end = self.now() + self._timeouts.answer
         self._line.write(_ENTER_BINARY)
         while not self._await(b"BBIO1", min(end, self.now() + _ROUND)):
             if self.now() >= end or _NEWER.search(self._seen):
@@ -165,8 +165,8 @@ class BusPirate:
         self._seen = (self._seen + data)[:SEEN_MOST]
 
     def _drain(self) -> None:
-        end = self.now() + self._patience.answer
-        while data := self._line.read(self._patience.quiet):
+        end = self.now() + self._timeouts.answer
+        while data := self._line.read(self._timeouts.quiet):
             self._keep(data)
             if self.now() >= end:
                 raise self._strange("never silent")
@@ -194,12 +194,12 @@ class BusPirate:
         return answer
 
     def _read_answer(self, count: int) -> bytes:
-        end = self.now() + self._patience.answer
+        end = self.now() + self._timeouts.answer
         answer = b""
         while len(answer) < count and (left := end - self.now()) > 0:
             answer += self._line.read(left)
             if answer[:1] not in (b"", b"\x01"):
                 break
         if not answer:
-            raise Absent(self.reader, f"silent for {self._patience.answer:g} s", cure="plug it in again")
+            raise Absent(self.reader, f"silent for {self._timeouts.answer:g} s", cure="plug it in again")
         return answer

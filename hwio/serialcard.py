@@ -8,8 +8,8 @@ Rules of this module:
 
 from __future__ import annotations
 
-from .buspirate import BusPirate, Line, Patience
-from .featurekey import Assurance, Kind, Reading, Unsupported
+from .buspirate import BusPirate, Line, Timeouts
+from .featurekey import Assurance, Kind, Reading, no_secret
 from .serialline import SerialLine
 from .spicard import SpiCard
 
@@ -25,27 +25,27 @@ class SerialCard:
         self._open = True
 
     @classmethod
-    def open(cls, port: str, *, patience: Patience | None = None) -> SerialCard:
+    def open(cls, port: str, *, timeouts: Timeouts | None = None) -> SerialCard:
         """Open the reader on `port`, start its card and read it; raises FeatureKeyError."""
-        return cls.on_line(SerialLine.open(port), patience=patience)
+        return cls.on_line(SerialLine.open(port), timeouts=timeouts)
 
     @classmethod
-    def on_line(cls, line: Line, *, patience: Patience | None = None) -> SerialCard:
+    def on_line(cls, line: Line, *, timeouts: Timeouts | None = None) -> SerialCard:
         """Start and read the card behind an open line, which is taken over and closed on failure."""
-        patience = patience or Patience()
-        bus = BusPirate(line, patience)
+        timeouts = timeouts or Timeouts()
+        bus = BusPirate(line, timeouts)
         try:
             bus.enter()
-            return cls._start(line, bus, patience)
+            return cls._start(line, bus, timeouts)
         except BaseException:
             bus.leave()
             line.close()
             raise
 
     @classmethod
-    def _start(cls, line: Line, bus: BusPirate, patience: Patience) -> SerialCard:
+    def _start(cls, line: Line, bus: BusPirate, timeouts: Timeouts) -> SerialCard:
         card = SpiCard(bus)
-        card.start(power_up=patience.power_up, ready=patience.ready)
+        card.start(power_up=timeouts.power_up, ready=timeouts.ready)
         cid = card.read_cid()
         reading = Reading(
             kind=Kind.SD_CARD,
@@ -68,11 +68,7 @@ class SerialCard:
 
     def prove(self, challenge: bytes) -> bytes:
         """Raise Unsupported: a card has a factory number and no secret."""
-        raise Unsupported(
-            self._reading.reader,
-            f"an SD card holds no secret and cannot answer a challenge of {len(challenge)} bytes",
-            cure="use a certificate of kind sd-card",
-        )
+        raise no_secret(self._reading.reader, "an SD card", challenge, cure="use a certificate of kind sd-card")
 
     def close(self) -> None:
         """Cut the card's power and let go of the port; calling it twice is harmless."""

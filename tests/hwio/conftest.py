@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from featurekeyd.hwio.buspirate import Patience
+from featurekeyd.hwio.buspirate import Timeouts
 from featurekeyd.hwio.simulated_buspirate import SimulatedBusPirate
 from featurekeyd.hwio.simulated_card import SimulatedCard
 from featurekeyd.hwio.simulated_line import SimulatedLine
@@ -36,6 +36,6 @@ def device(card: SimulatedCard) -> Iterator[SimulatedBusPirate]:
 
 
 @pytest.fixture
-def hasty() -> Patience:
+def hasty() -> Timeouts:
     """Short waits, for devices that will never answer; too short for one that should on a loaded host."""
-    return Patience(answer=0.2, ready=0.2, power_up=0.02, quiet=0.01)
+    return Timeouts(answer=0.2, ready=0.2, power_up=0.02, quiet=0.01)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurekeyd.hwio.buspirate import SEEN_MOST, TRANSFER_MOST, BusPirate, Patience
+from featurekeyd.hwio.buspirate import SEEN_MOST, TRANSFER_MOST, BusPirate, Timeouts
 from featurekeyd.hwio.featurekey import Absent, FeatureKeyError, Garbled, Unsupported
 from featurekeyd.hwio.serialcard import SerialCard
 from featurekeyd.hwio.simulated_buspirate import SimulatedBusPirate
@@ -17,10 +17,10 @@ from featurekeyd.hwio.simulated_card import SimulatedCard
 from featurekeyd.hwio.simulated_firmware import TRANSFER_MOST as FIRMWARE_MOST
 from featurekeyd.hwio.simulated_firmware import BusPirateFirmware, Mode
 from featurekeyd.hwio.simulated_line import SimulatedLine
-from featurekeyd.hwio.simulated_pty import Answer
+from featurekeyd.hwio.simulated_pty import Responder
 
 
-def scripted(*answers: bytes) -> Answer:
+def scripted(*answers: bytes) -> Responder:
     """A device that answers its first messages with these bytes and then falls silent."""
     left = list(answers)
 
@@ -31,7 +31,7 @@ def scripted(*answers: bytes) -> Answer:
 
 
 def entered(line: SimulatedLine) -> BusPirate:
-    bus = BusPirate(line, Patience())
+    bus = BusPirate(line, Timeouts())
     bus.enter()
     return bus
 
@@ -81,8 +81,8 @@ def test_answers_later_than_the_limit_are_given_up(bench: SimulatedBusPirate, li
 
 
 def test_the_shipped_waits_are_two_seconds_or_more() -> None:
-    assert Patience().answer >= 2.0
-    assert Patience().ready >= 2.0
+    assert Timeouts().answer >= 2.0
+    assert Timeouts().ready >= 2.0
 
 
 def test_a_silent_device_is_absent(bench: SimulatedBusPirate, line: SimulatedLine) -> None:

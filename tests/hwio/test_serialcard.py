@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from featurekeyd.hwio.buspirate import Patience
+from featurekeyd.hwio.buspirate import Timeouts
 from featurekeyd.hwio.featurekey import (
     Absent,
     Assurance,
@@ -37,7 +37,7 @@ from featurekeyd.hwio.simulated_line import SimulatedLine
 from featurekeyd.hwio.simulated_pty import PtyServer
 
 OTHER_CID = Cid.from_hex("275048534433324760a1b2c3d4014900")
-BRISK = Patience(quiet=0.005)
+BRISK = Timeouts(quiet=0.005)
 """For many opens: a short quiet gap, and all the time in the world for answers."""
 
 
@@ -400,14 +400,14 @@ def test_a_device_unplugged_while_it_is_waited_for_is_absent(device: SimulatedBu
     thread = threading.Thread(target=hang_up)
     thread.start()
     with pytest.raises(Absent):
-        SerialCard.open(server.port, patience=Patience(answer=30))
+        SerialCard.open(server.port, timeouts=Timeouts(answer=30))
     thread.join()
 
 
-def test_a_silent_port_is_absent_within_its_time(device: SimulatedBusPirate, hasty: Patience) -> None:
+def test_a_silent_port_is_absent_within_its_time(device: SimulatedBusPirate, hasty: Timeouts) -> None:
     device.silence()
     with pytest.raises(Absent, match="nothing answers"):
-        SerialCard.open(device.port, patience=hasty)
+        SerialCard.open(device.port, timeouts=hasty)
 
 
 def test_a_foreign_device_on_the_port_is_garbled(device: SimulatedBusPirate) -> None:
@@ -438,7 +438,7 @@ def test_the_card_is_pulled_and_put_back_on_a_port(device: SimulatedBusPirate) -
     key.close()
 
 
-def test_a_key_closed_in_a_bad_moment_is_opened_again(device: SimulatedBusPirate, hasty: Patience) -> None:
+def test_a_key_closed_in_a_bad_moment_is_opened_again(device: SimulatedBusPirate, hasty: Timeouts) -> None:
     key = SerialCard.open(device.port)
     device.silence()
     key.close()
@@ -467,20 +467,20 @@ def test_25_opens_in_a_row_succeed_under_load(device: SimulatedBusPirate) -> Non
 
 
 def test_100_opens_leave_no_descriptor_behind(device: SimulatedBusPirate) -> None:
-    SerialCard.open(device.port, patience=BRISK).close()
+    SerialCard.open(device.port, timeouts=BRISK).close()
     before = descriptors()
     for _ in range(100):
-        SerialCard.open(device.port, patience=BRISK).close()
+        SerialCard.open(device.port, timeouts=BRISK).close()
     assert descriptors() == before
 
 
 def test_100_failed_opens_leave_no_descriptor_behind(device: SimulatedBusPirate, tmp_path: Path) -> None:
     device.pull_card()
-    quick = Patience(quiet=0.005, power_up=0.0)
+    quick = Timeouts(quiet=0.005, power_up=0.0)
     before = descriptors()
     for _ in range(100):
         with pytest.raises(Absent):
-            SerialCard.open(device.port, patience=quick)
+            SerialCard.open(device.port, timeouts=quick)
         with pytest.raises(Absent):
             SerialCard.open(str(tmp_path / "none"))
         with pytest.raises(Unsupported):
@@ -499,12 +499,12 @@ def test_devices_come_and_go_without_leaving_descriptors_or_threads() -> None:
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=200), min_size=1, max_size=10))
-def test_random_bytes_on_a_port_never_hang_and_give_feature_key_errors(hasty: Patience, garbage: list[bytes]) -> None:
+def test_random_bytes_on_a_port_never_hang_and_give_feature_key_errors(hasty: Timeouts, garbage: list[bytes]) -> None:
     left = list(garbage)
     server = PtyServer(lambda _: [(0.0, left.pop())] if left else [])
     try:
         with pytest.raises(FeatureKeyError):
-            SerialCard.open(server.port, patience=hasty)
+            SerialCard.open(server.port, timeouts=hasty)
     finally:
         server.close()
 
