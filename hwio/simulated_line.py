@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 
 from .featurekey import Absent
-from .simulated_pty import Answer
+from .simulated_pty import Responder
 
 
 class SimulatedLine:
@@ -20,7 +20,7 @@ class SimulatedLine:
     reader = "serial:simulated"
     simulated = True
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Responder) -> None:
         self.written: list[bytes] = []
         self.closed = False
         self._answer = answer

@@ -21,7 +21,7 @@ import tty
 from collections import deque
 from collections.abc import Callable, Iterable
 
-Answer = Callable[[bytes], Iterable[tuple[float, bytes]]]
+Responder = Callable[[bytes], Iterable[tuple[float, bytes]]]
 """Gets what the reader wrote, gives what is sent back: pairs of seconds to wait and bytes."""
 
 BACKLOG_MOST = 65536
@@ -33,7 +33,7 @@ _RECEIVE_BYTES = 4096
 class PtyServer:
     """One pty whose other end is answered by `answer`, in a thread of its own; `close` it."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Responder) -> None:
         self._answer = answer
         self._late: deque[tuple[float, bytes]] = deque()
         self._backlog = 0
