@@ -12,16 +12,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+from featurekeyd.hwio import otpframes
 from featurekeyd.policy.encoding import length_prefixed
 
 MASTER_SIZE = 32
 """Bytes of the master secret: as strong as the HMAC-SHA256 it keys."""
 
-SECRET_SIZE = 20
-"""Bytes of the HMAC-SHA1 secret in slot 2 (facts/hardware.md section 2)."""
-
-ACCESS_CODE_SIZE = 6
-"""Bytes of the code that protects a slot against being written (facts/hardware.md section 2)."""
+SECRET_SIZE = otpframes.SECRET_SIZE
+"""Bytes of the HMAC-SHA1 secret in slot 2."""
 
 RESCUE_SIZE = 20
 """Bytes of a rescue code: 32 characters in base32 (DESIGN: Rescue code)."""
@@ -39,7 +37,7 @@ def usb_secret(master: bytes, number: str, *, simulated: bool) -> bytes:
 
 def usb_access_code(master: bytes, number: str, *, simulated: bool) -> bytes:
     """The 6-byte access code of the USB key with that serial number."""
-    return _derived(master, _purpose(b"usb access code", simulated=simulated), number)[:ACCESS_CODE_SIZE]
+    return _derived(master, _purpose(b"usb access code", simulated=simulated), number)[: otpframes.ACCESS_CODE_SIZE]
 
 
 def usb_answer(secret: bytes, challenge: bytes) -> bytes:
