@@ -13,7 +13,7 @@ from itertools import islice
 from typing import cast
 
 from . import limits
-from .methods import Client, Outcome, Permission, call_method
+from .methods import Client, ErrorReply, Outcome, Permission, call_method
 from .peer import read_peer
 from .server import Server
 from .subscribers import Subscriber
@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
         self._permissions = self._server.permissions(peer)
         manages = Permission.MANAGE in self._permissions
         self._messages = Messages(limits.MAX_MESSAGE_BYTES if manages else limits.MAX_TELEPHONY_BYTES)
-        most = self._server.admit(peer)
+        most = self._server.admit(peer, self._transport)
         if most is not None:
             reply = error_reply(f"{LICENSE}.TooManyConnections", {"limit": most})
             self._turn_away(reply, f"more than {most} connections")
@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """Free what was bound to this connection, and forget it."""
         self._ended = True
-        self._server.dismiss(self._client.peer)
+        self._server.dismiss(self._client.peer, self._transport)
         for timer in (self._half_message, self._unread, self._cut_off):
             if timer is not None:
                 timer.cancel()
@@ -187,6 +187,8 @@ class Connection(asyncio.Protocol):
     async def _wait_for(self, call: Call, outcome: Awaitable[bytes]) -> None:
         try:
             reply = await outcome
+        except ErrorReply as error:
+            reply = error.reply
         except Exception as error:  # noqa: BLE001 - a bug in one method must not end the daemon
             reply = self._server.unexpected(error)
         self._task = None
@@ -231,8 +233,9 @@ class Connection(asyncio.Protocol):
 
     def _regulate(self) -> None:
         """Read from the client only while its calls can be served, so that what waits for it stays bounded."""
-        if self._subscriber is not None:
-            self._refuse_backlog()
+        if self._subscriber is not None and self._calls:
+            hint = "a connection that watches takes no more calls; open another one"
+            self._turn_away(error_reply(f"{LICENSE}.MalformedMessage", {"hint": hint}), hint)
         # A connection that watches is read: only so its end is noticed.
         pause = self._unread is not None or (self._busy() and self._subscriber is None)
         if pause is self._paused or self._ended:
@@ -242,11 +245,6 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
-
-    def _refuse_backlog(self) -> None:
-        if len(self._calls) > limits.MAX_BACKLOG:
-            hint = "a connection that watches takes no more calls; open another one"
-            self._turn_away(error_reply(f"{LICENSE}.MalformedMessage", {"hint": hint}), hint)
 
     def _time_half_message(self, *, ended: bool) -> None:
         unfinished = self._messages.unfinished

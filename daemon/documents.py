@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from featurekeyd.policy.certificate import read_certificate
+from featurekeyd.policy.certificate import Certificate, read_certificate
 from featurekeyd.policy.events import Event, EventName
-from featurekeyd.policy.findings import Finding, Unreadable
+from featurekeyd.policy.findings import Finding, Unreadable, Verdict
 from featurekeyd.policy.licensekey import LicenseKey, read_key
 from featurekeyd.policy.licenselist import read_list
 from featurekeyd.policy.licenses import Licenses
@@ -31,12 +31,12 @@ def read_vendor_keys(folder: Path) -> tuple[VendorKeys, list[str]]:
     return keys, wrong
 
 
-def read_documents(documents: Documents, vendor_keys: VendorKeys) -> tuple[Licenses, list[Event]]:
+def read_documents(documents: Documents, vendor_keys: VendorKeys, catalog: str) -> tuple[Licenses, list[Event]]:
     """The licenses that stored documents give, each verified anew, and an event for each that is refused."""
-    licenses, refused = Licenses(), []
+    licenses, refused = Licenses(marks=dict(documents.marks)), []
     try:
         if documents.certificate is not None:
-            licenses = licenses.with_certificate(read_certificate(documents.certificate, vendor_keys))
+            licenses = licenses.with_certificate(_for_catalog(documents.certificate, vendor_keys, catalog))
         if documents.license_list is not None and licenses.certificate is not None:
             licenses, finding = licenses.with_list(read_list(documents.license_list, vendor_keys))
             refused += [] if finding.accepted else [_refused("license list", finding)]
@@ -46,15 +46,23 @@ def read_documents(documents: Documents, vendor_keys: VendorKeys) -> tuple[Licen
     return msgspec.structs.replace(licenses, typed=typed, removed=removed), refused
 
 
+def _for_catalog(text: str, vendor_keys: VendorKeys, catalog: str) -> Certificate:
+    certificate = read_certificate(text, vendor_keys)
+    if certificate.catalog != catalog:
+        message = f"It is for catalog {certificate.catalog}, and the settings say {catalog}."
+        raise Unreadable(Verdict.OTHER_CATALOG, message)
+    return certificate
+
+
 def to_store(licenses: Licenses, before: Documents, **texts: str | None) -> Documents:
     """The documents to store for these licenses; `texts` are the signed texts that are new."""
-    changed = msgspec.structs.replace(
+    return msgspec.structs.replace(
         before,
         typed=tuple(key.text for key in licenses.typed),
         removed=frozenset(key.text for key in licenses.removed),
+        marks=licenses.marks,
         **texts,
     )
-    return changed if licenses.license_list else msgspec.structs.replace(changed, license_list=None)
 
 
 def _keys(texts: Iterable[str], refused: list[Event]) -> tuple[LicenseKey, ...]:

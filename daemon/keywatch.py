@@ -28,12 +28,18 @@ class KeyWatch:
     """Looks at the key that `reader` names, every so often and on demand, and reports each sighting and its number."""
 
     def __init__(
-        self, reader: str, poll_seconds: float, challenge: Challenge, report: Callable[[Sighting, int], None]
+        self,
+        reader: str,
+        poll_seconds: float,
+        challenge: Challenge,
+        report: Callable[[Sighting, int], None],
+        unexpected: Callable[[Exception], object],
     ) -> None:
         self._reader = reader
         self._poll_seconds = poll_seconds
         self._challenge = challenge
         self._report = report
+        self._unexpected = unexpected
         self._key: FeatureKey | None = None
         self._sighting: Sighting | None = None
         self._looks = 0
@@ -79,7 +85,8 @@ class KeyWatch:
             return Sighting(state=error.state, finding=finding, reader=error.reader)
         except Exception as error:  # noqa: BLE001 - a reader must not end the watch, whatever happens in it
             self._let_go()
-            finding = f"unexpected {type(error).__name__} in the reader"
+            self._unexpected(error)
+            finding = f"unexpected {type(error).__name__} in the reader; the log has the details"
             return Sighting(state="fault", finding=finding, reader=self._reader)
 
     def _read(self) -> Sighting:

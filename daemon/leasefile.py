@@ -5,8 +5,8 @@ more. The first line names the boot of the host: leases of an earlier boot are g
 
 The file lives in the runtime directory, on tmpfs: it survives the daemon and dies with the host; so it is written
 through and never synced to a disk. Reading leaves out a last line without its end, which a write cut short by a kill
-leaves and nobody was told of; a bad line before it means damage, and the file is set aside. The file is rewritten when
-it has grown to several times what it says.
+leaves and nobody was told of. A bad line before it is damage: it is passed over and told, and the file is set aside.
+The file is rewritten when it has grown to several times what it says.
 """
 
 from __future__ import annotations
@@ -126,18 +126,26 @@ def _write_all(descriptor: int, data: bytes) -> None:
 def _replay(data: bytes, boot_id: str) -> Recovered:
     lines = data.split(b"\n")
     lines.pop()  # empty, or cut short by a kill before anybody was told of it
+    head = _record(lines[0]) if lines else None
+    if head is None or head.boot is None:
+        return Recovered([], "its first line, which names the boot, is damaged" if lines else "")
+    if head.boot != boot_id:
+        return Recovered([])
     leases: dict[tuple[str, str], Lease] = {}
-    for number, line in enumerate(lines, 1):
+    damaged: list[int] = []
+    for number, line in enumerate(lines[1:], 2):
         record = _record(line)
-        if record is None or (number == 1 and record.boot is None):
-            return Recovered(list(leases.values()), f"line {number} of {len(lines)} is damaged; what follows is lost")
-        if record.boot is not None and record.boot != boot_id:
-            return Recovered([])
-        if record.lease is not None:
+        if record is None:
+            damaged.append(number)
+        elif record.lease is not None:
             leases[record.lease.holder, record.lease.key] = record.lease
         elif record.dropped is not None:
             leases.pop((record.dropped.holder, record.dropped.key), None)
-    return Recovered(list(leases.values()))
+    if not damaged:
+        return Recovered(list(leases.values()))
+    return Recovered(
+        list(leases.values()), f"{len(damaged)} of {len(lines)} lines, the first of them line {damaged[0]}"
+    )
 
 
 def _record(line: bytes) -> _Record | None:

@@ -11,7 +11,15 @@ from featurekeyd.policy.enforcer import NotYours
 from featurekeyd.policy.entitlements import Entitlement
 from featurekeyd.policy.holders import Holder
 from featurekeyd.policy.ledger import Lease
-from featurekeyd.policy.requests import FeatureName, HolderName, LeaseKey, PortName, Request, SyncRequest
+from featurekeyd.policy.requests import (
+    FeatureName,
+    HolderName,
+    LeaseKey,
+    PortName,
+    Request,
+    SyncRequest,
+    check_printable,
+)
 from featurekeyd.policy.standing import Grace
 from featurekeyd.policy.synchronize import ListRefused
 
@@ -28,7 +36,7 @@ _ENCODER = msgspec.json.Encoder()
 class Acquire(Request, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """The parameters of Acquire."""
 
-    bound: bool = False
+    bound: bool | None = None
 
 
 class Release(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -36,6 +44,10 @@ class Release(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True)
 
     holder: HolderName
     key: LeaseKey
+
+    def __post_init__(self) -> None:
+        """Refuse what a terminal would not show as it is."""
+        check_printable(holder=self.holder, key=self.key)
 
 
 class ListLeases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +61,7 @@ class ListLeases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The parameters of Watch."""
 
-    decisions: bool = False
+    decisions: bool | None = None
 
 
 class _Explained(Decision, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -102,9 +114,12 @@ class LicenseService:
             return error_reply(f"{LICENSE}.ListRefused", {"hint": synced.hint})
         return reply({name: getattr(synced, name) for name in ("adopted", "changed", "freed", "held")})
 
-    def explain(self, _: Client, request: Request) -> bytes:
+    def explain(self, client: Client, request: Request) -> bytes:
         """Walk the decision without carrying it out."""
-        decision, steps = self._site.enforcer.explain(request, self._site.clock())
+        explained = self._site.enforcer.explain(request, client.peer.uid, self._site.clock())
+        if isinstance(explained, NotYours):
+            return _not_yours(explained)
+        decision, steps = explained
         walked = [said(msgspec.structs.asdict(step)) for step in steps]
         return reply(_Explained(**msgspec.structs.asdict(decision), steps=walked))
 
@@ -122,8 +137,8 @@ class LicenseService:
     def watch(self, client: Client, parameters: Watch) -> Outcome:
         """Subscribe the connection to events."""
         if len(self._site.subscribers) >= MAX_SUBSCRIBERS:
-            return error_reply(f"{LICENSE}.TooManyConnections", {"limit": MAX_SUBSCRIBERS})
-        subscriber = Subscriber(client.push, decisions=parameters.decisions)
+            return error_reply(f"{LICENSE}.TooManySubscribers", {"limit": MAX_SUBSCRIBERS})
+        subscriber = Subscriber(client.push, decisions=bool(parameters.decisions))
         self._site.subscribers.add(subscriber)
         return subscriber
 

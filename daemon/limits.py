@@ -8,8 +8,9 @@ leases of one holder in `policy.decision.Rules`, of holder names in `policy.hold
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 """Longest message: a license list of 1 MiB as a JSON string, where each line end takes two bytes and more."""
 
-MAX_TELEPHONY_BYTES = 256 * 1024
-"""Longest message of a client that may not manage: a Sync of 256 leases with the longest names has 230,000 bytes."""
+MAX_TELEPHONY_BYTES = 512 * 1024
+"""Longest message of a client that may not manage: a Sync of 256 leases with the longest names of ASCII and eight wants
+each has 411,392 bytes."""
 
 MAX_UNREAD_BYTES = 256 * 1024
 """Answers that may wait for a client that does not read; then nothing more is read from it."""
@@ -32,8 +33,8 @@ MAX_CONNECTIONS_PER_USER = 256
 MAX_CONNECTIONS = 1024
 """Connections in all: the usual limit of descriptors is 1024 soft and 524288 hard; the daemon raises its own."""
 
+KEPT_FOR_MANAGERS = 32
+"""Of these, kept for users who may manage: when telephony has taken all others, a technician still gets in."""
+
 MAX_SUBSCRIBERS = 32
 """Connections that Watch: each costs an encoding of every event."""
-
-MAX_BACKLOG = 64
-"""Calls that may follow a Watch on its connection, where they can never be served: then the client is told."""

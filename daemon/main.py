@@ -117,19 +117,30 @@ async def _serve_site(settings: Settings, catalog: Catalog, log: Log, stack: con
     stack.callback(listening.close)
     site = _site(settings, catalog, log)
     stack.callback(site.close)
-    await site.start()
-    loop = asyncio.get_running_loop()
-    server = Server(site, loop)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    # The loop listens anew with a backlog of its own, 100, unless it is told.
-    serving = await loop.create_unix_server(lambda: Connection(server), sock=listening, backlog=BACKLOG)
-    _announce(site)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    site.start()
+    server = Server(site, asyncio.get_running_loop())
+    # Calls are answered from now on, also while a slow reader is still being asked. The loop listens anew with a
+    # backlog of its own, 100, unless it is told.
+    serving = await server.loop.create_unix_server(lambda: Connection(server), sock=listening, backlog=BACKLOG)
+    await _until_looked(site, stop)
+    if not stop.is_set():
+        _announce(site)
     await stop.wait()
     _notify("STOPPING=1")
     serving.close()
+    await server.close()
     site.tell(Event(name=EventName.STOPPED, message="featurekeyd stops; live leases stay recorded for the next start."))
+
+
+async def _until_looked(site: Site, stop: asyncio.Event) -> None:
+    """Wait until the Feature Key has been looked for once, or until the end."""
+    waits = [asyncio.ensure_future(site.wait_for_look(1)), asyncio.ensure_future(stop.wait())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
 
 
 def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
@@ -148,7 +159,7 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
         released=RELEASED,
         drained={cause: drained[cause] for cause in Cause if cause in drained},
     )
-    licenses, refused = read_documents(documents, vendor_keys)
+    licenses, refused = read_documents(documents, vendor_keys, catalog.id)
     for event in refused:
         log.tell(event)
     enforcer.adopt_stored(licenses, now)

@@ -27,6 +27,14 @@ class Permission(enum.Enum):
     MANAGE = "manage"
 
 
+class ErrorReply(Exception):
+    """A method ends with this error reply."""
+
+    def __init__(self, reply: bytes) -> None:
+        super().__init__("an error reply")
+        self.reply = reply
+
+
 class Client(msgspec.Struct, frozen=True):
     """The connection that a call came on."""
 

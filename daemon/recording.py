@@ -44,13 +44,12 @@ class Recording:
             return None
         try:
             self._file.rewrite(list(self._ledger))
-        except OSError as error:
-            return self._stopped(error)
+        except OSError:
+            return None  # told already, or the file only stays long: appending to it works
         if self._works:
             return None
         self._works = True
-        message = "The leases are recorded again."
-        return Event(name=EventName.LEASES_NOT_RECORDED, message=message, fields={"STATE": "mended"})
+        return Event(name=EventName.LEASES_RECORDED_AGAIN, message="The leases are recorded again.")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -62,6 +61,7 @@ class Recording:
         self._works = False
         message = (
             f"The lease file {self._file.path} cannot be written ({error.strerror or error}). Decisions go on from "
-            "memory; until it works again, a restart of the daemon forgets the calls since. Free space there."
+            "memory. Until it works again, a restart of the daemon forgets calls that began since, and brings back "
+            "calls that ended since, until the next Sync. Free space there."
         )
-        return Event(name=EventName.LEASES_NOT_RECORDED, message=message, fields={"STATE": "failing"})
+        return Event(name=EventName.LEASES_NOT_RECORDED, message=message)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections import Counter
 from itertools import count
+from typing import cast
 
 from featurekeyd.policy.events import Event, EventName
 
@@ -21,6 +21,9 @@ from .wire import LICENSE, error_reply
 _TOLD_SECONDS = 60.0
 """A user whose clients break limits again and again is told of once in this time."""
 
+_CLOSING_TURNS = 100
+"""Turns of the loop that the end waits for connections to end; an aborted one needs two."""
+
 _MAX_TOLD = 1024
 """Users remembered as told of; more are forgotten all at once."""
 
@@ -34,6 +37,9 @@ class Server:
         self.methods = {**service_methods(), **LicenseService(site).methods(), **ManageService(site).methods()}
         self._numbers = count(1)
         self._connections: Counter[int] = Counter()
+        """Connections by user."""
+        self._transports: set[asyncio.BaseTransport] = set()
+        """Of the connections that have not ended."""
         self._told: dict[tuple[int, str], float] = {}
 
     def next_number(self) -> int:
@@ -47,18 +53,31 @@ class Server:
             return frozenset(Permission)
         return frozenset({Permission.NONE, Permission.ASK}) if access.may_ask(peer) else frozenset()
 
-    def admit(self, peer: Peer) -> int | None:
+    def admit(self, peer: Peer, transport: asyncio.BaseTransport) -> int | None:
         """Count a new connection; the limit that it is beyond, if any."""
+        self._transports.add(transport)
         self._connections[peer.uid] += 1
         if self._connections[peer.uid] > limits.MAX_CONNECTIONS_PER_USER:
             return limits.MAX_CONNECTIONS_PER_USER
-        return limits.MAX_CONNECTIONS if self._connections.total() > limits.MAX_CONNECTIONS else None
+        manages = self.site.settings.access.may_manage(peer)
+        most = limits.MAX_CONNECTIONS - (0 if manages else limits.KEPT_FOR_MANAGERS)
+        return most if len(self._transports) > most else None
 
-    def dismiss(self, peer: Peer) -> None:
+    def dismiss(self, peer: Peer, transport: asyncio.BaseTransport) -> None:
         """Count a connection as ended."""
+        self._transports.discard(transport)
         self._connections[peer.uid] -= 1
         if not self._connections[peer.uid]:
             del self._connections[peer.uid]
+
+    async def close(self) -> None:
+        """End every connection, so that nothing is granted after the lease file is closed."""
+        for transport in list(self._transports):
+            cast("asyncio.Transport", transport).abort()
+        for _ in range(_CLOSING_TURNS):
+            if not self._transports:
+                return
+            await asyncio.sleep(0)
 
     def turned_away(self, peer: Peer, hint: str) -> None:
         """Log that a client was turned away, but not each time of a storm."""
@@ -75,7 +94,5 @@ class Server:
 
     def unexpected(self, error: Exception) -> bytes:
         """Log an exception nobody foresaw; the reply to send, which says nothing of it."""
-        text = "".join(traceback.format_exception(error))
-        message = f"Unexpected {type(error).__name__} while answering a call."
-        self.site.log.tell(Event(name=EventName.UNEXPECTED, message=message, fields={"TRACEBACK": text}))
+        self.site.tell_unexpected(error, "while answering a call")
         return error_reply(f"{LICENSE}.UnexpectedCondition")

@@ -8,6 +8,7 @@ ever waits for a name service.
 from __future__ import annotations
 
 import grp
+import os
 import pwd
 from pathlib import Path
 from typing import Annotated, Literal
@@ -132,7 +133,8 @@ def _resolved(file: _File, mistakes: list[Mistake]) -> Settings:
         access=Access(
             ask_users=_users("access.ask_users", access.ask_users, mistakes),
             ask_groups=_groups("ask_groups", access.ask_groups, mistakes),
-            manage_users=_users("access.manage_users", access.manage_users, mistakes),
+            # Who runs the daemon owns its files: that user may manage without being named.
+            manage_users=_users("access.manage_users", access.manage_users, mistakes) | {os.geteuid()},
             manage_groups=_groups("manage_groups", access.manage_groups, mistakes),
         ),
         rules=Rules(emergency_numbers=frozenset(file.emergency.numbers), ceilings=dict(file.ceilings), owners=owners),

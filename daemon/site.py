@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import traceback
 from collections.abc import Callable
 
 from featurekeyd.policy.decision import Decision
 from featurekeyd.policy.enforcer import Enforcer
-from featurekeyd.policy.events import Event
+from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.instant import Now
-from featurekeyd.policy.licenses import Licenses
 from featurekeyd.policy.presence import Sighting
 from featurekeyd.policy.requests import Request
 from featurekeyd.policy.signedtext import VendorKeys
 
+from .changes import Change
 from .denials import Denials
 from .documents import to_store
 from .journal import Log
@@ -74,7 +75,9 @@ class Site:
         self._recording = recording
         self._storing = storing
         self._loop = asyncio.get_running_loop()
-        self._watch = KeyWatch(settings.reader, settings.poll_seconds, self._challenge, self._report)
+        self._watch = KeyWatch(
+            settings.reader, settings.poll_seconds, self._challenge, self._report, self._reader_failed
+        )
         self._looks = 0
         """Number of the newest look at the Feature Key that was reported."""
         self._awaited: dict[asyncio.Future[None], int] = {}
@@ -83,10 +86,9 @@ class Site:
         self._timer: asyncio.TimerHandle | None = None
         self._changing = asyncio.Lock()
 
-    async def start(self) -> None:
-        """Look for the Feature Key once, and then live."""
+    def start(self) -> None:
+        """Begin to look for the Feature Key, and to let time pass."""
         self._watch.start()
-        await self.wait_for_look(1)
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
 
     def close(self) -> None:
@@ -95,6 +97,8 @@ class Site:
             self._timer.cancel()
         self._watch.close()
         now = self.clock()
+        for summary in self._denials.ended(float("inf")):
+            self.log.tell(summary)
         self.enforcer.tick(now)
         self.settle()
         self._storing.keep_meters(list(self.enforcer.meters.values()), now.boot, now=True)
@@ -132,28 +136,38 @@ class Site:
         self.log.tell(event)
         self.subscribers.tell_event(event, self.clock().wall if wall is None else wall)
 
+    def tell_unexpected(self, error: Exception, what: str) -> None:
+        """Log an exception nobody foresaw, with its traceback, which goes nowhere else; from any thread."""
+        text = "".join(traceback.format_exception(error))
+        message = f"Unexpected {type(error).__name__} {what}."
+        self.log.tell(Event(name=EventName.UNEXPECTED, message=message, fields={"TRACEBACK": text}))
+
     # Licenses
 
-    async def change(self, change: Callable[[], tuple[Licenses, bool]], **texts: str | None) -> None:
-        """Store what `change` makes of the licenses, then let it count; one change at a time.
+    async def change(self, make: Callable[[], Change], by: str) -> Change:
+        """Work a change of the licenses out, store it, let it count, and tell of it; one change at a time.
 
-        `change` runs in a thread, where it may read what is true and change nothing; it says with its second value
-        whether there is anything to store. Raises sqlite3.Error, and then nothing has changed. A client that goes away
-        meanwhile stops nothing: what is stored shall count.
+        `make` runs in a thread, where it may read what is true and change nothing. Raises sqlite3.Error, and then
+        nothing has changed. A client that goes away meanwhile stops nothing: what is stored shall count and be told.
         """
-        await asyncio.shield(self._change(change, texts))
+        return await asyncio.shield(self._change(make, by))
 
-    async def _change(self, change: Callable[[], tuple[Licenses, bool]], texts: dict[str, str | None]) -> None:
+    async def _change(self, make: Callable[[], Change], by: str) -> Change:
         async with self._changing:
             # In a thread: ten thousand keys take a third of a second, and decisions go on meanwhile.
-            licenses, changed = await asyncio.to_thread(change)
-            if not changed:
-                return
-            documents = await asyncio.to_thread(to_store, licenses, self.documents, **texts)
+            change = await asyncio.to_thread(make)
+            if not change.stored:
+                return change
+            documents = await asyncio.to_thread(to_store, change.licenses, self.documents, **change.texts)
             await self._storing.save_documents(documents)
             self.documents = documents
-            self.enforcer.adopt(licenses, self.clock())
+            self.enforcer.adopt(change.licenses, self.clock())
             self.settle()
+        for finding in change.news:
+            fields = {"LICENSE": finding.key, "FEATURE": finding.feature, "SERIAL": change.licenses.serial, "BY": by}
+            about = {name: value for name, value in fields.items() if value}
+            self.tell(Event(name=change.event, message=finding.message, fields=about))
+        return change
 
     # The Feature Key
 
@@ -178,6 +192,9 @@ class Site:
     def _challenge(self) -> bytes | None:
         certificate = self.enforcer.licenses.certificate
         return secrets.choice(certificate.pairs).challenge if certificate and certificate.pairs else None
+
+    def _reader_failed(self, error: Exception) -> None:
+        self.tell_unexpected(error, "in the reader of the Feature Key")
 
     def _report(self, sighting: Sighting, number: int) -> None:
         """Hand a sighting from the watching thread to the loop."""
@@ -208,7 +225,9 @@ class Site:
         late = now.boot - self._ticked > TICK_SECONDS + GAP_SECONDS
         self._ticked = now.boot
         if late:
+            # Stopped, or asleep: nobody could be heard in that time, the reader neither.
             self.enforcer.restart_silence(now)
+            self._reported = now.boot
         if now.boot - self._reported > STALE_SECONDS + self.settings.poll_seconds:
             self._hanging(now)
         self.enforcer.tick(now)

@@ -7,10 +7,13 @@ for `load`, which the daemon calls once before it serves anybody.
 
 from __future__ import annotations
 
+import datetime
 import sqlite3
 from pathlib import Path
 
 import msgspec
+
+from featurekeyd.policy.licenses import Mark
 
 SCHEMA_VERSION = 1
 
@@ -18,6 +21,9 @@ _SCHEMA = """
 CREATE TABLE document (kind TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT;
 CREATE TABLE typed_key (place INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE) STRICT;
 CREATE TABLE removed_key (key TEXT PRIMARY KEY) STRICT;
+CREATE TABLE mark (
+    serial TEXT PRIMARY KEY, list_number INTEGER NOT NULL, listed TEXT NOT NULL, certified TEXT NOT NULL
+) STRICT;
 CREATE TABLE meter (cause TEXT PRIMARY KEY, drained REAL NOT NULL) STRICT;
 """
 
@@ -29,6 +35,8 @@ class Documents(msgspec.Struct, frozen=True, kw_only=True):
     license_list: str | None = None
     typed: tuple[str, ...] = ()
     removed: frozenset[str] = frozenset()
+    marks: dict[str, Mark] = {}
+    """How far the documents of each serial have come."""
 
 
 class StateRefused(Exception):
@@ -56,19 +64,22 @@ class Store:
             license_list=texts.get("license_list"),
             typed=tuple(row[0] for row in self._connection.execute("SELECT key FROM typed_key ORDER BY place")),
             removed=frozenset(row[0] for row in self._connection.execute("SELECT key FROM removed_key")),
+            marks={row[0]: _mark(*row[1:]) for row in self._connection.execute("SELECT * FROM mark")},
         )
         return documents, dict(self._connection.execute("SELECT cause, drained FROM meter"))
 
     def save_documents(self, documents: Documents) -> None:
         """Keep these documents instead of those before, in one transaction; raises sqlite3.Error."""
         texts = {"certificate": documents.certificate, "license_list": documents.license_list}
+        marks = [(serial, it.list_number, str(it.listed), str(it.certified)) for serial, it in documents.marks.items()]
         with self._connection as transaction:
-            for table in ("document", "typed_key", "removed_key"):
-                transaction.execute(f"DELETE FROM {table}")  # noqa: S608 - three names of our own
+            for table in ("document", "typed_key", "removed_key", "mark"):
+                transaction.execute(f"DELETE FROM {table}")  # noqa: S608 - four names of our own
             present = [(kind, text) for kind, text in texts.items() if text is not None]
             transaction.executemany("INSERT INTO document VALUES (?, ?)", present)
             transaction.executemany("INSERT INTO typed_key (key) VALUES (?)", [(key,) for key in documents.typed])
             transaction.executemany("INSERT INTO removed_key VALUES (?)", [(key,) for key in documents.removed])
+            transaction.executemany("INSERT INTO mark VALUES (?, ?, ?, ?)", marks)
 
     def save_meters(self, drained: dict[str, float]) -> None:
         """Keep the drained seconds of each meter; raises sqlite3.Error."""
@@ -105,5 +116,18 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 
+def _mark(list_number: int, listed: str, certified: str) -> Mark:
+    try:
+        return Mark(list_number, datetime.date.fromisoformat(listed), datetime.date.fromisoformat(certified))
+    except ValueError as error:
+        raise sqlite3.DatabaseError(f"a mark is damaged: {error}") from None
+
+
 def _unusable(path: Path, error: sqlite3.Error) -> StateRefused:
-    return StateRefused(f"{path} cannot be used: {error}; restore it from a backup or move it away")
+    if isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error):
+        # The file may be quite well: it is locked, not readable, or its disk is full.
+        return StateRefused(
+            f"{path} cannot be opened: {error}; see who owns it (the daemon's user must), whether another program has "
+            "it open, and whether its disk is full"
+        )
+    return StateRefused(f"{path} is damaged: {error}; restore it from a backup, or move it away and import anew")

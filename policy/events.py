@@ -47,6 +47,7 @@ class EventName(enum.StrEnum):
     LEASES_RESTORED = "leases_restored"
     LEASES_UNREADABLE = "leases_unreadable"
     LEASES_NOT_RECORDED = "leases_not_recorded"
+    LEASES_RECORDED_AGAIN = "leases_recorded_again"
     STATE_NOT_STORED = "state_not_stored"
     STATE_REFUSED = "state_refused"
     DENIED = "denied"
@@ -86,6 +87,7 @@ SORT = {
     EventName.LEASES_RESTORED: Sort(Priority.NOTICE, "e0a53f4f13fa4dbea85e5a45f0ad9cdd"),
     EventName.LEASES_UNREADABLE: Sort(Priority.ERROR, "e5123c2b0850427b9a0465e012f8a56b"),
     EventName.LEASES_NOT_RECORDED: Sort(Priority.ERROR, "bef9d917599d45b2a0b2dba91c7a8b5d"),
+    EventName.LEASES_RECORDED_AGAIN: Sort(Priority.NOTICE, "f5e5d18f94cd4aa1909d4b114def74c2"),
     EventName.STATE_NOT_STORED: Sort(Priority.ERROR, "f538b1f102084fa2bce10da60740110f"),
     EventName.STATE_REFUSED: Sort(Priority.ERROR, "280f504a93ed461bbf25fb87c3fc03d6"),
     EventName.DENIED: Sort(Priority.WARNING, "e0092472c7044a32ab137096995a0cdd"),

@@ -56,7 +56,7 @@ class Want(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is."""
-        _printable(feature=self.feature)
+        check_printable(feature=self.feature)
 
 
 Wants = Annotated[tuple[Want, ...], msgspec.Meta(max_length=8)]
@@ -77,7 +77,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknow
 
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is."""
-        _printable(holder=self.holder, key=self.key, port=self.port, channel=self.channel, dialed=self.dialed)
+        check_printable(holder=self.holder, key=self.key, port=self.port, channel=self.channel, dialed=self.dialed)
 
 
 class SyncLease(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
@@ -91,7 +91,7 @@ class SyncLease(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unkn
 
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is."""
-        _printable(key=self.key, port=self.port, channel=self.channel)
+        check_printable(key=self.key, port=self.port, channel=self.channel)
 
 
 class SyncRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,10 +109,11 @@ class SyncRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is."""
-        _printable(holder=self.holder, takes_over=self.takes_over)
+        check_printable(holder=self.holder, takes_over=self.takes_over)
 
 
-def _printable(**texts: str | None) -> None:
+def check_printable(**texts: str | None) -> None:
+    """Raise ValueError, which names the member, for a text that a terminal would not show as it is."""
     for name, text in texts.items():
         if text is not None and not text.isprintable():
             raise ValueError(f"`{name}` has printable characters only")
