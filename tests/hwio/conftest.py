@@ -1,8 +1,10 @@
-"""Simulated readers for the tests of this room: on a pty, and in process on a clock of their own."""
+"""Simulated readers for the tests of this room: serial ones on a pty and in process, and a USB key in a file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,11 @@ from featurekeyd.hwio.buspirate import Timeouts
 from featurekeyd.hwio.simulated_buspirate import SimulatedBusPirate
 from featurekeyd.hwio.simulated_card import SimulatedCard
 from featurekeyd.hwio.simulated_line import SimulatedLine
+from featurekeyd.hwio.simulated_usbkey import SimulatedUsbBackend, create
+from featurekeyd.hwio.usbkey import Patience, UsbKey
+
+SECRET = bytes(range(1, 21))
+CODE = b"abcdef"
 
 
 @pytest.fixture
@@ -39,3 +46,57 @@ def device(card: SimulatedCard) -> Iterator[SimulatedBusPirate]:
 def hasty() -> Timeouts:
     """Short waits, for devices that will never answer; too short for one that should on a loaded host."""
     return Timeouts(answer=0.2, ready=0.2, power_up=0.02, quiet=0.01)
+
+
+class Clock:
+    """A clock that only pauses move; `patience` is that of a reader on it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.patience = Patience(clock=lambda: self.now, pause=self.pause)
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Recorder(SimulatedUsbBackend):
+    """A simulated bus that notes every report written and counts the transfers."""
+
+    def __init__(self, state: Path) -> None:
+        super().__init__(state)
+        self.written: list[bytes] = []
+        self.transfers = 0
+
+    def ctrl_transfer(self, handle: Any, *question: Any) -> int:
+        self.transfers += 1
+        if question[0] == 0x21:
+            self.written.append(question[4].tobytes())
+        return super().ctrl_transfer(handle, *question)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """The file of a fresh USB key."""
+    path = tmp_path / "key.json"
+    create(path)
+    return path
+
+
+@pytest.fixture
+def programmed(state: Path) -> Path:
+    """The file of a USB key with `SECRET` in slot 2, protected by `CODE`."""
+    key = UsbKey.open(SimulatedUsbBackend(state))
+    key.program_challenge_response(SECRET, new_access_code=CODE)
+    key.close()
+    return state
+
+
+@pytest.fixture
+def recorder() -> type[Recorder]:
+    """What makes a simulated bus that notes what a reader does."""
+    return Recorder

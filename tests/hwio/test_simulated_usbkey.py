@@ -39,13 +39,6 @@ CHALLENGES = [
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Path:
-    path = tmp_path / "key.json"
-    create(path)
-    return path
-
-
-@pytest.fixture
 def backend(state: Path, monkeypatch: pytest.MonkeyPatch) -> SimulatedUsbBackend:
     simulated = SimulatedUsbBackend(state)
     # python-yubico names no backend, and pyusb then asks this function first.

@@ -1,8 +1,7 @@
-"""The reader of the USB Feature Key against the simulated key: finding, asking, every fault, programming."""
+"""The USB Feature Key against the simulated one: finding, claiming, opening, presence."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import hmac
@@ -12,83 +11,30 @@ import msgspec
 import pytest
 import usb.backend.libusb1
 import usb.core
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from featurekeyd.hwio.featurekey import (
     Absent,
     Assurance,
     Busy,
-    DeviceFault,
     FeatureKey,
-    FeatureKeyError,
     Garbled,
     Kind,
     NoPermission,
-    TouchRequired,
     Unconfigured,
     Unsupported,
 )
-from featurekeyd.hwio.otpframes import ABORT_REPORT, CHUNK_FLAG, Slot, encode_frame, frame_reports
-from featurekeyd.hwio.simulated_otp import Faults, KeyMemory, load_memory, store_memory
+from featurekeyd.hwio.otpframes import Slot, encode_frame, frame_reports
+from featurekeyd.hwio.simulated_otp import Faults, load_memory, store_memory
 from featurekeyd.hwio.simulated_usbkey import SimulatedUsbBackend, create, plug, set_faults, unplug
-from featurekeyd.hwio.usbkey import Patience, SlotOccupied, UsbKey, WriteRefused
+from featurekeyd.hwio.usbkey import UsbKey
 
 if TYPE_CHECKING:
-    from array import array
     from pathlib import Path
 
+    from tests.hwio.conftest import Recorder
+
 SECRET = bytes(range(1, 21))
-OTHER_SECRET = bytes(range(101, 121))
-CODE = b"abcdef"
 CHALLENGE = bytes(range(1, 32)) + b"\x7f"
-
-
-class Clock:
-    """A clock that only pauses move."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def pause(self, seconds: float) -> None:
-        self.now += seconds
-
-
-class Recorder(SimulatedUsbBackend):
-    """A simulated bus that notes every report written and counts the transfers."""
-
-    def __init__(self, *states: Path) -> None:
-        super().__init__(*states)
-        self.written: list[bytes] = []
-        self.transfers = 0
-
-    def ctrl_transfer(self, handle: Any, *question: Any) -> int:
-        self.transfers += 1
-        if question[0] == 0x21:
-            self.written.append(question[4].tobytes())
-        return super().ctrl_transfer(handle, *question)
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    path = tmp_path / "key.json"
-    create(path)
-    return path
-
-
-@pytest.fixture
-def programmed(state: Path) -> Path:
-    key = UsbKey.open(SimulatedUsbBackend(state))
-    key.program_challenge_response(SECRET, new_access_code=CODE)
-    key.close()
-    return state
-
-
-def patience(clock: Clock) -> Patience:
-    return Patience(clock=clock, pause=clock.pause)
 
 
 def change(state: Path, **fields: Any) -> None:
@@ -302,285 +248,11 @@ def test_what_an_earlier_program_left_unfinished_is_aborted(programmed: Path, fa
     assert UsbKey.open(Left(programmed)).prove(CHALLENGE) == answer(CHALLENGE)
 
 
-# Challenges.
-
-
-@settings(deadline=None)  # it writes files, and the machine may be loaded
-@given(st.binary(min_size=31, max_size=31), st.integers(1, 255).filter(lambda last: last != 0x20))
-def test_the_answer_is_the_hmac_of_the_32_bytes(
-    tmp_path_factory: pytest.TempPathFactory, begin: bytes, last: int
-) -> None:
-    state = tmp_path_factory.getbasetemp() / "padding.json"
-    if not state.exists():
-        create(state)
-        UsbKey.open(SimulatedUsbBackend(state)).program_challenge_response(SECRET)
-    challenge = begin + bytes([last])
-    assert UsbKey.open(SimulatedUsbBackend(state)).prove(challenge) == answer(challenge)
-
-
-@pytest.mark.parametrize("last", [0x00, 0x20])
-def test_a_challenge_that_ends_like_padding_is_refused_unasked(programmed: Path, last: int) -> None:
-    backend = Recorder(programmed)
-    key = UsbKey.open(backend)
-    before = backend.transfers
-    with pytest.raises(ValueError, match=f"byte 31 of the challenge is {last:02x}"):
-        key.prove(CHALLENGE[:31] + bytes([last]))
-    assert backend.transfers == before
-
-
-@pytest.mark.parametrize("size", [0, 31, 33, 64])
-def test_a_challenge_of_another_length_is_refused(programmed: Path, size: int) -> None:
-    with pytest.raises(ValueError, match=f"the challenge is {size} bytes and has to be 32"):
-        UsbKey.open(SimulatedUsbBackend(programmed)).prove(b"\x01" * size)
-
-
-def test_an_unconfigured_slot_is_told_at_once(state: Path) -> None:
-    clock = Clock()
-    key = UsbKey.open(SimulatedUsbBackend(state), patience=patience(clock))
-    with pytest.raises(Unconfigured, match="slot 2 holds no HMAC-SHA1 secret"):
-        key.prove(CHALLENGE)
-    assert clock.now == 1000.0
-
-
-def test_a_wanted_touch_is_refused_and_the_question_aborted(programmed: Path) -> None:
-    backend = Recorder(programmed)
-    key = UsbKey.open(backend)
-    set_faults(programmed, Faults(touch=True))
-    with pytest.raises(TouchRequired, match="without touch"):
-        key.prove(CHALLENGE)
-    assert backend.written[-1] == ABORT_REPORT
-    set_faults(programmed, Faults())
-    assert key.prove(CHALLENGE) == answer(CHALLENGE)
-
-
-def test_a_garbled_answer_is_told_and_the_key_stays_usable(programmed: Path) -> None:
-    key = UsbKey.open(SimulatedUsbBackend(programmed))
-    set_faults(programmed, Faults(garbled=True))
-    with pytest.raises(Garbled, match="the answer's checksum is wrong"):
-        key.prove(CHALLENGE)
-    set_faults(programmed, Faults())
-    assert key.prove(CHALLENGE) == answer(CHALLENGE)
-
-
-def test_a_busy_key_is_waited_for_before_each_chunk(programmed: Path) -> None:
-    clock = Clock()
-    set_faults(programmed, Faults(busy_polls=7))
-    key = UsbKey.open(SimulatedUsbBackend(programmed), patience=patience(clock))
-    assert key.prove(CHALLENGE) == answer(CHALLENGE)
-    assert clock.now > 1000.0
-
-
-def test_a_key_that_stays_busy_is_given_up_after_the_vendors_limit(programmed: Path) -> None:
-    clock = Clock()
-    backend = Recorder(programmed)
-    key = UsbKey.open(backend, patience=patience(clock))
-    set_faults(programmed, Faults(busy_polls=10**9))
-    before = clock.now
-    with pytest.raises(Busy, match="stayed busy"):
-        key.prove(CHALLENGE)
-    assert clock.now - before == pytest.approx(1.15, abs=0.01)
-    assert backend.written[-1] == ABORT_REPORT
-
-
-def test_a_slow_answer_is_waited_for(programmed: Path) -> None:
-    clock = Clock()
-    set_faults(programmed, Faults(slow_polls=900))
-    key = UsbKey.open(SimulatedUsbBackend(programmed), patience=patience(clock))
-    assert key.prove(CHALLENGE) == answer(CHALLENGE)
-    assert clock.now - 1000.0 == pytest.approx(2 * 1.8, abs=0.01)
-
-
-def test_an_answer_that_never_comes_is_given_up_after_the_limit_of_a_question(programmed: Path) -> None:
-    clock = Clock()
-    key = UsbKey.open(SimulatedUsbBackend(programmed), patience=patience(clock))
-    set_faults(programmed, Faults(slow_polls=10**9))
-    before = clock.now
-    with pytest.raises(Busy, match="did not finish its answer in time"):
-        key.prove(CHALLENGE)
-    assert clock.now - before == pytest.approx(3.0, abs=0.01)
-    set_faults(programmed, Faults())
-    assert key.prove(CHALLENGE) == answer(CHALLENGE)
-
-
-def test_the_default_patience_is_two_seconds_or_more() -> None:
-    assert Patience().question >= 2
-    assert Patience().chunk == 1.15
-
-
-def test_a_transfer_without_answer_is_busy(programmed: Path) -> None:
-    key = UsbKey.open(SimulatedUsbBackend(programmed))
-    set_faults(programmed, Faults(silent=True))
-    with pytest.raises(Busy, match="did not answer a transfer") as caught:
-        key.prove(CHALLENGE)
-    assert caught.value.errno == errno.ETIMEDOUT
-
-
-def test_answers_with_the_busy_bit_set_are_taken(programmed: Path) -> None:
-    change(programmed, answer_flag=0xC0)
-    assert UsbKey.open(SimulatedUsbBackend(programmed)).prove(CHALLENGE) == answer(CHALLENGE)
-
-
-def test_another_operating_system_error_is_a_fault_with_its_number(programmed: Path) -> None:
-    class Worn(SimulatedUsbBackend):
-        worn = False
-
-        def ctrl_transfer(self, handle: Any, *question: Any) -> int:
-            if self.worn:
-                raise usb.core.USBError("Input/Output Error", errno=errno.EIO)
-            return super().ctrl_transfer(handle, *question)
-
-    backend = Worn(programmed)
-    key = UsbKey.open(backend)
-    backend.worn = True
-    with pytest.raises(DeviceFault) as caught:
-        key.check()
-    assert caught.value.errno == errno.EIO
-
-
-def test_a_short_report_is_garbled_and_the_question_aborted(programmed: Path) -> None:
-    class Short(Recorder):
-        short = False
-
-        def ctrl_transfer(self, handle: Any, *question: Any) -> int:
-            cut = self.short and question[0] == 0xA1 and self.written[-1] != ABORT_REPORT
-            return super().ctrl_transfer(handle, *question) - cut
-
-    backend = Short(programmed)
-    key = UsbKey.open(backend)
-    backend.short = True
-    with pytest.raises(Garbled, match="a report of 7 bytes"):
-        key.prove(CHALLENGE)
-    assert backend.written[-1] == ABORT_REPORT
-
-
-def test_a_question_is_aborted_whatever_ends_it(programmed: Path) -> None:
-    class Interrupted(Recorder):
-        interrupted = False
-
-        def ctrl_transfer(self, handle: Any, *question: Any) -> int:
-            if self.interrupted and question[0] == 0xA1 and self.written[-1] != ABORT_REPORT:
-                raise KeyboardInterrupt
-            return super().ctrl_transfer(handle, *question)
-
-    backend = Interrupted(programmed)
-    key = UsbKey.open(backend)
-    backend.interrupted = True
-    with pytest.raises(KeyboardInterrupt):
-        key.prove(CHALLENGE)
-    assert len(backend.written) > 2
-    assert backend.written[-1] == ABORT_REPORT
-
-
-class Scripted(SimulatedUsbBackend):
-    """A key that shows the reports it is given, the last one for ever, whatever is written."""
-
-    def __init__(self, state: Path, reports: list[bytes]) -> None:
-        super().__init__(state)
-        self._reports = reports
-        self._shown = 0
-        self.written: list[bytes] = []
-
-    def ctrl_transfer(self, handle: Any, request_type: int, *rest: Any) -> int:
-        data: array[int] = rest[3]
-        if request_type == 0x21:
-            self.written.append(data.tobytes())
-            return len(data)
-        report = self._reports[min(self._shown, len(self._reports) - 1)]
-        self._shown += 1
-        data[: len(report)] = type(data)("B", report)
-        return len(report)
-
-
-STATUS = bytes([0, 5, 4, 3, 1, 2, 0, 0])
-SERIAL_ANSWER = [b"\x00\x74\xcb\xb1\x67\x95\x00\x40", bytes(7) + b"\x40"]
-likely_reports = st.one_of(
-    st.just(STATUS),
-    st.builds(lambda data, flag: data + bytes([flag]), st.binary(min_size=7, max_size=7), st.integers(0, 255)),
-    st.builds(lambda data, seq: data + bytes([seq]), st.binary(min_size=7, max_size=7), st.integers(0x40, 0x50)),
-    st.binary(max_size=8),
-)
-
-
-@settings(deadline=None)  # it writes files, and the machine may be loaded
-@given(st.lists(likely_reports, min_size=1, max_size=40), st.integers(0, 12))
-def test_arbitrary_reports_raise_nothing_but_feature_key_errors_and_never_hang(
-    tmp_path_factory: pytest.TempPathFactory, reports: list[bytes], sound: int
-) -> None:
-    state = tmp_path_factory.getbasetemp() / "scripted.json"
-    if not state.exists():
-        create(state)
-    clock = Clock()
-    opening = [STATUS, STATUS, STATUS, STATUS, *SERIAL_ANSWER]
-    with contextlib.suppress(FeatureKeyError):
-        key = UsbKey.open(Scripted(state, opening[:sound] + reports), patience=patience(clock))
-        with contextlib.suppress(FeatureKeyError):
-            key.prove(CHALLENGE)
-        with contextlib.suppress(FeatureKeyError):
-            key.check()
-        with contextlib.suppress(FeatureKeyError):
-            key.program_challenge_response(SECRET, replace=True)
-    # One question for opening, proving, checking and programming each.
-    assert clock.now - 1000.0 <= 4 * 3.1
-
-
-@pytest.mark.parametrize(
-    ("reports", "told"),
-    [
-        ([SERIAL_ANSWER[0], bytes(7) + b"\x42"], "chunk 2 came where chunk 1 was due"),
-        ([SERIAL_ANSWER[0], STATUS], "the answer broke off"),
-        ([bytes(7) + b"\x7f"], "flag byte 7f"),
-    ],
-)
-def test_an_answer_against_the_protocol_is_garbled_and_aborted(state: Path, reports: list[bytes], told: str) -> None:
-    backend = Scripted(state, [STATUS, STATUS, STATUS, STATUS, *reports])
-    with pytest.raises(Garbled, match=told):
-        UsbKey.open(backend)
-    assert backend.written[-1] == ABORT_REPORT
-
-
-def test_an_answer_before_the_question_is_written_is_garbled(state: Path) -> None:
-    with pytest.raises(Garbled, match="before the question was written"):
-        UsbKey.open(Scripted(state, [STATUS, STATUS, *SERIAL_ANSWER]))
-
-
-def test_a_key_that_does_not_heed_the_abort_is_garbled_after_the_limit_of_a_question(state: Path) -> None:
-    clock = Clock()
-    with pytest.raises(Garbled, match="flag byte 40 after the abort, 00 was due"):
-        UsbKey.open(Scripted(state, SERIAL_ANSWER), patience=patience(clock))
-    assert clock.now - 1000.0 == pytest.approx(3.0, abs=0.01)
-
-
-def test_a_key_that_wants_a_touch_in_spite_of_the_abort_is_told_after_the_limit_of_a_question(state: Path) -> None:
-    clock = Clock()
-    with pytest.raises(TouchRequired):
-        UsbKey.open(Scripted(state, [bytes(7) + b"\x2f"]), patience=patience(clock))
-    assert clock.now - 1000.0 == pytest.approx(3.0, abs=0.01)
-
-
-@pytest.mark.parametrize("lag", [1, 2, 3, 1000])
-def test_a_key_that_heeds_the_abort_late_is_waited_for(programmed: Path, lag: int) -> None:
-    clock = Clock()
-    set_faults(programmed, Faults(lag_polls=lag))
-    key = UsbKey.open(SimulatedUsbBackend(programmed), patience=patience(clock))
-    assert key.prove(CHALLENGE) == answer(CHALLENGE)
-    key.check()
-
-
-def test_a_wanted_touch_that_goes_late_is_waited_for(programmed: Path) -> None:
-    clock = Clock()
-    key = UsbKey.open(SimulatedUsbBackend(programmed), patience=patience(clock))
-    set_faults(programmed, Faults(touch=True, lag_polls=3))
-    with pytest.raises(TouchRequired):
-        key.prove(CHALLENGE)
-    set_faults(programmed, Faults())
-    assert key.prove(CHALLENGE) == answer(CHALLENGE)
-
-
 # Presence.
 
 
-def test_a_check_costs_one_transfer(programmed: Path) -> None:
-    backend = Recorder(programmed)
+def test_a_check_costs_one_transfer(programmed: Path, recorder: type[Recorder]) -> None:
+    backend = recorder(programmed)
     key = UsbKey.open(backend)
     before = backend.transfers
     key.check()
@@ -615,8 +287,8 @@ def test_another_key_in_the_place_of_the_first_is_absent(programmed: Path) -> No
         key.check()
 
 
-def test_a_key_programmed_meanwhile_is_still_the_same_key(programmed: Path) -> None:
-    backend = Recorder(programmed)
+def test_a_key_programmed_meanwhile_is_still_the_same_key(programmed: Path, recorder: type[Recorder]) -> None:
+    backend = recorder(programmed)
     key = UsbKey.open(backend)
     change(programmed, sequence=9)
     key.check()
@@ -664,142 +336,3 @@ def test_a_closed_key_does_not_open_itself_again(programmed: Path) -> None:
     with pytest.raises(Absent, match="this reader was closed"):
         key.check()
     UsbKey.open(backend)
-
-
-# Programming.
-
-
-def test_a_fresh_key_is_programmed_and_answers(state: Path) -> None:
-    key = UsbKey.open(SimulatedUsbBackend(state))
-    key.program_challenge_response(SECRET, new_access_code=CODE)
-    assert key.prove(CHALLENGE) == answer(CHALLENGE)
-    assert key.reading.detail.endswith("slot 2 configured")
-    key.check()
-    memory = load_memory(state)
-    record = memory.record(2)
-    assert record is not None
-    assert (record.extended, record.ticket, record.config) == (0x04, 0x40, 0x26)
-    assert (record.access_code, memory.sequence) == (CODE, 1)
-
-
-def test_a_key_that_hides_its_serial_shows_it_once_programmed(state: Path) -> None:
-    set_faults(state, Faults(serial_hidden=True))
-    key = UsbKey.open(SimulatedUsbBackend(state), serial_needed=False)
-    before = key.reading
-    key.program_challenge_response(SECRET)
-    assert (before.hardware_id, key.reading.hardware_id) == ("", "7654321")
-
-
-def test_a_configured_slot_is_not_overwritten_unasked(programmed: Path) -> None:
-    key = UsbKey.open(SimulatedUsbBackend(programmed))
-    with pytest.raises(SlotOccupied, match="configured already"):
-        key.program_challenge_response(OTHER_SECRET, access_code=CODE)
-    assert key.prove(CHALLENGE) == answer(CHALLENGE)
-
-
-def test_a_configured_slot_is_replaced_when_asked_and_keeps_its_access_code(programmed: Path) -> None:
-    key = UsbKey.open(SimulatedUsbBackend(programmed))
-    key.program_challenge_response(OTHER_SECRET, access_code=CODE, replace=True)
-    assert key.prove(CHALLENGE) == answer(CHALLENGE, OTHER_SECRET)
-    with pytest.raises(WriteRefused):
-        key.program_challenge_response(SECRET, replace=True)
-
-
-def test_a_wrong_access_code_changes_nothing_and_says_so(programmed: Path) -> None:
-    key = UsbKey.open(SimulatedUsbBackend(programmed))
-    with pytest.raises(WriteRefused, match="program sequence 1, then 1; give the access code") as caught:
-        key.program_challenge_response(OTHER_SECRET, access_code=b"wrong!", replace=True)
-    assert "wrong!" not in str(caught.value)
-    assert key.prove(CHALLENGE) == answer(CHALLENGE)
-
-
-def test_the_access_code_can_be_changed(programmed: Path) -> None:
-    key = UsbKey.open(SimulatedUsbBackend(programmed))
-    key.program_challenge_response(SECRET, access_code=CODE, new_access_code=b"uvwxyz", replace=True)
-    with pytest.raises(WriteRefused):
-        key.clear_slot_2(CODE)
-    key.clear_slot_2(b"uvwxyz")
-
-
-def test_a_cleared_slot_is_unconfigured(programmed: Path) -> None:
-    key = UsbKey.open(SimulatedUsbBackend(programmed))
-    key.clear_slot_2(CODE)
-    with pytest.raises(Unconfigured):
-        key.prove(CHALLENGE)
-    assert load_memory(programmed).sequence == 0
-    assert key.reading.detail.endswith("slot 2 empty")
-
-
-def test_clearing_needs_the_access_code(programmed: Path) -> None:
-    key = UsbKey.open(SimulatedUsbBackend(programmed))
-    with pytest.raises(WriteRefused):
-        key.clear_slot_2()
-    assert key.prove(CHALLENGE) == answer(CHALLENGE)
-
-
-def test_clearing_an_empty_slot_writes_nothing(state: Path) -> None:
-    backend = Recorder(state)
-    key = UsbKey.open(backend)
-    before = len(backend.written)
-    key.clear_slot_2()
-    assert len(backend.written) == before
-
-
-def test_slot_1_is_left_alone(programmed: Path) -> None:
-    change(programmed, slot_1=load_memory(programmed).slot_2)
-    key = UsbKey.open(SimulatedUsbBackend(programmed))
-    key.clear_slot_2(CODE)
-    memory = load_memory(programmed)
-    assert memory.slot_1
-    assert not memory.slot_2
-    assert memory.sequence == 2
-
-
-def test_the_program_sequence_may_wrap(programmed: Path) -> None:
-    change(programmed, sequence=0xFF)
-    key = UsbKey.open(SimulatedUsbBackend(programmed))
-    key.program_challenge_response(OTHER_SECRET, access_code=CODE, replace=True)
-    assert load_memory(programmed).sequence == 1
-
-
-@pytest.mark.parametrize(
-    ("secret", "access_code", "new_access_code"),
-    [(SECRET[:19], CODE, CODE), (SECRET + b"x", CODE, CODE), (SECRET, b"five5", CODE), (SECRET, CODE, b"seven77")],
-)
-def test_wrong_sizes_are_refused_before_anything_is_written(
-    state: Path, secret: bytes, access_code: bytes, new_access_code: bytes
-) -> None:
-    backend = Recorder(state)
-    key = UsbKey.open(backend)
-    before = len(backend.written)
-    with pytest.raises(ValueError, match="has to be"):
-        key.program_challenge_response(secret, access_code=access_code, new_access_code=new_access_code)
-    assert len(backend.written) == before
-
-
-def test_a_busy_key_is_programmed_too(state: Path) -> None:
-    clock = Clock()
-    set_faults(state, Faults(busy_polls=20))
-    key = UsbKey.open(SimulatedUsbBackend(state), patience=patience(clock))
-    key.program_challenge_response(SECRET)
-    assert key.prove(CHALLENGE) == answer(CHALLENGE)
-
-
-def test_chunks_are_written_only_when_the_key_is_not_busy(state: Path) -> None:
-    class Strict(SimulatedUsbBackend):
-        def ctrl_transfer(self, handle: Any, *question: Any) -> int:
-            chunk = question[0] == 0x21 and CHUNK_FLAG <= question[4][7] < CHUNK_FLAG + 10
-            assert not (chunk and handle.device.chip._busy), "a chunk was written while the key was busy"
-            return super().ctrl_transfer(handle, *question)
-
-    set_faults(state, Faults(busy_polls=3))
-    UsbKey.open(Strict(state)).program_challenge_response(SECRET)
-
-
-def test_memories_of_different_keys_do_not_mix(state: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.json"
-    store_memory(other, KeyMemory(serial=42))
-    unplug(other)
-    backend = SimulatedUsbBackend(state, other)
-    UsbKey.open(backend).program_challenge_response(SECRET)
-    assert not load_memory(other).slot_2
