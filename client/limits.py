@@ -27,8 +27,8 @@ MAX_DIALED = 64
 MAX_FEATURE = 64
 MAX_WANTS = 8
 MAX_SYNC_LEASES = 256
-MAX_MESSAGE = 262_144
-"""Bytes of one message."""
+MAX_MESSAGE = 524_288
+"""Bytes of one message, from a user who need not be one that manages."""
 
 SYNC_ROOM = MAX_MESSAGE - 4096
 """Bytes for the leases of one Sync. Two holder names of 64 letters, 12 bytes each in JSON, and the other members,
