@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from .exits import FileTrouble
 
@@ -31,10 +32,26 @@ def clean(value: object) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
+def is_closed(stream: TextIO | None) -> bool:
+    """Whether the process was started without this stream, as by `>&-` in a shell."""
+    return stream is None
+
+
 def out(text: str) -> None:
-    """Write one line or several, at once; raises BrokenPipeError."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """Write one line or several, at once; raises BrokenPipeError, and FileTrouble when there is no room."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise no_room(error) from None
+
+
+def no_room(error: OSError) -> FileTrouble:
+    """The sentence for standard output that cannot be written, as on a full disk; nothing more is written there."""
+    mute(sys.stdout)
+    return FileTrouble(f"standard output cannot be written: {error.strerror or error}")
 
 
 def out_json(document: object) -> None:
@@ -44,14 +61,23 @@ def out_json(document: object) -> None:
 
 def complain(sentence: str) -> None:
     """Write one line to standard error."""
-    with contextlib.suppress(BrokenPipeError):
-        sys.stderr.write(f"featurekeyctl: {clean(sentence)}\n")
+    _murmur(f"featurekeyctl: {clean(sentence)}\n")
 
 
 def warn_simulated() -> None:
     """Say loudly, on standard error, that nothing here is real."""
-    with contextlib.suppress(BrokenPipeError):
-        sys.stderr.write("*** SIMULATED: this Feature Key is not real hardware; only test certificates fit it ***\n")
+    _murmur("*** SIMULATED: this Feature Key is not real hardware; only test certificates fit it ***\n")
+
+
+def _murmur(text: str) -> None:
+    """Write to standard error where there is one: that it cannot be written is nothing that could be told."""
+    if is_closed(sys.stderr):
+        return
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        mute(sys.stderr)
 
 
 def out_fields(fields: list[tuple[str, object]]) -> None:
@@ -77,14 +103,15 @@ def forgive_encoding() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def mute_output() -> None:
-    """Turn standard output away after its reader left, so that closing it at the end does not complain.
+def mute(stream: TextIO) -> None:
+    """Turn a stream away that cannot be written, so that closing it at the end does not complain.
 
     Source: the Python library reference, module signal, note on SIGPIPE.
     """
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        number = stream.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, number)
         os.close(nowhere)
 
 
@@ -104,29 +131,48 @@ def read_text(name: str) -> str:
 
 def read_line(prompt: str) -> str:
     """One line from standard input, asked for where a person sits there; FileTrouble when there is more than one."""
-    if sys.stdin.isatty():
-        sys.stderr.write(prompt)
-        sys.stderr.flush()
-        return sys.stdin.readline()
+    if not is_closed(sys.stdin) and sys.stdin.isatty():
+        _murmur(prompt)
+        try:
+            return _decode(sys.stdin.buffer.readline(MAX_INPUT))
+        except OSError as error:
+            raise FileTrouble(f"standard input cannot be read: {error.strerror or error}") from None
     lines = [line for line in read_text("-").splitlines() if line.strip()]
     if len(lines) > 1:
         raise FileTrouble("standard input has more than one line; for several keys use: featurekeyctl import -")
     return lines[0] if lines else ""
 
 
-def write_text(name: str, text: str) -> None:
-    """Write a file whole; raises FileTrouble."""
+def write_new(name: str, text: str) -> None:
+    """Write a text to a new file; raises FileTrouble, also where something of that name is.
+
+    Not in one step: a reader may see a part of it. What could not be written whole is removed.
+    """
+    path = Path(name)
     try:
-        Path(name).write_text(text, encoding="utf-8")
+        target = path.open("xb")
+    except FileExistsError:
+        raise FileTrouble(f"{name} exists already and is not overwritten; name another file") from None
     except OSError as error:
         raise FileTrouble(f"{name} cannot be written: {error.strerror or error}") from None
+    try:
+        with target:
+            target.write(text.encode("utf-8", "backslashreplace"))
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        if isinstance(error, OSError):
+            raise FileTrouble(f"{name} cannot be written: {error.strerror or error}") from None
+        raise
 
 
 def _read_bytes(name: str) -> bytes:
-    if name == "-":
-        return sys.stdin.buffer.read(MAX_INPUT + 1)
-    with Path(name).open("rb") as source:
-        return source.read(MAX_INPUT + 1)
+    if name != "-":
+        with Path(name).open("rb") as source:
+            return source.read(MAX_INPUT + 1)
+    if is_closed(sys.stdin):
+        raise FileTrouble("standard input is closed")
+    return sys.stdin.buffer.read(MAX_INPUT + 1)
 
 
 def _decode(raw: bytes) -> str:

@@ -13,7 +13,7 @@ import click
 
 from . import licensing, operating
 from .call import DEFAULT_SOCKET, CallError
-from .console import complain, forgive_encoding, mute_output
+from .console import complain, forgive_encoding, is_closed, mute, no_room
 from .exits import FILE_TROUBLE, INTERRUPTED, PIPE_CLOSED, WRONG_USAGE, FileTrouble, sentence, status_of
 from .session import Session
 
@@ -45,7 +45,7 @@ Exit status:
     4  permission is missing
     5  the daemon answered with an error, or with something that is no answer
     6  the daemon did not answer in time
-    7  a file on this side could not be read or written
+    7  a file on this side or standard output could not be read or written
   130  interrupted (Ctrl-C)
   141  the reader of the output went away (a closed pipe)
 """
@@ -83,21 +83,35 @@ for _verb in (operating.leases, operating.acquire, operating.release, operating.
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """One run with these arguments, those of the process when left out; its exit status."""
+    if is_closed(sys.stdout):
+        complain("standard output is closed, where the answer goes; nothing was asked")
+        return FILE_TROUBLE
     with contextlib.suppress(AttributeError, ValueError):
         forgive_encoding()
     try:
         return _run(arguments)
     except click.ClickException as error:
-        error.show()
+        _show(error)
         return WRONG_USAGE
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        mute_output()
+        mute(sys.stdout)
         return PIPE_CLOSED
-    except FileTrouble as trouble:
-        complain(str(trouble))
+    except (FileTrouble, OSError) as trouble:
+        # What the verbs write and read is translated where it happens; an OSError is from click writing a help text.
+        complain(str(no_room(trouble) if isinstance(trouble, OSError) else trouble))
         return FILE_TROUBLE
+
+
+def _show(error: click.ClickException) -> None:
+    """Write what is wrong with the usage to standard error where there is one."""
+    if is_closed(sys.stderr):
+        return
+    try:
+        error.show()
+    except OSError:
+        mute(sys.stderr)
 
 
 def _run(arguments: Sequence[str] | None) -> int:

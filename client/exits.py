@@ -9,7 +9,7 @@
 | 4 | permission is missing |
 | 5 | the daemon answered with an error, or with something that is no answer |
 | 6 | the daemon is there and did not answer in time |
-| 7 | a file on this side could not be read or written |
+| 7 | a file on this side or standard output could not be read or written |
 | 130 | interrupted (Ctrl-C) |
 | 141 | the reader of the output went away (a closed pipe) |
 """
@@ -60,7 +60,7 @@ _GROUPS = {
 
 
 class FileTrouble(Exception):
-    """A file on this side could not be read or written; the text is the whole sentence."""
+    """A file on this side or standard output could not be read or written; the text is the whole sentence."""
 
 
 def status_of(error: CallError) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .call import LICENSE, MANAGE, PermissionRefused
-from .console import clean, out, out_fields, out_json, read_line, read_text, warn_simulated, write_text
+from .console import clean, out, out_fields, out_json, read_line, read_text, warn_simulated, write_new
 from .exits import DONE, REFUSED
 from .keytext import mark, shown
 from .reading import needed, objects
@@ -68,7 +68,7 @@ def _look(session: Session, status: Mapping[str, Any]) -> tuple[dict[str, Any], 
     short_help="Write the text to send the vendor.",
     epilog=examples("featurekeyctl request", "featurekeyctl request --output request.txt"),
 )
-@click.option("--output", metavar="FILE", help="Write the text to this file instead of the screen.")
+@click.option("--output", metavar="FILE", help="Write the text to this new file instead of standard output (-).")
 @json_option
 @click.pass_obj
 def request(session: Session, output: str | None) -> int:
@@ -76,19 +76,20 @@ def request(session: Session, output: str | None) -> int:
 
     Send the text to the vendor; the certificate that comes back goes in with `certificate import`.
     """
+    new_file = None if output == "-" else output
     reply = session.ask(f"{MANAGE}.Request")
     text = needed(reply, "text", str)
     if reply.get("simulated"):
         warn_simulated()
-    if output is not None:
-        write_text(output, text)
+    if new_file is not None:
+        write_new(new_file, text)
     if session.as_json:
         out_json(reply)
-    elif output is None:
+    elif new_file is None:
         # Line by line, since the text is sent on as it stands.
         out("\n".join(clean(line) for line in text.splitlines()))
     else:
-        out(f"written to {clean(output)}; send this file to the vendor")
+        out(f"written to {clean(new_file)}; send this file to the vendor")
     return DONE
 
 
@@ -213,7 +214,8 @@ def _typed(arguments: tuple[str, ...]) -> str:
     typed = read_line("License key: ").strip() if arguments == ("-",) else " ".join(arguments)
     if not typed.strip():
         raise click.UsageError("no license key was given")
-    return typed
+    # One sign for each byte that is not UTF-8, so that the daemon counts the characters as they are shown.
+    return typed.encode("utf-8", "replace").decode()
 
 
 def _is_fine(finding: Finding) -> bool:

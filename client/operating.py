@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,6 +10,7 @@ import click
 from .call import LICENSE, MANAGE
 from .console import clean, out, out_fields, out_json, span, warn_simulated
 from .exits import DONE, REFUSED
+from .limits import dialed_text, holder_text, key_text, place_text
 from .reading import member, needed, objects
 from .session import Session, examples, json_option
 from .tables import Column, out_table
@@ -27,16 +29,37 @@ def _read_wants(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -
         raise click.BadParameter(str(error)) from None
 
 
+def _carried(read: Callable[[str], str | None]) -> Callable[..., str | None]:
+    """A name on the command line as the library carries it, so that the tool finds the library's leases."""
+
+    def carry(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+        try:
+            return None if text is None else read(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return carry
+
+
+_HOLDER = _carried(holder_text)
+_KEY = _carried(key_text)
+_PORT = _carried(partial(place_text, "port"))
+_PORT_FILTER = _carried(lambda text: place_text("port", text) or text)
+"""An empty one stays: a list of everything is not what was asked for."""
+_CHANNEL = _carried(partial(place_text, "channel"))
+_DIALED = _carried(dialed_text)
+
+
 def _question_options(verb: Callable[..., int]) -> Callable[..., int]:
     """The arguments that acquire and explain have in common."""
     options = [
         click.argument("wants", nargs=-1, required=True, callback=_read_wants, metavar="FEATURE[:N]..."),
-        click.option("--holder", required=True, help="Name of the telephony system, e.g. kamailio."),
-        click.option("--key", required=True, help="Name of the call: for SIP, Call-ID and From-tag."),
-        click.option("--port", help="Port, e.g. trunk:carrier-a."),
-        click.option("--channel", help="Channel on that port, e.g. 7."),
+        click.option("--holder", required=True, callback=_HOLDER, help="Name of the telephony system, e.g. kamailio."),
+        click.option("--key", required=True, callback=_KEY, help="Name of the call: for SIP, Call-ID and From-tag."),
+        click.option("--port", callback=_PORT, help="Port, e.g. trunk:carrier-a."),
+        click.option("--channel", callback=_CHANNEL, help="Channel on that port, e.g. 7."),
         click.option("--class", "call_class", type=click.Choice(["normal", "emergency", "callback"]), help="Class."),
-        click.option("--dialed", help="Dialed number; emergency numbers are always allowed."),
+        click.option("--dialed", callback=_DIALED, help="Dialed number; emergency numbers are always allowed."),
         click.option("--phase", type=click.Choice(["setup", "established"]), help="Where the call stands."),
     ]
     for option in reversed(options):
@@ -131,8 +154,8 @@ def _grace_lines(reply: Mapping[str, Any]) -> list[str]:
         "featurekeyctl release --holder kamailio --key 'a84b4c76e66710@host;from=314' --force",
     ),
 )
-@click.option("--holder", required=True, help="Name of the telephony system, e.g. kamailio.")
-@click.option("--key", required=True, help="Name of the call, as shown by `featurekeyctl leases`.")
+@click.option("--holder", required=True, callback=_HOLDER, help="Name of the telephony system, e.g. kamailio.")
+@click.option("--key", required=True, callback=_KEY, help="Name of the call, as shown by `featurekeyctl leases`.")
 @click.option("--force", is_flag=True, help="Free it in place of its holder; needs the permission to manage.")
 @json_option
 @click.pass_obj
@@ -205,9 +228,9 @@ def _show_holders(holders: list[dict[str, Any]]) -> None:
 @click.command(
     short_help="Who holds what.", epilog=examples("featurekeyctl leases", "featurekeyctl leases --port trunk:carrier-a")
 )
-@click.option("--holder", help="Only leases of this telephony system.")
+@click.option("--holder", callback=_HOLDER, help="Only leases of this telephony system.")
 @click.option("--feature", help="Only leases of this feature.")
-@click.option("--port", help="Only leases on this port.")
+@click.option("--port", callback=_PORT_FILTER, help="Only leases on this port.")
 @json_option
 @click.pass_obj
 def leases(session: Session, holder: str | None, feature: str | None, port: str | None) -> int:

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pty
+import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,8 +17,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from featurekeyd.client import exits
-from featurekeyd.client.console import MAX_INPUT, clean, span
+from featurekeyd.client.console import MAX_INPUT, clean, span, write_new
 from featurekeyd.client.control import EPILOG, run, tree
+from featurekeyd.client.exits import FileTrouble
+from featurekeyd.client.license import LicenseClient
+from featurekeyd.client.limits import place_text
 from featurekeyd.client.session import TIME_LIMIT
 
 if TYPE_CHECKING:
@@ -314,6 +319,47 @@ def test_a_closed_pipe_ends_quietly(daemon: StandIn) -> None:
         assert watching.wait(PATIENCE) == exits.PIPE_CLOSED
 
 
+def _in_shell(daemon: StandIn, line: str) -> subprocess.CompletedProcess[bytes]:
+    """A run by a shell, in which $CTL is the tool."""
+    daemon.on("Status", STATUS)
+    environment = os.environ | {"FEATUREKEYD_SOCKET": daemon.path}
+    words = " ".join(map(shlex.quote, PROGRAM))
+    return subprocess.run(["sh", "-c", line.replace("$CTL", words)], env=environment, capture_output=True, check=False)
+
+
+_NO_ROOM = b"featurekeyctl: standard output cannot be written: No space left on device\n"
+_NO_OUTPUT = b"featurekeyctl: standard output is closed, where the answer goes; nothing was asked\n"
+_NO_INPUT = b"featurekeyctl: standard input is closed\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "said"),
+    [
+        ("$CTL status > /dev/full", exits.FILE_TROUBLE, _NO_ROOM),
+        ("$CTL status --json > /dev/full", exits.FILE_TROUBLE, _NO_ROOM),
+        ("$CTL --help > /dev/full", exits.FILE_TROUBLE, _NO_ROOM),
+        ("$CTL status --help > /dev/full", exits.FILE_TROUBLE, _NO_ROOM),
+        ("$CTL --version > /dev/full", exits.FILE_TROUBLE, _NO_ROOM),
+        ("$CTL status >&-", exits.FILE_TROUBLE, _NO_OUTPUT),
+        ("$CTL --help >&-", exits.FILE_TROUBLE, _NO_OUTPUT),
+        ("$CTL status >&- 2>&-", exits.FILE_TROUBLE, b""),
+        ("$CTL status >/dev/full 2>/dev/full", exits.FILE_TROUBLE, b""),
+        ("$CTL status >/dev/null 2>&-", exits.DONE, b""),
+        ("$CTL nonsense 2>/dev/full", exits.WRONG_USAGE, b""),
+        ("$CTL nonsense 2>&-", exits.WRONG_USAGE, b""),
+        ("$CTL --socket /nowhere status 2>/dev/full", exits.AWAY, b""),
+        ("$CTL --socket /nowhere status 2>&-", exits.AWAY, b""),
+        ("$CTL import - <&-", exits.FILE_TROUBLE, _NO_INPUT),
+        ("$CTL add - <&-", exits.FILE_TROUBLE, _NO_INPUT),
+    ],
+)
+def test_streams_that_are_full_or_closed_end_a_run_with_one_sentence(
+    daemon: StandIn, line: str, status: int, said: bytes
+) -> None:
+    ended = _in_shell(daemon, line)
+    assert (ended.returncode, ended.stderr) == (status, said)
+
+
 # The Feature Key and the licenses.
 
 
@@ -366,9 +412,32 @@ def test_request_prints_the_text_or_writes_it(daemon: StandIn, control: Control,
     target = tmp_path / "request.txt"
     assert control("request", "--output", str(target))[0] == 0
     assert target.read_text() == reply["text"]
+    status, _, err = control("request", "--output", str(target))
+    assert status == exits.FILE_TROUBLE
+    assert f"{target} exists already and is not overwritten" in err
+    assert control("request", "--output", "-")[:2] == (0, reply["text"])
     status, _, err = control("request", "--output", str(tmp_path / "no" / "where"))
     assert status == exits.FILE_TROUBLE
     assert "cannot be written: No such file" in err
+
+
+def test_a_file_that_is_there_is_left_as_it_is_and_half_a_file_does_not_stay(tmp_path: Path) -> None:
+    there, new = tmp_path / "there", tmp_path / "new"
+    there.write_text("mine")
+    with pytest.raises(FileTrouble, match="exists already"):
+        write_new(str(there), "text")
+    assert there.read_text() == "mine"
+    write_new(str(new), "\ud800")
+    assert new.read_text() == "\\ud800"
+    new.unlink()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4, limit[1]))
+    try:
+        with pytest.raises(FileTrouble, match="new cannot be written: File too large"):
+            write_new(str(new), "longer than four bytes")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert not new.exists()
 
 
 def test_request_without_a_readable_key_says_why(daemon: StandIn, control: Control) -> None:
@@ -743,6 +812,40 @@ def test_release_tells_what_it_did_and_force_asks_the_other_interface(daemon: St
     expected = "nothing to do: h holds nothing under this key\n"
     assert control("release", "--holder", "h", "--key", "k", "--force") == (0, expected, "")
     assert daemon.calls[-1]["method"] == "io.featurekey.Manage.ReleaseLease"
+
+
+@pytest.mark.parametrize("key", [b"call\xff", b"x" * 600, "\u00e9\u00ff\n".encode()])
+def test_the_tool_finds_a_lease_that_the_library_took(daemon: StandIn, key: bytes) -> None:
+    text = os.fsdecode(key)
+    with LicenseClient("h", daemon.path, PATIENCE) as client:
+        client.acquire(text, "f", port=text, channel=text)
+    arguments = [b"acquire", b"f", b"--holder", b"h", b"--key", key, b"--port", key, b"--channel", key]
+    for words in (arguments, [b"release", b"--holder", b"h", b"--key", key]):
+        ended = subprocess.run([*PROGRAM, "--socket", daemon.path, *words], capture_output=True, check=False)
+        assert (ended.returncode, ended.stderr) == (0, b"")
+    taken, again, released = (daemon.parameters(n) for n in range(3))
+    assert taken == again
+    assert (released["holder"], released["key"]) == ("h", taken["key"])
+
+
+def test_names_that_cannot_be_are_wrong_usage_and_an_empty_filter_stays(daemon: StandIn, control: Control) -> None:
+    daemon.on("ListLeases", {})
+    for holder in ("", "h" * 65, "\udcff"):
+        assert control("release", "--holder", holder, "--key", "k")[0] == exits.WRONG_USAGE
+        assert control("leases", "--holder", holder)[0] == exits.WRONG_USAGE
+    assert control("release", "--holder", "h", "--key", "")[0] == exits.WRONG_USAGE
+    assert control("acquire", "f\udcff", "--holder", "h", "--key", "k")[0] == exits.WRONG_USAGE
+    assert daemon.calls == []
+    control("leases", "--port", "")
+    control("leases", "--port", "p" * 129)
+    assert [daemon.parameters(n) for n in range(2)] == [{"port": ""}, {"port": place_text("port", "p" * 129)}]
+
+
+def test_a_key_that_is_not_utf8_keeps_its_caret(daemon: StandIn, control: Control) -> None:
+    finding = {"verdict": "mistyped", "accepted": False, "message": "mistyped", "position": 3}
+    daemon.on("AddLicense", {"finding": finding})
+    assert control("add", "4q\udcff7") == (exits.REFUSED, "mistyped: mistyped\n  4q?7\n    ^\n", "")
+    assert daemon.parameters() == {"key": "4q?7"}
 
 
 def test_watch_shows_events_decisions_and_losses(daemon: StandIn, control: Control) -> None:
