@@ -115,8 +115,8 @@ _REMEDIES = {
     "org.varlink.service.MethodNotImplemented": _UPDATED,
     "org.varlink.service.InterfaceNotFound": _UPDATED,
     f"{LICENSE}.HolderBelongsToAnotherUser": (
-        "ask as the user whom the name {holder} belongs to, or under another name; featurekeyctl status lists them, and "
-        "their number is limited"
+        "ask as the user whom the name {holder} belongs to, or under another name; featurekeyctl status lists them, "
+        "and their number is limited"
     ),
 }
 

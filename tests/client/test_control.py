@@ -549,6 +549,19 @@ def test_a_key_may_be_typed_with_spaces_or_come_from_standard_input(daemon: Stan
     assert [daemon.parameters(n)["key"] for n in range(2)] == ["4q7k ab1d 9xyz"] * 2
 
 
+def test_a_key_is_asked_for_on_a_terminal_whatever_its_coding(
+    daemon: StandIn, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    daemon.on("AddLicense", {"finding": {"verdict": "unlisted", "accepted": True, "message": "good"}})
+    monkeypatch.setattr("sys.stdin", Terminal(io.BytesIO(b"4q7k\xe9\nnext"), encoding="utf-8"))
+    assert control("add", "-") == (0, "unlisted: good\n", "License key: ")
+    assert daemon.parameters() == {"key": "4q7k\u00e9"}
+
+
 def test_several_lines_are_no_key(daemon: StandIn, control: Control) -> None:
     status, _, err = control("add", "-", stdin=b"4q7k\nab1d\n")
     assert (status, daemon.calls) == (exits.FILE_TROUBLE, [])
