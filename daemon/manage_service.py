@@ -6,7 +6,6 @@ import asyncio
 import datetime
 import sqlite3
 from collections.abc import Callable, Iterator
-from typing import Annotated
 
 import msgspec
 
@@ -28,14 +27,11 @@ from .site import Site
 from .version import VERSION
 from .wire import MANAGE, error_reply, reply
 
-MAX_TYPED = 256
-"""Characters of a typed key: 32, with whatever people put between them."""
-
 
 class AddLicense(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The parameters of AddLicense and RemoveLicense."""
 
-    key: Annotated[str, msgspec.Meta(max_length=MAX_TYPED)]
+    key: str
 
 
 class ImportList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -39,6 +39,9 @@ MAX_FEATURE_CODE = (1 << 12) - 1
 MAX_INSTANCES = (1 << 14) - 1
 MAX_SEQUENCE = (1 << 10) - 1
 
+MAX_TYPED = 256
+"""Characters of a text that is looked at as a key: 32, with whatever people put between them."""
+
 _LABEL = b"featurekeyd license key"
 _DIGEST_BITS = 94
 _VALUES = {character: value for value, character in enumerate(ALPHABET)} | {"O": 0, "I": 1, "L": 1}
@@ -143,6 +146,8 @@ def read_key(text: str, *, catalog: str = "", serial: str = "") -> LicenseKey | 
 
 
 def _symbols(text: str) -> list[int] | Finding:
+    if len(text) > MAX_TYPED:
+        return refuse(Verdict.NOT_A_KEY, f"The text has {len(text)} characters; a key has {LENGTH}.")
     symbols: list[int] = []
     for character in text.strip():
         if character in _SEPARATORS:

@@ -306,6 +306,17 @@ class Site:
             raise
         return Varlink(connected, seconds)
 
+    def connect_when_listening(self) -> Varlink:
+        """A raw connection to a daemon that was only just spawned: as soon as it listens."""
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                return self.connect()
+            except (FileNotFoundError, ConnectionRefusedError):
+                if time.monotonic() > deadline:
+                    raise
+                os.sched_yield()
+
     def connect_as(self, user: int, group: int | None = None, extra_groups: Sequence[int] = ()) -> Varlink:
         """A raw connection that another user has opened, as the kernel tells the daemon (needs root)."""
         return connect_as(self.socket, user, user if group is None else group, extra_groups)

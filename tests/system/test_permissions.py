@@ -94,10 +94,10 @@ def test_who_may_only_ask_may_call_no_method_that_manages(site: rig.Site) -> Non
 
 def test_who_may_only_ask_may_send_shorter_messages(site: rig.Site) -> None:
     with site.connect_as(ASKER) as connection:
-        connection.socket.sendall(b"x" * (256 * 1024) + b"xx")
+        connection.socket.sendall(b"x" * (512 * 1024) + b"xx")
         reply = connection.reply()
         assert reply["error"] == "io.featurekey.License.MessageTooLarge"
-        assert reply["parameters"] == {"limit": 256 * 1024}
+        assert reply["parameters"] == {"limit": 512 * 1024}
 
 
 def test_a_holder_name_belongs_to_the_user_who_used_it_first(site: rig.Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -73,9 +74,22 @@ def test_a_damaged_lease_file_is_kept_aside_and_told(licensed: rig.Licensed) -> 
     with (site.runtime / "leases").open("ab") as leases:
         leases.write(b"00000000 not what was written\n")
     site.start()
-    site.log.wait("The lease file was damaged (line ")
+    site.log.wait("The lease file was damaged (1 of 3 lines, the first of them line 3)")
     assert [lease["key"] for lease in site.leases()] == ["call-1"]
     assert (site.runtime / "leases.damaged").exists()
+
+
+def test_calls_are_answered_while_a_slow_reader_is_still_asked(tmp_path: Path) -> None:
+    hanging = tmp_path / "sysfs" / "bus" / "mmc" / "devices" / "mmc0:0001"
+    hanging.mkdir(parents=True)
+    os.mkfifo(hanging / "type")  # reading it waits for a writer who never comes
+    with rig.Site(tmp_path / "site", feature_key={"reader": f"slot:{tmp_path / 'sysfs'}"}) as site:
+        site.spawn(site.command)
+        call = {"holder": "kamailio", "key": "sos", "wants": [{"feature": "sip-trunk-channels"}], "dialed": "112"}
+        with site.connect_when_listening() as connection:
+            assert connection.call("License.Acquire", call)["reason"] == "emergency"
+            assert connection.call("License.Status")["feature_key"]["state"] == "not-looked-yet"
+        assert site.stop() == 0  # SIGTERM is obeyed in that time too
 
 
 def test_a_second_daemon_on_the_same_socket_is_refused_and_the_first_goes_on(licensed: rig.Licensed) -> None:
@@ -125,7 +139,7 @@ CANNOT_START: dict[str, tuple[Spoil, str]] = {
         lambda site: site.write_settings(access={"ask_users": ["no-such-user"]}),
         r"access\.ask_users: this host has no user 'no-such-user'",
     ),
-    "state file that is none": (spoil_state, r"featurekeyd\.db cannot be used: .*restore it"),
+    "state file that is none": (spoil_state, r"featurekeyd\.db is damaged: .*restore it"),
     "state file of a later release": (age_state, r"written by a later release"),
     "state folder that is a file": (lambda site: site.state.write_text(""), r"start: \S+/state: "),
     "no room for the socket": (
