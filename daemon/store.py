@@ -124,8 +124,10 @@ def _mark(list_number: int, listed: str, certified: str) -> Mark:
 
 
 def _unusable(path: Path, error: sqlite3.Error) -> StateRefused:
-    if isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error):
-        # The file may be quite well: it is locked, not readable, or its disk is full.
+    # What is wrong with the text of a table has the general code or none; any other operational error is of the
+    # place, and the file may be quite well: it is locked, not readable, or its disk is full.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    if isinstance(error, sqlite3.OperationalError) and code != sqlite3.SQLITE_ERROR:
         return StateRefused(
             f"{path} cannot be opened: {error}; see who owns it (the daemon's user must), whether another program has "
             "it open, and whether its disk is full"

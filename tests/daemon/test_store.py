@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import datetime
 import sqlite3
 from pathlib import Path
 
 import pytest
 
 from featurekeyd.daemon.store import SCHEMA_VERSION, Documents, StateRefused, Store
+from featurekeyd.policy.licenses import Mark
 
 FULL = Documents(
     certificate="-----BEGIN\nü\0",
     license_list="list",
     typed=("B", "A", "C"),
     removed=frozenset({"X", "Y"}),
+    marks={
+        "110123456789": Mark(7, datetime.date(2026, 1, 2), datetime.date(2025, 12, 31)),
+        "110123456780": Mark(certified=datetime.date(2024, 2, 29)),
+    },
 )
 
 
@@ -46,7 +52,7 @@ def test_documents_and_meters_come_back_as_they_were(path: Path) -> None:
 def test_documents_replace_those_before(path: Path) -> None:
     store = Store(path)
     store.save_documents(FULL)
-    later = Documents(certificate="other", typed=("C",))
+    later = Documents(certificate="other", typed=("C",), marks={"110123456789": Mark(8)})
     store.save_documents(later)
     store.close()
     assert kept(path)[0] == later
@@ -99,13 +105,13 @@ def test_the_file_of_a_later_release_is_refused_and_left_alone(path: Path) -> No
 
 def test_what_is_no_database_is_refused_with_the_cure(path: Path) -> None:
     path.write_bytes(b"this is no database, and longer than a header of one has to be" * 20)
-    with pytest.raises(StateRefused, match="cannot be used: file is not a database; restore it") as caught:
+    with pytest.raises(StateRefused, match="is damaged: file is not a database; restore it") as caught:
         Store(path)
     assert str(path) in str(caught.value)
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StateRefused, match="unable to open"):
+    with pytest.raises(StateRefused, match="cannot be opened: unable to open database file; see who owns it"):
         Store(tmp_path / "none" / "featurekeyd.db")
 
 
@@ -114,7 +120,7 @@ def test_a_database_of_somebody_else_is_refused_and_left_alone(path: Path) -> No
         connection.execute("CREATE TABLE document (something TEXT)")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(StateRefused, match="cannot be used"):
+    with pytest.raises(StateRefused, match="is damaged: table document already exists"):
         Store(path)
     assert path.read_bytes() == before
 
@@ -127,7 +133,7 @@ def test_a_database_spoiled_inside_is_refused_with_the_cure(begin: int, path: Pa
     data = bytearray(path.read_bytes())
     data[begin:] = b"\xff" * (len(data) - begin)
     path.write_bytes(data)
-    with pytest.raises(StateRefused, match=r"cannot be used: .*; restore it from a backup or move it away"):
+    with pytest.raises(StateRefused, match=r"is damaged: .*; restore it from a backup, or move it away"):
         kept(path)
 
 
@@ -136,5 +142,85 @@ def test_a_table_that_is_gone_is_refused_with_the_cure(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("DROP TABLE meter")
     connection.close()
-    with pytest.raises(StateRefused, match="no such table: meter"):
+    with pytest.raises(StateRefused, match="is damaged: no such table: meter; restore it"):
         kept(path)
+
+
+def spoil(path: Path, statement: str, *values: object) -> None:
+    """Change something in the file of a daemon that has ended."""
+    with sqlite3.connect(path) as connection:
+        connection.execute(statement, values)
+    connection.close()
+
+
+def full(path: Path) -> None:
+    store = Store(path)
+    store.save_documents(FULL)
+    store.close()
+
+
+@pytest.mark.parametrize("column", ["listed", "certified"])
+@pytest.mark.parametrize("day", ["", "yesterday", "2026-02-30", "0"])
+def test_a_damaged_mark_is_refused_with_the_cure(column: str, day: str, path: Path) -> None:
+    full(path)
+    spoil(path, f"UPDATE mark SET {column} = ?", day)
+    with pytest.raises(StateRefused, match=r"is damaged: a mark is damaged: .*; restore it from a backup"):
+        kept(path)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE mark RENAME COLUMN certified TO other",
+        "ALTER TABLE meter RENAME COLUMN cause TO other",
+        "UPDATE document SET text = CAST(x'ff' AS TEXT)",
+    ],
+)
+def test_tables_that_are_not_ours_inside_are_damage_or_read_by_place(statement: str, path: Path) -> None:
+    full(path)
+    spoil(path, statement)
+    if "mark" in statement:  # read by place: a name is nothing that could be lost
+        assert kept(path)[0] == FULL
+    else:
+        with pytest.raises(StateRefused, match=r"is damaged: .*; restore it"):
+            kept(path)
+
+
+def test_a_file_that_another_program_has_locked_is_not_called_damaged(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full(path)
+    connect = sqlite3.connect
+    other = connect(path)
+    other.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(sqlite3, "connect", lambda name, **options: connect(name, timeout=0, **options))
+    with pytest.raises(StateRefused, match="cannot be opened: database is locked; see who owns it") as caught:
+        kept(path)
+    assert "restore" not in str(caught.value)
+    other.close()
+    assert kept(path)[0] == FULL
+
+
+def test_a_file_that_cannot_be_written_yet_is_not_called_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = sqlite3.connect
+    path.touch()
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda name, **options: connect(f"file:{name}?mode=ro", uri=True, **options)
+    )
+    with pytest.raises(StateRefused, match="cannot be opened: attempt to write a readonly database; see who owns it"):
+        Store(path)
+
+
+def test_a_full_disk_is_not_called_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = sqlite3.connect
+
+    def small(name: Path, **options: bool) -> sqlite3.Connection:
+        connection = connect(name, **options)
+        connection.execute("PRAGMA max_page_count = 2")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", small)
+    with pytest.raises(StateRefused, match=r"cannot be opened: database or disk is full; .* whether its disk is full"):
+        Store(path)
+    monkeypatch.undo()
+    assert kept(path) == (Documents(), {})
