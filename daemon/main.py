@@ -38,6 +38,9 @@ from .store import StateRefused, Store
 from .storing import Storing
 from .version import RELEASED, VERSION
 
+_SOCKET_OPTIONS: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+"""From Python 3.13 on, a loop takes the path of a socket away at the end, also where systemd goes on listening on it."""
+
 
 def main() -> int:
     """Run the daemon; the exit status."""
@@ -124,7 +127,9 @@ async def _serve_site(settings: Settings, catalog: Catalog, log: Log, stack: con
     server = Server(site, asyncio.get_running_loop())
     # Calls are answered from now on, also while a slow reader is still being asked. The loop listens anew with a
     # backlog of its own, 100, unless it is told.
-    serving = await server.loop.create_unix_server(lambda: Connection(server), sock=listening, backlog=BACKLOG)
+    serving = await server.loop.create_unix_server(
+        lambda: Connection(server), sock=listening, backlog=BACKLOG, **_SOCKET_OPTIONS
+    )
     await _until_looked(site, stop)
     if not stop.is_set():
         _announce(site)
