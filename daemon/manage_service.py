@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from featurekeyd.policy.certificate import read_certificate
-from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.findings import Unreadable, Verdict
 from featurekeyd.policy.licensekey import Term
 from featurekeyd.policy.licenselist import KIND as LIST_KIND
@@ -24,6 +23,7 @@ from .changes import Change
 from .license_service import Release, feature_key_state
 from .methods import Client, ErrorReply, Method, Nothing, Permission, method, one_by_one
 from .site import Site
+from .storing import not_stored
 from .version import VERSION
 from .wire import MANAGE, error_reply, reply
 
@@ -87,8 +87,6 @@ class ManageService:
             return reply({"finding": error.finding})
         enforcer = self._site.enforcer
         change = await self._change(lambda: changes.certified(enforcer, certificate, parameters.text), client)
-        if change.stored:
-            await self._site.look()
         return reply({"finding": change.findings[0]})
 
     async def import_list(self, client: Client, parameters: ImportList) -> bytes:
@@ -182,6 +180,4 @@ class ManageService:
         try:
             return await self._site.change(make, f"uid {client.peer.uid}")
         except sqlite3.Error as error:
-            hint = f"The state file cannot be written ({error}). See whether its disk is full, and who has it open."
-            self._site.tell(Event(name=EventName.STATE_NOT_STORED, message=f"Nothing was changed. {hint}"))
-            raise ErrorReply(error_reply(f"{MANAGE}.StateNotStored", {"hint": hint})) from error
+            raise ErrorReply(error_reply(f"{MANAGE}.StateNotStored", {"hint": not_stored(error)})) from error

@@ -16,6 +16,11 @@ METER_SECONDS = 60.0
 """How often drained time is stored while a meter drains (DESIGN: What lives where)."""
 
 
+def not_stored(error: sqlite3.Error) -> str:
+    """Why the state file could not be written, and what to do."""
+    return f"The state file cannot be written ({error}). See whether its disk is full, and who has it open."
+
+
 class Storing:
     """The state file behind a thread; `tell` hears of what could not be stored."""
 
@@ -27,8 +32,12 @@ class Storing:
         self._stored_at = float("-inf")
 
     async def save_documents(self, documents: Documents) -> None:
-        """Store the documents; raises sqlite3.Error, and nothing has changed then."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._store.save_documents, documents)
+        """Store the documents; raises sqlite3.Error, which is told, and nothing has changed then."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._store.save_documents, documents)
+        except sqlite3.Error as error:
+            self._tell(Event(name=EventName.STATE_NOT_STORED, message=f"Nothing was changed. {not_stored(error)}"))
+            raise
 
     def keep_meters(self, meters: list[Meter], boot: float, *, now: bool = False) -> None:
         """Store the drained time where it has changed: now, or when it was last stored long enough ago."""

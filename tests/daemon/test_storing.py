@@ -94,9 +94,11 @@ def test_what_could_not_be_stored_is_told_and_stored_later(
     assert len(store.saved) == 1, "a meter that stands still is stored all the same when it could not be before"
 
 
-def test_documents_that_could_not_be_stored_raise(storing: Storing, store: Kept) -> None:
+def test_documents_that_could_not_be_stored_raise_and_are_told(storing: Storing, store: Kept, told: Told) -> None:
     with pytest.raises(sqlite3.Error):
         asyncio.run(storing.save_documents(Documents(typed=("A", "A"))))
+    event = told.one(EventName.STATE_NOT_STORED)
+    assert event.message.startswith("Nothing was changed. The state file cannot be written (UNIQUE constraint failed")
     asyncio.run(storing.save_documents(Documents(typed=("A",))))
     assert store.load()[0].typed == ("A",)
     storing.close()
