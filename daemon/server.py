@@ -41,6 +41,7 @@ class Server:
         self._transports: set[asyncio.BaseTransport] = set()
         """Of the connections that have not ended."""
         self._told: dict[tuple[int, str], float] = {}
+        self._closed = False
 
     def next_number(self) -> int:
         """A number that no other connection of this run has."""
@@ -57,6 +58,9 @@ class Server:
         """Count a new connection; the limit that it is beyond, if any."""
         self._transports.add(transport)
         self._connections[peer.uid] += 1
+        if self._closed:  # it was accepted just before the end
+            cast("asyncio.Transport", transport).abort()
+            return None
         if self._connections[peer.uid] > limits.MAX_CONNECTIONS_PER_USER:
             return limits.MAX_CONNECTIONS_PER_USER
         manages = self.site.settings.access.may_manage(peer)
@@ -72,6 +76,7 @@ class Server:
 
     async def close(self) -> None:
         """End every connection, so that nothing is granted after the lease file is closed."""
+        self._closed = True
         for transport in list(self._transports):
             cast("asyncio.Transport", transport).abort()
         for _ in range(_CLOSING_TURNS):
