@@ -168,20 +168,24 @@ class Vendor:
         self.public_key = self._key.public_key()
         self._sequence = 0
 
-    def certificate(self, *, test: bool = False, catalog: str = "exchange") -> str:
+    def certificate(
+        self, *, test: bool = False, catalog: str = "exchange", serial: str = SERIAL, issued: str = "2026-01-01"
+    ) -> str:
         certificate = Certificate(
-            serial=SERIAL,
+            serial=serial,
             catalog=catalog,
             kind="sd-card",
             hardware_id=CARD,
-            issued=datetime.date(2026, 1, 1),
+            issued=datetime.date.fromisoformat(issued),
             test=test,
             rescue_anchor=bytes(20),
             rescue_days=100,
         )
         return seal(certificates.KIND, certificate_body(certificate), self.signer, self._key.sign)
 
-    def key(self, code: int = 2, instances: int = 8, term: Term = Term.PERPETUAL) -> LicenseKey:
+    def key(
+        self, code: int = 2, instances: int = 8, term: Term = Term.PERPETUAL, catalog: str = "exchange"
+    ) -> LicenseKey:
         """Another license key."""
         self._sequence += 1
         return make_key(
@@ -190,7 +194,7 @@ class Vendor:
             issued=TODAY,
             term=term,
             sequence=self._sequence,
-            catalog="exchange",
+            catalog=catalog,
             serial=SERIAL,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from featurekeyd.daemon.documents import read_documents, read_vendor_keys, to_store
 from featurekeyd.daemon.store import Documents
 from featurekeyd.policy.events import Event, EventName
-from featurekeyd.policy.licenses import Licenses
+from featurekeyd.policy.licenses import Licenses, Mark
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def stored(vendor: Vendor) -> Documents:
-    """A certificate, a list of two keys of which one is removed, and one typed key."""
+    """A certificate, a list of two keys of which one is removed, one typed key, and how far that serial has come."""
     keys = [vendor.key(code=1, instances=1), vendor.key(code=2)]
     return Documents(
         certificate=vendor.certificate(),
         license_list=vendor.list_of(*keys),
         typed=(vendor.key(code=5).text,),
         removed=frozenset({keys[1].text}),
+        marks={"110123456789": Mark(1, datetime.date(2026, 12, 1), datetime.date(2026, 1, 1))},
     )
 
 
@@ -40,7 +42,7 @@ def changed(text: str | None, place: str) -> str:
 
 
 def read(documents: Documents, vendor: Vendor) -> tuple[Licenses, list[Event]]:
-    licenses, refused = read_documents(documents, vendor.keys)
+    licenses, refused = read_documents(documents, vendor.keys, "exchange")
     assert all(event.name is EventName.STATE_REFUSED for event in refused)
     return licenses, refused
 
@@ -103,11 +105,40 @@ def test_a_typed_key_with_a_changed_character_is_refused_and_told(stored: Docume
     assert text[5:] not in refused[0].message
 
 
-def test_the_stored_list_goes_when_the_licenses_have_none(stored: Documents, vendor: Vendor) -> None:
+def test_what_was_taken_before_keeps_older_documents_away(stored: Documents, vendor: Vendor) -> None:
+    marks = {"110123456789": Mark(9, datetime.date(2026, 12, 9), datetime.date(2026, 1, 1))}
+    licenses, refused = read(msgspec.structs.replace(stored, marks=marks), vendor)
+    assert licenses.license_list is None, "it is of a backup: a newer one was imported before"
+    assert [event.fields["REASON"] for event in refused] == ["older_list"]
+    assert licenses.marks == marks
+
+
+def test_a_list_that_is_not_believed_stays_stored_until_another_comes(stored: Documents, vendor: Vendor) -> None:
+    spoiled = msgspec.structs.replace(stored, license_list=changed(stored.license_list, "List: "))
+    licenses, _ = read(spoiled, vendor)
+    more = msgspec.structs.replace(licenses, typed=(*licenses.typed, vendor.key(code=2)))
+    kept = to_store(more, spoiled)
+    assert kept.license_list == spoiled.license_list, "the vendor's public key may only be missing for now"
+    assert len(kept.typed) == 2
+    assert to_store(more, spoiled, license_list="newer").license_list == "newer"
+
+
+def test_a_text_goes_when_a_change_says_so(stored: Documents, vendor: Vendor) -> None:
     licenses, _ = read(stored, vendor)
-    without = msgspec.structs.replace(licenses, license_list=None, revocations={})
-    assert to_store(without, stored).license_list is None
-    assert to_store(licenses, stored, certificate="new").certificate == "new"
+    after = to_store(licenses, stored, certificate="new", license_list=None)
+    assert (after.certificate, after.license_list) == ("new", None)
+    assert (after.typed, after.removed, after.marks) == (stored.typed, stored.removed, stored.marks)
+
+
+def test_a_certificate_of_another_catalog_than_the_settings_is_refused_and_told(
+    stored: Documents, vendor: Vendor
+) -> None:
+    licenses, (refused,) = read_documents(stored, vendor.keys, "other-exchange")
+    assert licenses.certificate is None
+    assert licenses.license_list is None
+    assert len(licenses.typed) == 1
+    assert (refused.name, refused.fields["REASON"]) == (EventName.STATE_REFUSED, "other_catalog")
+    assert "It is for catalog exchange, and the settings say other-exchange." in refused.message
 
 
 def test_vendor_keys_are_read_and_what_is_none_is_told(tmp_path: Path, vendor: Vendor) -> None:

@@ -79,7 +79,8 @@ class Watched:
     def __init__(self, poll_seconds: float = NEVER) -> None:
         self.reports: queue.Queue[tuple[Sighting, int]] = queue.Queue()
         self.challenge: bytes | None = None
-        self.watch = KeyWatch("slot", poll_seconds, lambda: self.challenge, self._report)
+        self.unexpected: queue.Queue[Exception] = queue.Queue()
+        self.watch = KeyWatch("slot", poll_seconds, lambda: self.challenge, self._report, self.unexpected.put)
 
     def _report(self, sighting: Sighting, number: int) -> None:
         self.reports.put((sighting, number))
@@ -186,8 +187,12 @@ def test_whatever_a_reader_raises_is_a_sighting(
     reader.finds = [error, Key()]
     watched = begin()
     sighting, _ = watched.report()
-    assert (sighting.state, sighting.finding, sighting.reader) == (state, finding, "slot")
+    details = "; the log has the details" if finding.startswith("unexpected") else ""
+    assert (sighting.state, sighting.finding, sighting.reader) == (state, f"{finding}{details}", "slot")
     assert watched.look().state == "present"
+    # What a reader is expected to raise says all in its sighting; anything else goes to the log as it is.
+    expected = isinstance(error, FeatureKeyError)
+    assert list(watched.unexpected.queue) == ([] if expected else [error])
 
 
 @pytest.mark.parametrize("error", [Absent("slot", "pulled"), OSError(19, "No such device")])

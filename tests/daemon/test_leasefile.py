@@ -122,8 +122,8 @@ def test_a_file_cut_at_any_byte_gives_a_part_of_its_history_from_the_beginning(t
 
 
 @pytest.mark.parametrize("bit", [0, 3, 7])
-def test_a_flipped_bit_is_told_and_the_file_kept_aside(bit: int, tmp_path: Path) -> None:
-    path, before = tmp_path / "leases", states(HISTORY)
+def test_a_flipped_bit_is_told_the_rest_counts_and_the_file_is_kept_aside(bit: int, tmp_path: Path) -> None:
+    path = tmp_path / "leases"
     written(path, *HISTORY).close()
     data = path.read_bytes()
     for place in range(len(data) - 1):  # the last line end: see the next test
@@ -132,10 +132,34 @@ def test_a_flipped_bit_is_told_and_the_file_kept_aside(bit: int, tmp_path: Path)
         path.write_bytes(spoiled)
         found = LeaseFile(path, BOOT).recover()
         number = data[:place].count(b"\n") + 1
-        assert f"line {number} of" in found.damage
-        assert same(found.leases, before[max(number - 2, 0)])
+        # A line end that is none any more spoils the line behind it too.
+        lost = {number, number + 1} if data[place] == ord("\n") else {number}
+        if 1 in lost:
+            assert (found.leases, found.damage) == ([], "its first line, which names the boot, is damaged")
+        else:
+            rest = tuple(change for line, change in enumerate(HISTORY, 2) if line not in lost)
+            assert same(found.leases, states(rest)[-1])
+            assert f"the first of them line {number}" in found.damage
         assert path.with_suffix(".damaged").read_bytes() == spoiled
         assert not path.exists()
+
+
+def test_damaged_lines_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "leases"
+    written(path, lease("a"), lease("b"), lease("c"), lease("d")).close()
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], lines[1], b"no\n", lines[3], b"\n"]))
+    found = LeaseFile(path, BOOT).recover()
+    assert found.leases == [lease("a"), lease("c")]
+    assert found.damage == "2 of 5 lines, the first of them line 3"
+
+
+def test_the_file_of_another_boot_is_no_damage_whatever_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "leases"
+    written(path, lease("a")).close()
+    path.write_bytes(path.read_bytes() + b"no line of ours\n")
+    assert recovered(path, "next-boot") == []
+    assert path.exists()
 
 
 def test_a_last_line_without_its_end_is_left_out_and_no_damage(tmp_path: Path) -> None:
@@ -159,7 +183,7 @@ def test_leases_without_a_boot_before_them_are_not_believed(tmp_path: Path) -> N
     path.write_bytes(rest)
     found = LeaseFile(path, BOOT).recover()
     assert found.leases == []
-    assert "line 1 of 1" in found.damage
+    assert found.damage == "its first line, which names the boot, is damaged"
     path.write_bytes(head + b"\n" + head + b"\n" + rest)
     assert recovered(path) == [lease("a")]
 
@@ -178,7 +202,7 @@ def test_damage_is_told_where_the_file_cannot_be_kept_aside(tmp_path: Path, monk
     path = tmp_path / "leases"
     path.write_bytes(b"nothing of ours\n")
     monkeypatch.setattr(Path, "replace", refuse)
-    assert "line 1 of 1 is damaged" in LeaseFile(path, BOOT).recover().damage
+    assert "first line" in LeaseFile(path, BOOT).recover().damage
 
 
 def test_a_batch_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,8 +78,9 @@ def test_a_failure_is_told_once_and_mended_with_the_whole_ledger(
         kept.take("lost 1", "lost 2")
         failed = kept.recording.record()
         assert failed is not None
-        assert (failed.name, failed.fields["STATE"]) == (EventName.LEASES_NOT_RECORDED, "failing")
+        assert failed.name is EventName.LEASES_NOT_RECORDED
         assert os.strerror(error) in failed.message
+        assert "forgets calls that began since, and brings back calls that ended since" in failed.message
         for number in range(5):
             kept.take(f"more {number}")
             assert kept.recording.record() is None
@@ -89,7 +90,7 @@ def test_a_failure_is_told_once_and_mended_with_the_whole_ledger(
     kept.ledger.drop("a", "lost 1")
     mended = kept.recording.keep_up()
     assert mended is not None
-    assert mended.fields["STATE"] == "mended"
+    assert mended.name is EventName.LEASES_RECORDED_AGAIN
     assert kept.recovered() == {"before", "lost 2", *(f"more {number}" for number in range(5))}
     kept.take("after")
     assert kept.recording.record() is None
@@ -142,14 +143,37 @@ def test_a_file_that_cannot_be_begun_is_told_and_begun_later(tmp_path: Path) -> 
     recording.close()
 
 
-def test_an_overgrown_file_is_rewritten_silently(kept: Kept) -> None:
+def overgrown(kept: Kept) -> None:
+    """Let the file grow to much more than the one lease it tells of."""
     for _ in range(SLACK_RECORDS // 64 + 1):
         for number in range(32):
             kept.take(f"{number}")
             kept.ledger.drop("a", f"{number}")
         assert kept.recording.record() is None
     kept.take("last")
-    kept.recording.record()
+    assert kept.recording.record() is None
+
+
+def test_an_overgrown_file_that_cannot_be_rewritten_is_appended_to_and_rewritten_later(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overgrown(kept)
+    before = kept.path.stat().st_size
+    for number in range(3):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", Disk(0).write)
+            assert kept.recording.keep_up() is None
+        kept.take(f"next {number}")
+        assert kept.recording.record() is None
+    assert kept.recovered() == {"last", "next 0", "next 1", "next 2"}
+    assert kept.path.stat().st_size > before
+    assert kept.recording.keep_up() is None
+    assert kept.path.stat().st_size < before / 10
+    assert kept.recovered() == {"last", "next 0", "next 1", "next 2"}
+
+
+def test_an_overgrown_file_is_rewritten_silently(kept: Kept) -> None:
+    overgrown(kept)
     before = kept.path.stat().st_size
     assert kept.recording.keep_up() is None
     assert kept.path.stat().st_size < before / 100

@@ -64,7 +64,7 @@ target = "journal"
     settings = parse_settings(text, "site.toml")
     assert settings.access.ask_users == {ME.pw_uid, 4000}
     assert settings.access.ask_groups == {5000}
-    assert settings.access.manage_users == {4001}
+    assert settings.access.manage_users == {4001, os.geteuid()}
     assert settings.access.manage_groups == frozenset()
     assert settings.rules.owners == {"kamailio": ME.pw_uid, "asterisk": 4002}
     assert settings.rules.ceilings == {"trunk:a": 30}
@@ -76,6 +76,14 @@ target = "journal"
         "/v",
     ]
     assert (settings.reader, settings.poll_seconds, settings.log_target) == ("serial:/dev/featurekey", 1.0, "journal")
+
+
+def test_who_runs_the_daemon_may_manage_without_being_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    access = parse_settings(PRODUCT, "site.toml").access
+    assert access.may_manage(Peer(1, 54321, frozenset()))
+    assert access.may_ask(Peer(1, 54321, frozenset()))
+    assert not access.may_manage(Peer(1, 54322, frozenset()))
 
 
 @pytest.mark.parametrize(
