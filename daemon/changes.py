@@ -14,6 +14,7 @@ from featurekeyd.policy.certificate import Certificate
 from featurekeyd.policy.enforcer import Enforcer
 from featurekeyd.policy.events import EventName
 from featurekeyd.policy.findings import Finding, Verdict, accept, refuse
+from featurekeyd.policy.licensekey import MAX_TYPED
 from featurekeyd.policy.licenselist import LicenseList, TypedKey
 from featurekeyd.policy.licenses import Licenses
 
@@ -52,7 +53,10 @@ def added(enforcer: Enforcer, text: str, today: datetime.date) -> Change:
 
 def removed(enforcer: Enforcer, text: str) -> Change:
     """One license less."""
-    licenses, finding = enforcer.licenses.without_key(text)
+    if len(text) > MAX_TYPED:  # each installed key would be held against the whole of it
+        licenses, finding = enforcer.licenses, refuse(Verdict.NOT_FOUND, f"No key is named by {len(text)} characters.")
+    else:
+        licenses, finding = enforcer.licenses.without_key(text)
     return Change(licenses=licenses, findings=[finding], event=EventName.LICENSE_REMOVED, stored=finding.accepted)
 
 

@@ -11,6 +11,7 @@ from featurekeyd.daemon.changes import Change
 from featurekeyd.policy.certificate import read_certificate
 from featurekeyd.policy.events import EventName
 from featurekeyd.policy.findings import Finding, Verdict
+from featurekeyd.policy.licensekey import MAX_TYPED
 from featurekeyd.policy.licenselist import TypedKey, read_list, read_plain
 
 if TYPE_CHECKING:
@@ -70,6 +71,19 @@ def test_a_license_less_is_news_and_to_store(site: House) -> None:
 def test_what_is_not_installed_cannot_be_removed(site: House) -> None:
     change = changes.removed(site.enforcer, site.vendor.key().text)
     assert (change.stored, change.news, verdicts(change.findings)) == (False, [], ["not_found"])
+
+
+def test_a_text_too_long_for_a_key_is_no_key_whatever_it_begins_with(site: House) -> None:
+    (there, *_) = site.enforcer.licenses.keys()
+    most = there.text.ljust(MAX_TYPED)
+    assert verdicts(changes.removed(site.enforcer, most).findings) == ["removed"]
+    assert verdicts(added(site, most).findings) == ["already_there"]
+    for change, verdict in (
+        (changes.removed(site.enforcer, f"{most} "), "not_found"),
+        (added(site, f"{most} "), "not_a_key"),
+    ):
+        assert (change.stored, change.news, verdicts(change.findings)) == (False, [], [verdict])
+        assert "257 characters" in change.findings[0].message
 
 
 # The certificate
@@ -187,6 +201,7 @@ def test_a_dry_run_finds_the_same_and_stores_nothing(site: House) -> None:
 
 
 def test_keys_that_are_all_there_already_store_nothing(site: House) -> None:
-    change = entered(site, *(key.text for key in site.enforcer.licenses.keys()))
+    installed = site.enforcer.licenses.keys()
+    change = entered(site, *(key.text for key in installed))
     assert (change.stored, change.news) == (False, [])
     assert all(finding.accepted for finding in change.findings)
