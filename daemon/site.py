@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sqlite3
 import traceback
 from collections.abc import Callable
 
@@ -150,7 +151,12 @@ class Site:
         `make` runs in a thread, where it may read what is true and change nothing. Raises sqlite3.Error, and then
         nothing has changed. A client that goes away meanwhile stops nothing: what is stored shall count and be told.
         """
-        return await asyncio.shield(self._change(make, by))
+        task = self._loop.create_task(self._change(make, by))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(self._changed_for_nobody)
+            raise
 
     async def _change(self, make: Callable[[], Change], by: str) -> Change:
         async with self._changing:
@@ -170,6 +176,12 @@ class Site:
         if "certificate" in change.texts:
             await self.look()  # the key has not proved itself by this certificate yet, and does so only when asked
         return change
+
+    def _changed_for_nobody(self, task: asyncio.Task[Change]) -> None:
+        """Take note of how a change ended whose client has gone; what could not be stored is told already."""
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception) and not isinstance(error, sqlite3.Error):
+            self.tell_unexpected(error, "in a change of the licenses")
 
     # The Feature Key
 

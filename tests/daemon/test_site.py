@@ -11,14 +11,14 @@ import msgspec
 import pytest
 
 from featurekeyd.daemon import keywatch, site
+from featurekeyd.daemon.changes import Change, added, certified
 from featurekeyd.daemon.site import GAP_SECONDS, STALE_SECONDS, TICK_SECONDS
 from featurekeyd.daemon.store import Documents, Store
 from featurekeyd.daemon.wire import LICENSE, MANAGE
 from featurekeyd.hwio.featurekey import Absent
 from featurekeyd.policy.catalog import Cause
-from featurekeyd.policy.certificate import Pair
+from featurekeyd.policy.certificate import Pair, read_certificate
 from featurekeyd.policy.events import EventName
-from featurekeyd.policy.licenses import Licenses
 
 if TYPE_CHECKING:
     from tests.daemon.conftest import House
@@ -34,32 +34,51 @@ def stored(house: House) -> Documents:
     return documents
 
 
-def add(house: House, text: str | None = None) -> Any:
-    """A coroutine that adds a license key."""
-    return house.site.change(lambda: adding(house, text or house.vendor.key(code=2, instances=3).text))
+def add(house: House, text: str | None = None, by: str = "uid 7") -> Any:
+    """A coroutine that adds a license key of three trunks."""
+    key = text or house.vendor.key(code=2, instances=3).text
+    return house.site.change(lambda: added(house.enforcer, key, house.enforcer.today(house.clock())), by)
 
 
-def adding(house: House, text: str) -> tuple[Licenses, bool]:
-    today = house.enforcer.today(house.clock())
-    licenses, finding = house.enforcer.licenses.with_key(text, house.catalog, today)
-    assert finding.accepted, finding
-    return licenses, True
+def full(_: Documents) -> None:
+    raise sqlite3.OperationalError("database or disk is full")
 
 
 # Changes
 
 
-def test_a_change_is_stored_and_then_counts(licensed: House) -> None:
-    licensed.loop.run_until_complete(add(licensed))
+def test_a_change_is_stored_counts_and_is_told_with_who_made_it(licensed: House) -> None:
+    key = licensed.vendor.key(code=2, instances=3)
+    change = licensed.loop.run_until_complete(add(licensed, key.text))
+    assert change.licenses is licensed.enforcer.licenses
     assert licensed.enforcer.entitlements["trunk"].limit == 11
     assert stored(licensed) == licensed.site.documents
     assert len(stored(licensed).typed) == 1
+    told = {"LICENSE": key.short, "FEATURE": "trunk", "SERIAL": "110123456789", "BY": "uid 7"}
+    assert licensed.log.one(EventName.LICENSE_ADDED).fields == told
+    # A key that is on no list yet begins to drain its meter, which is told before the key is.
+    assert licensed.log.names() == [EventName.STANDING_GRACE, EventName.LICENSE_ADDED]
+
+
+def test_a_change_is_stored_before_it_counts(licensed: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, counted = licensed.store.save_documents, []
+
+    def spied(documents: Documents) -> None:
+        counted.append((licensed.enforcer.entitlements["trunk"].limit, licensed.log.names()))
+        save(documents)
+
+    monkeypatch.setattr(licensed.store, "save_documents", spied)
+    licensed.loop.run_until_complete(add(licensed))
+    assert counted == [(8, [])]
+
+
+def test_how_far_a_serial_has_come_is_stored_with_its_documents(licensed: House) -> None:
+    licensed.loop.run_until_complete(add(licensed))
+    mark = stored(licensed).marks["110123456789"]
+    assert (mark.list_number, str(mark.listed), str(mark.certified)) == (1, "2026-12-01", "2026-01-01")
 
 
 def test_a_change_that_cannot_be_stored_changes_nothing(licensed: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: Documents) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
     before = (licensed.enforcer.licenses, licensed.site.documents)
     with monkeypatch.context() as patch:
         patch.setattr(licensed.store, "save_documents", full)
@@ -67,14 +86,17 @@ def test_a_change_that_cannot_be_stored_changes_nothing(licensed: House, monkeyp
             licensed.loop.run_until_complete(add(licensed))
     assert (licensed.enforcer.licenses, licensed.site.documents) == before
     assert licensed.enforcer.entitlements["trunk"].limit == 8
+    assert licensed.log.names() == [EventName.STATE_NOT_STORED]
     licensed.loop.run_until_complete(add(licensed))
     assert licensed.enforcer.entitlements["trunk"].limit == 11
 
 
 def test_a_change_of_nothing_stores_nothing(licensed: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(Store, "save_documents")
-    licensed.loop.run_until_complete(licensed.site.change(lambda: (Licenses(), False)))
-    assert licensed.enforcer.licenses.certificate is not None
+    before = licensed.enforcer.licenses
+    assert not licensed.loop.run_until_complete(add(licensed, "no key")).stored
+    assert licensed.enforcer.licenses is before
+    assert licensed.log.events == []
 
 
 def test_changes_come_one_after_the_other_and_none_is_lost(licensed: House) -> None:
@@ -97,6 +119,36 @@ def test_a_change_whose_client_goes_away_is_whole_all_the_same(
         save(documents)
 
     monkeypatch.setattr(licensed.store, "save_documents", slow)
+    keys = [licensed.vendor.key(code=2, instances=3) for _ in range(2)]
+
+    async def abandoned() -> None:
+        task = asyncio.ensure_future(add(licensed, keys[0].text))
+        assert await asyncio.to_thread(begun.wait, DEADLINE)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gate.set()
+        await add(licensed, keys[1].text)
+
+    licensed.loop.run_until_complete(abandoned())
+    assert licensed.enforcer.entitlements["trunk"].limit == 8 + 6
+    assert stored(licensed) == licensed.site.documents
+    assert len(stored(licensed).typed) == 2
+    told = [it.fields["LICENSE"] for it in licensed.log.events if it.name is EventName.LICENSE_ADDED]
+    assert told == [key.short for key in keys]
+
+
+def test_a_disk_that_is_full_is_told_also_when_the_client_has_gone(
+    licensed: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, begun = threading.Event(), threading.Event()
+
+    def slow(documents: Documents) -> None:
+        begun.set()
+        assert gate.wait(DEADLINE)
+        full(documents)
+
+    monkeypatch.setattr(licensed.store, "save_documents", slow)
 
     async def abandoned() -> None:
         task = asyncio.ensure_future(add(licensed))
@@ -105,20 +157,76 @@ def test_a_change_whose_client_goes_away_is_whole_all_the_same(
         with pytest.raises(asyncio.CancelledError):
             await task
         gate.set()
-        await add(licensed)
+        async with licensed.site._changing:
+            """The change that nobody waits for is over."""
 
     licensed.loop.run_until_complete(abandoned())
-    assert licensed.enforcer.entitlements["trunk"].limit == 8 + 6
-    assert stored(licensed) == licensed.site.documents
-    assert len(stored(licensed).typed) == 2
+    assert licensed.log.names() == [EventName.STATE_NOT_STORED]
+    assert licensed.enforcer.entitlements["trunk"].limit == 8
 
 
-def test_a_technician_is_told_when_the_disk_is_full_and_the_log_says_why(
+def test_a_bug_in_a_change_is_told_also_when_the_client_has_gone(licensed: House) -> None:
+    gate, begun = threading.Event(), threading.Event()
+
+    def broken() -> Change:
+        begun.set()
+        assert gate.wait(DEADLINE)
+        raise ZeroDivisionError
+
+    async def abandoned() -> None:
+        task = asyncio.ensure_future(licensed.site.change(broken, "uid 7"))
+        assert await asyncio.to_thread(begun.wait, DEADLINE)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gate.set()
+        async with licensed.site._changing:
+            """The change that nobody waits for is over."""
+        await asyncio.sleep(0)
+
+    licensed.loop.run_until_complete(abandoned())
+    assert licensed.log.one(EventName.UNEXPECTED).message == "Unexpected ZeroDivisionError in a change of the licenses."
+
+
+def test_the_key_is_asked_by_a_new_certificate_also_when_the_client_has_gone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a key that can prove itself would count as there without ever having done so."""
+    looks, looked, gate, begun = [], asyncio.Event(), threading.Event(), threading.Event()
+    house.enforcer.see(house.seen(), house.clock())
+    save = house.store.save_documents
+
+    def slow(documents: Documents) -> None:
+        begun.set()
+        assert gate.wait(DEADLINE)
+        save(documents)
+
+    async def look() -> None:
+        looks.append(house.enforcer.licenses.serial)
+        looked.set()
+
+    monkeypatch.setattr(house.store, "save_documents", slow)
+    monkeypatch.setattr(house.site, "look", look)
+    text = house.vendor.certificate()
+    certificate = read_certificate(text, house.vendor.keys)
+
+    async def abandoned() -> None:
+        change = house.site.change(lambda: certified(house.enforcer, certificate, text), "uid 7")
+        task = asyncio.ensure_future(change)
+        assert await asyncio.to_thread(begun.wait, DEADLINE)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gate.set()
+        await looked.wait()
+
+    house.loop.run_until_complete(abandoned())
+    assert looks == ["110123456789"]
+
+
+def test_a_technician_is_told_when_the_disk_is_full_and_the_log_too(
     licensed: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_: Documents) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
     monkeypatch.setattr(licensed.store, "save_documents", full)
     caller = licensed.caller()
     caller.send(licensed.call(f"{MANAGE}.AddLicense", key=licensed.vendor.key().text))
@@ -127,8 +235,12 @@ def test_a_technician_is_told_when_the_disk_is_full_and_the_log_says_why(
         licensed.storing._thread.submit(int).result(DEADLINE)
         licensed.loop.turn()
         deadline -= 1
-    assert caller.replies == [{"error": f"{LICENSE}.UnexpectedCondition", "parameters": {}}]
-    assert "database or disk is full" in licensed.log.one(EventName.UNEXPECTED).fields["TRACEBACK"]
+    (answer,) = caller.replies
+    assert answer["error"] == f"{MANAGE}.StateNotStored"
+    hint = answer["parameters"]["hint"]
+    assert hint.startswith("The state file cannot be written (database or disk is full).")
+    assert licensed.log.one(EventName.STATE_NOT_STORED).message == f"Nothing was changed. {hint}"
+    assert licensed.log.names() == [EventName.STATE_NOT_STORED]
 
 
 # Time
@@ -181,6 +293,18 @@ def test_a_reader_that_reports_nothing_counts_as_a_fault(licensed: House) -> Non
     assert licensed.enforcer.standing == "licensed"
 
 
+@pytest.mark.parametrize("late", [GAP_SECONDS + 0.1, STALE_SECONDS + 60, 3600])
+def test_a_daemon_that_was_stopped_or_asleep_does_not_accuse_the_reader(late: float, licensed: House) -> None:
+    tick(licensed)
+    tick(licensed, TICK_SECONDS + late)
+    assert licensed.enforcer.feature_key.state == "present"
+    for _ in range(int((STALE_SECONDS + licensed.settings.poll_seconds) / TICK_SECONDS)):
+        tick(licensed)
+    assert licensed.enforcer.feature_key.state == "present", "it has its whole time from then on"
+    tick(licensed)
+    assert licensed.enforcer.feature_key.state == "fault"
+
+
 def test_a_tick_records_logs_and_stores(licensed: House) -> None:
     licensed.site._see(licensed.seen("absent"), 1)
     tick(licensed)
@@ -199,6 +323,14 @@ def test_the_sum_of_a_storm_is_told_by_the_tick(licensed: House) -> None:
     assert licensed.log.names().count(EventName.DENIED) == 1
     assert licensed.log.one(EventName.DENIALS_SUMMARIZED).fields["COUNT"] == "49"
     assert (licensed.site.granted, licensed.site.denied) == (0, 50)
+
+
+def test_denials_that_were_only_counted_are_told_at_the_end(licensed: House) -> None:
+    wanted = licensed.acquire(wants=[{"feature": "trunk", "instances": 9}])
+    for _ in range(3):
+        licensed.ask(f"{LICENSE}.Acquire", **wanted["parameters"])
+    licensed.site.close()
+    assert licensed.log.one(EventName.DENIALS_SUMMARIZED).fields["COUNT"] == "2"
 
 
 def test_the_end_stores_what_drained_until_then(licensed: House) -> None:
@@ -242,9 +374,13 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
     return made
 
 
-def test_the_site_lives_once_the_key_was_looked_for(house: House, reader: Reader) -> None:
+def test_the_site_begins_at_once_and_looks_for_the_key_meanwhile(house: House, reader: Reader) -> None:
+    house.site.start()
+    assert house.enforcer.feature_key.state == "not-looked-yet"
+    emergency = house.acquire(dialed="112")
+    assert house.ask(f"{LICENSE}.Acquire", **emergency["parameters"])[0]["parameters"]["allowed"] is True
     reader.gate.set()
-    house.loop.run_until_complete(house.site.start())
+    house.loop.run_until_complete(house.site.wait_for_look(1))
     assert house.enforcer.feature_key.state == "absent"
     house.loop.run_until_complete(house.site.look())
     assert house.site._looks >= 2
@@ -254,15 +390,33 @@ def test_the_site_lives_once_the_key_was_looked_for(house: House, reader: Reader
 def test_a_reader_that_hangs_at_the_start_is_waited_for_and_then_told(
     house: House, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(site, "LOOK_SECONDS", 0)
-    house.loop.run_until_complete(house.site.start())
+    house.site.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(site, "LOOK_SECONDS", 0)
+        house.loop.run_until_complete(house.site.wait_for_look(1))
     assert house.enforcer.feature_key.state == "fault"
     reader.gate.set()
-    monkeypatch.undo()
     house.loop.run_until_complete(house.site.wait_for_look(1))
     assert house.enforcer.feature_key.state == "absent"
     assert house.site._awaited == {}
     house.site.close()
+
+
+def test_what_a_reader_was_not_expected_to_raise_is_told_to_the_log_whole(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: str) -> Any:
+        raise ZeroDivisionError("what the log alone is told")
+
+    monkeypatch.setattr(keywatch, "open_feature_key", broken)
+    house.site.start()
+    house.loop.run_until_complete(house.site.wait_for_look(1))
+    house.site.close()
+    event = next(it for it in house.log.events if it.name is EventName.UNEXPECTED)
+    assert event.message == "Unexpected ZeroDivisionError in the reader of the Feature Key."
+    assert "what the log alone is told" in event.fields["TRACEBACK"]
+    assert "in broken" in event.fields["TRACEBACK"]
+    assert "the log has the details" in house.enforcer.feature_key.finding
 
 
 def test_many_may_wait_for_a_look_and_each_is_woken_by_its_own_or_a_later_one(house: House) -> None:
