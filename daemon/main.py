@@ -39,7 +39,7 @@ from .storing import Storing
 from .version import RELEASED, VERSION
 
 _SOCKET_OPTIONS: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-"""From Python 3.13 on, a loop takes the path of a socket away at the end, also where systemd goes on listening on it."""
+"""From Python 3.13 on, a loop takes a socket's path away at the end, also where systemd goes on listening on it."""
 
 
 def main() -> int:

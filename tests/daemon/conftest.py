@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from featurekeyd.daemon.connection import Connection
 from featurekeyd.daemon.journal import Log
 from featurekeyd.daemon.leasefile import LeaseFile
-from featurekeyd.daemon.methods import Client, Method, Outcome, Permission, call_method
+from featurekeyd.daemon.methods import Client, ErrorReply, Method, Outcome, Permission, call_method
 from featurekeyd.daemon.peer import SO_PEERGROUPS, Access, Peer
 from featurekeyd.daemon.recording import Recording
 from featurekeyd.daemon.server import Server
@@ -385,7 +385,10 @@ class House:
             return b"".join(outcome)
 
         async def wait() -> bytes:
-            return await outcome
+            try:
+                return await outcome
+            except ErrorReply as error:
+                return error.reply
 
         return self.loop.run_until_complete(wait())
 

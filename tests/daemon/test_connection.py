@@ -388,7 +388,7 @@ def test_a_user_has_so_many_connections_and_no_more(house: House) -> None:
 
 
 def test_all_users_together_have_so_many_connections(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(limits, "MAX_CONNECTIONS", 3 + limits.KEPT_FOR_MANAGERS)
     callers = [house.caller(uid, 500) for uid in range(2000, 2003)]
     beyond = house.caller(2003, 500)
     assert beyond.replies == [{"error": f"{LICENSE}.TooManyConnections", "parameters": {"limit": 3}}]
@@ -466,15 +466,32 @@ def test_a_watcher_that_reads_nothing_is_given_up(licensed: House) -> None:
     assert len(licensed.site.subscribers) == house_before - 1
 
 
-def test_calls_behind_a_watch_are_not_served_and_too_many_of_them_are_told(house: House) -> None:
-    caller = house.caller()
-    caller.send(watch(house), *echoes(house, 1))
-    for number in range(limits.MAX_BACKLOG - 1):
-        caller.send(*echoes(house, number))
-    assert len(caller.replies) == 1
-    assert not caller.wire.closed
-    caller.send(*echoes(house, 1))
-    assert caller.replies[-1]["error"] == f"{LICENSE}.MalformedMessage"
+@pytest.mark.parametrize("together", [True, False], ids=["in one piece", "later"])
+def test_any_call_behind_a_watch_is_told_and_the_connection_closed(together: bool, licensed: House) -> None:
+    caller, late = licensed.caller(), licensed.acquire("late")
+    if together:
+        caller.send(watch(licensed), late)
+    else:
+        caller.send(watch(licensed))
+        assert not caller.wire.closed
+        caller.send(late)
+    assert caller.replies[0] == {"parameters": {}, "continues": True}
+    assert caller.replies[1]["error"] == f"{LICENSE}.MalformedMessage"
+    assert "takes no more calls; open another one" in caller.parameters[1]["hint"]
+    assert len(caller.replies) == 2
+    assert caller.wire.closed
+    assert licensed.recorded() == set()
+    caller.leave()
+    assert len(licensed.site.subscribers) == 0
+
+
+def test_calls_that_wait_behind_a_watch_are_told_when_its_turn_comes(house: House) -> None:
+    waiting, caller = Waiting(house), house.caller()
+    caller.send(house.call("a.b.Wait"), watch(house), *echoes(house, 1))
+    house.loop.turn()
+    assert caller.replies == []
+    waiting.answer(n=0)
+    assert [it.get("error") for it in caller.replies] == [None, None, f"{LICENSE}.MalformedMessage"]
     assert caller.wire.closed
 
 
@@ -500,7 +517,8 @@ def test_so_many_may_watch_and_no_more(house: House) -> None:
         house.caller().send(watch(house))
     beyond = house.caller()
     beyond.send(watch(house), *echoes(house, 7))
-    assert beyond.replies[0]["error"] == f"{LICENSE}.TooManyConnections"
+    full = {"limit": limits.MAX_SUBSCRIBERS}
+    assert beyond.replies[0] == {"error": f"{LICENSE}.TooManySubscribers", "parameters": full}
     assert beyond.parameters[1] == {"n": 7}
 
 

@@ -291,3 +291,24 @@ def test_the_kernel_says_who_calls(live: House, run: Run) -> None:
         client.socket.close()
 
     run(talk)
+
+
+def test_the_end_closes_every_connection_and_frees_what_was_bound(live: House, run: Run) -> None:
+    live.add_method("a.b.List", list_numbers, more=True)
+
+    async def talk() -> None:
+        clients = [await Talker(live).connect() for _ in range(3)]
+        await clients[0].send(live.acquire("bound", bound=True), live.acquire("free"))
+        await clients[0].replies(2)
+        await clients[1].send({**live.call("Watch"), "more": True})
+        await clients[1].replies(1)
+        await clients[2].send({**live.call("a.b.List", count=1_000_000), "more": True})
+        await clients[2].replies(1)
+        await live.server.close()
+        assert live.server._connections.total() == 0
+        for client in clients:
+            client.socket.close()
+
+    run(talk)
+    assert live.recorded() == {"free"}
+    assert len(live.site.subscribers) == 0

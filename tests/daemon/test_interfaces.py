@@ -5,13 +5,15 @@ The files are read with the `varlink` package, which is none of ours.
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 from varlink.scanner import Interface
 
-from featurekeyd.daemon import limits
+from featurekeyd.daemon import license_service, limits
 from featurekeyd.daemon.service_info import INTERFACES, description
 from featurekeyd.daemon.wire import LICENSE, MANAGE, SERVICE
 from featurekeyd.policy.catalog import Scope
@@ -84,6 +86,36 @@ def test_a_method_takes_what_the_file_says(name: str, house: House) -> None:
     assert isinstance(ours, msgspec.inspect.StructType)
     assert struct_differences(ours, METHODS[name].in_type, interface, name) == []
     assert ours.cls.__struct_config__.forbid_unknown_fields
+
+
+def with_nulls(type_: Any, interface: str) -> Any:
+    """A value of a type of a file in which every optional member is null."""
+    type_ = resolved(type_, interface)
+    if sort(type_) == "Maybe":
+        return None
+    if sort(type_) == "Array":
+        return [with_nulls(type_.element_type, interface)]
+    if sort(type_) == "Enum":
+        return next(iter(type_.fields))
+    if sort(type_) == "Struct":
+        return {name: with_nulls(member, interface) for name, member in type_.fields.items()}
+    return {str: "x", int: 1, bool: True}[type(type_)]
+
+
+def without_nulls(value: Any) -> Any:
+    """The same with its nulls left out."""
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value]
+    if isinstance(value, dict):
+        return {name: without_nulls(member) for name, member in value.items() if member is not None}
+    return value
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_optional_member_may_be_left_out_or_null_and_that_means_the_same(name: str, house: House) -> None:
+    parameters = with_nulls(METHODS[name].in_type, name.rpartition(".")[0])
+    decode = house.server.methods[name].parameters.decode
+    assert decode(json.dumps(parameters)) == decode(json.dumps(without_nulls(parameters)))
 
 
 @pytest.mark.parametrize("enum", [Reason, CallClass, Phase, Scope, Standing, Verdict])
@@ -256,11 +288,24 @@ def raises(*_: object) -> bytes:
     raise ZeroDivisionError("a secret")
 
 
+def checked_not_stored(checked: Checked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Import a certificate on a full disk."""
+
+    def full(_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    house = checked.house
+    monkeypatch.setattr(house.store, "save_documents", full)
+    house.enforcer.see(house.seen(), house.clock())
+    assert "hint" in checked(f"{MANAGE}.ImportCertificate", text=house.vendor.certificate())[0]
+
+
 def test_every_error_is_as_the_file_says(checked: Checked, monkeypatch: pytest.MonkeyPatch) -> None:
     house = checked.house
     house.add_method("a.b.Raise", raises)
     monkeypatch.setattr(limits, "MAX_CONNECTIONS_PER_USER", 1)
-    house.ask(f"{LICENSE}.Release", holder="asterisk", key="x", uid=1)
+    monkeypatch.setattr(license_service, "MAX_SUBSCRIBERS", 0)
+    house.ask(f"{LICENSE}.Acquire", **house.acquire(holder="asterisk", dialed="112")["parameters"], uid=1)
     caller = house.caller()
     second, stranger = house.caller(), house.caller(4242)
     caller.send(
@@ -271,6 +316,7 @@ def test_every_error_is_as_the_file_says(checked: Checked, monkeypatch: pytest.M
         house.call("Nothing"),
         house.call("Status", x=1),
         house.call("Watch"),
+        {**house.call("Watch"), "more": True},
         house.call(f"{MANAGE}.Request"),
         b"no call\0",
     )
@@ -284,6 +330,7 @@ def test_every_error_is_as_the_file_says(checked: Checked, monkeypatch: pytest.M
     long.send(b"x" * (limits.MAX_TELEPHONY_BYTES + 1))
     for reply in (*caller.replies, *second.replies, *stranger.replies, *late.replies, *long.replies):
         checked.held(reply, None, "")
+    checked_not_stored(checked, monkeypatch)
     # The specification names MethodNotImplemented, and every method of the files is there.
     assert set(ERRORS) - checked.errors == {f"{SERVICE}.MethodNotImplemented"}
 

@@ -1,20 +1,38 @@
-"""The command: what it says and how it ends when it cannot start; nothing is served here."""
+"""The command: what it says when it cannot start, from when on it answers, and how it ends."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
 import socket
 import sqlite3
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from featurekeyd.daemon import keywatch, site
 from featurekeyd.daemon import main as module
 from featurekeyd.daemon.main import main
+from featurekeyd.daemon.peer import Access
+from featurekeyd.daemon.settings import Product, Settings
+from featurekeyd.daemon.store import Documents, Store
 from featurekeyd.daemon.version import VERSION
+from featurekeyd.hwio.featurekey import Absent
+from featurekeyd.policy.catalog import Catalog
+from featurekeyd.policy.decision import Rules
+from featurekeyd.policy.events import Event, EventName
+
+if TYPE_CHECKING:
+    from tests.daemon.conftest import Vendor
+
+DEADLINE = 20
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -134,6 +152,152 @@ def test_a_state_file_that_is_refused_is_told(
     assert status == 1
     assert str(path) in err
     assert "again" in err or "restore it" in err
+
+
+# Serving: with readers that are held by the test
+
+
+class Service:
+    """A daemon that runs in the loop of the test, on a real socket, with a reader that the test lets go."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch, catalog: Catalog) -> None:
+        self.gate = threading.Event()
+        self.opening = threading.Event()
+        self.notes: list[str] = []
+        self.told: list[Event] = []
+        self.ready = asyncio.Event()
+        access = Access(manage_users=frozenset({os.geteuid()}))
+        self.settings = Settings(
+            product=Product("exchange", "large"),
+            reader="slot",
+            poll_seconds=60.0,
+            access=access,
+            rules=Rules(),
+            socket=place / "socket",
+            runtime=place / "run",
+            state=place / "state",
+            vendor_keys=place / "vendor",
+            log_target="stderr",
+        )
+        self.catalog = catalog
+        monkeypatch.setattr(keywatch, "open_feature_key", self._open)
+        monkeypatch.setattr(keywatch, "CLOSE_SECONDS", 0.0)
+        monkeypatch.setattr(module, "_notify", self._note)
+        monkeypatch.setattr(module, "sink_for", lambda _: self.told.append)
+
+    def run(self, conversation: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Serve until the conversation is over, then end by SIGTERM."""
+        asyncio.run(asyncio.wait_for(self._run(conversation), DEADLINE))
+        self.gate.set()
+
+    async def _run(self, conversation: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        serving = asyncio.ensure_future(module._serve(self.settings, self.catalog))
+        assert await asyncio.to_thread(self.opening.wait, DEADLINE)
+        await conversation()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
+
+    async def ask(self, name: str, **parameters: Any) -> dict[str, Any]:
+        """The parameters of the reply to one call on a connection of its own."""
+        reader, writer = await asyncio.open_unix_connection(self.settings.socket)
+        call = {"method": f"io.featurekey.License.{name}", "parameters": parameters}
+        writer.write(json.dumps(call).encode() + b"\0")
+        answer: dict[str, Any] = json.loads((await reader.readuntil(b"\0"))[:-1])["parameters"]
+        writer.close()
+        await writer.wait_closed()
+        return answer
+
+    def names(self) -> list[EventName]:
+        return [event.name for event in self.told]
+
+    def _open(self, reader: str) -> Any:
+        self.opening.set()
+        assert self.gate.wait(DEADLINE)
+        raise Absent(reader, "no card there")
+
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        if text.startswith("READY=1"):
+            self.ready.set()
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, catalog: Catalog) -> Service:
+    return Service(tmp_path, monkeypatch, catalog)
+
+
+EMERGENCY = {"holder": "kamailio", "key": "sos", "wants": [{"feature": "trunk"}], "dialed": "112"}
+
+
+def test_calls_are_answered_before_the_first_look_is_over(service: Service) -> None:
+    async def talk() -> None:
+        assert (await service.ask("Acquire", **EMERGENCY))["allowed"] is True
+        assert (await service.ask("Status"))["feature_key"]["state"] == "not-looked-yet"
+        assert service.notes == []
+        service.gate.set()
+        await service.ready.wait()
+        assert (await service.ask("Status"))["feature_key"]["state"] == "absent"
+
+    service.run(talk)
+    assert [note.partition("\n")[0] for note in service.notes] == ["READY=1", "STOPPING=1"]
+    assert [it for it in service.names() if it in {EventName.STARTED, EventName.STOPPED}] == ["started", "stopped"]
+
+
+def test_a_reader_that_hangs_delays_ready_for_a_limited_time(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "LOOK_SECONDS", 0.01)
+
+    async def talk() -> None:
+        await service.ready.wait()
+        assert (await service.ask("Status"))["feature_key"]["state"] == "fault"
+
+    service.run(talk)
+    assert service.notes[0] == "READY=1\nSTATUS=deactivated, Feature Key fault"
+
+
+def test_the_end_is_obeyed_also_before_the_first_look_is_over(service: Service) -> None:
+    async def nothing() -> None:
+        """The daemon is told to end at once."""
+
+    service.run(nothing)
+    assert service.notes == ["STOPPING=1"]
+    assert service.names() == [EventName.STOPPED]
+
+
+def test_the_path_of_the_socket_stays_when_the_daemon_ends(service: Service) -> None:
+    """It may be systemd's, which goes on listening on it and would not make it anew."""
+
+    async def nothing() -> None:
+        """The daemon is told to end at once."""
+
+    service.run(nothing)
+    assert service.settings.socket.is_socket()
+
+
+@pytest.mark.parametrize(("drained", "standing"), [(0.0, "licensed"), (60.0, "grace"), (7200.0, "deactivated")])
+def test_what_had_drained_before_a_restart_stays_drained_until_the_first_look(
+    drained: float, standing: str, service: Service, vendor: Vendor
+) -> None:
+    settings = service.settings
+    for folder in (settings.state, settings.vendor_keys):
+        folder.mkdir()
+    pem = vendor.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (settings.vendor_keys / "vendor.pub").write_bytes(pem)
+    store = Store(settings.state / "featurekeyd.db")
+    store.save_documents(Documents(certificate=vendor.certificate()))
+    store.save_meters({"feature_key_absent": drained})
+    store.close()
+
+    async def talk() -> None:
+        assert (await service.ask("Status"))["standing"] == standing
+        service.gate.set()
+        await service.ready.wait()
+        absent = "deactivated" if standing == "deactivated" else "grace"
+        assert (await service.ask("Status"))["standing"] == absent
+
+    service.run(talk)
+
+
+# The loop
 
 
 def test_without_uvloop_the_standard_loop_serves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sqlite3
+from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 import pytest
 
 from featurekeyd.daemon.site import Site
+from featurekeyd.daemon.store import Documents
 from featurekeyd.daemon.wire import MANAGE
 from featurekeyd.policy.events import EventName
 
@@ -131,7 +134,9 @@ def test_a_dry_run_says_the_same_and_stores_nothing(technician: Technician, lice
         dry = technician("ImportList", text=text, dry_run=True)
         assert (licensed.enforcer.licenses, licensed.store.load()) == before
         assert licensed.log.events == []
-        assert technician("ImportList", text=text) == dry
+        real = technician("ImportList", text=text)
+        assert (dry["stored"], real["stored"]) == (False, True)
+        assert {**real, "stored": False} == dry
         assert licensed.enforcer.licenses is not before[0]
         licensed.log.events.clear()
 
@@ -144,6 +149,7 @@ def test_a_text_with_a_bad_line_is_taken_line_by_line_or_not_at_all(
     text = f"key,name\r\n{good[0]},a\r\n\r\nno key\r\n{good[1]}\r\n"
     answer = technician("ImportList", text=text, all_or_nothing=all_or_nothing)
     assert answer["accepted"] is False
+    assert answer["stored"] is (stored > 0)
     assert [(it["line"], it["accepted"]) for it in answer["findings"]] == [(2, True), (4, False), (5, True)]
     assert technician.stored() == (stored, 0)
     assert licensed.log.names().count(EventName.LICENSE_ADDED) == stored
@@ -152,9 +158,14 @@ def test_a_text_with_a_bad_line_is_taken_line_by_line_or_not_at_all(
 def test_an_older_list_is_refused_and_the_same_one_changes_nothing(technician: Technician, licensed: House) -> None:
     vendor = licensed.vendor
     newer, older = vendor.list_of(vendor.key(2, 5), number=7), vendor.list_of(vendor.key(2, 99), number=6)
-    assert technician("ImportList", text=newer)["findings"][0]["verdict"] == "imported"
-    assert technician("ImportList", text=older)["findings"][0]["verdict"] == "older_list"
-    assert technician("ImportList", text=newer)["findings"][0]["verdict"] == "already_there"
+    for text, verdict, accepted, stored in (
+        (newer, "imported", True, True),
+        (older, "older_list", False, False),
+        (newer, "already_there", True, False),
+    ):
+        answer = technician("ImportList", text=text)
+        assert answer["findings"][0]["verdict"] == verdict
+        assert (answer["accepted"], answer["stored"]) == (accepted, stored)
     assert licensed.enforcer.entitlements["trunk"].limit == 5
     assert licensed.store.load()[0].license_list == newer
     assert licensed.log.names().count(EventName.LIST_IMPORTED) == 1
@@ -173,3 +184,59 @@ def test_no_answer_holds_a_whole_key_of_what_is_installed(technician: Technician
     said = str(licensed.ask(f"{MANAGE}.ListLicenses", more=True))
     assert all(key not in said and key.replace("-", "") not in said for key in keys)
     assert all(key.short in said for key in licensed.enforcer.licenses.revocations)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "key,name\n\n# nothing\n", "-----BEGIN FEATUREKEYD LICENSE LIST-----\nSerial: 1\n"]
+)
+def test_a_text_without_anything_to_take_is_neither_accepted_nor_stored(
+    text: str, technician: Technician, licensed: House
+) -> None:
+    answer = technician("ImportList", text=text)
+    assert (answer["accepted"], answer["stored"]) == (False, False)
+    assert [it["verdict"] for it in answer["findings"]] == ["bad_document"]
+    assert technician.stored() == (0, 0)
+
+
+def test_a_typed_key_deletes_no_list_that_could_not_be_verified(technician: Technician, licensed: House) -> None:
+    """The vendor's public key may only be missing for now: the text stays stored until a list is imported."""
+    site, licenses = licensed.site, licensed.enforcer.licenses
+    site.documents = msgspec.structs.replace(site.documents, license_list="a list of an unknown signer")
+    unverified = msgspec.structs.replace(licenses, license_list=None, revocations={})
+    licensed.enforcer.adopt_stored(unverified, licensed.clock())
+    assert technician.finding("AddLicense", key=licensed.vendor.key().text)["accepted"] is True
+    assert licensed.store.load()[0].license_list == "a list of an unknown signer"
+
+
+def test_a_certificate_of_another_serial_takes_the_list_before_it_away(technician: Technician, licensed: House) -> None:
+    listed = licensed.vendor.list_of(licensed.vendor.key(), number=2)
+    technician("ImportList", text=listed)
+    assert licensed.store.load()[0].license_list == listed
+    other = licensed.vendor.certificate(serial="110123456780")
+    assert technician.finding("ImportCertificate", text=other)["accepted"] is True
+    documents, _ = licensed.store.load()
+    assert (documents.certificate, documents.license_list) == (other, None)
+    assert documents.marks["110123456789"].list_number == 2, "it is remembered how far the one before had come"
+
+
+@pytest.mark.parametrize("name", ["AddLicense", "RemoveLicense", "ImportList", "ImportCertificate"])
+def test_what_cannot_be_stored_is_told_and_changes_nothing(
+    name: str, licensed: House, looks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Documents) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(licensed.store, "save_documents", full)
+    vendor, before = licensed.vendor, (licensed.enforcer.licenses, licensed.site.documents)
+    parameters = {
+        "AddLicense": {"key": vendor.key().text},
+        "RemoveLicense": {"key": before[0].keys()[0].text},
+        "ImportList": {"text": vendor.list_of(vendor.key(), number=2)},
+        "ImportCertificate": {"text": vendor.certificate(issued="2026-02-01")},
+    }
+    (answer,) = licensed.ask(f"{MANAGE}.{name}", **cast("Any", parameters[name]))
+    assert answer["error"] == f"{MANAGE}.StateNotStored"
+    assert "database or disk is full" in answer["parameters"]["hint"]
+    assert (licensed.enforcer.licenses, licensed.site.documents) == before
+    assert licensed.log.names() == [EventName.STATE_NOT_STORED]
+    assert looks == []

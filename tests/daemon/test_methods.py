@@ -144,16 +144,36 @@ def test_instances_and_feature_names_of_a_want_have_limits() -> None:
 
 
 @pytest.mark.parametrize("character", ["\n", "\x1b", "\x7f", "\0", "\u202e", "\u2028", "\x9b"])
-@pytest.mark.parametrize("name", ["holder", "key", "port", "channel", "dialed"])
-def test_what_a_terminal_would_not_show_as_it_is_is_refused(name: str, character: str) -> None:
-    assert refused(Acquire, {**ACQUIRE, name: f"a{character}b"}) is not None
+@pytest.mark.parametrize(
+    ("type_", "parameters", "name"),
+    [
+        *((Acquire, ACQUIRE, name) for name in ("holder", "key", "port", "channel", "dialed")),
+        *((Release, {"holder": "a", "key": "b"}, name) for name in ("holder", "key")),
+        *((SyncRequest, SYNC, name) for name in ("holder", "takes_over")),
+    ],
+)
+def test_what_a_terminal_would_not_show_as_it_is_is_refused(
+    type_: type, parameters: dict[str, Any], name: str, character: str
+) -> None:
+    assert refused(type_, {**parameters, name: f"a{character}b"}) == name
 
 
-def test_the_longest_list_with_long_names_fits_into_a_message() -> None:
-    lease = {"key": text(512), "port": text(128), "channel": text(40), "wants": [{"feature": text(64), "instances": 1}]}
-    parameters = {**SYNC, "holder": text(64), "leases": [lease] * MAX_SYNC_LEASES}
+def test_the_longest_list_with_the_longest_names_fits_into_a_message() -> None:
+    wants = [{"feature": text(64), "instances": MAX_INSTANCES}] * 8
+    lease = {"key": text(512), "wants": wants, "port": text(128), "channel": text(128), "class": "emergency"}
+    parameters = {
+        "holder": text(64),
+        "scope": "registrations",
+        "leases": [lease] * MAX_SYNC_LEASES,
+        "list_age_ms": 600_000,
+        "ttl_seconds": 86_400,
+        "generation": 2**53,
+        "last": False,
+        "takes_over": text(64),
+    }
     message = json.dumps({"method": f"{LICENSE}.Sync", "parameters": parameters}).encode()
     assert refused(SyncRequest, parameters) is None
+    assert MAX_TELEPHONY_BYTES == 512 * 1024
     assert len(message) < MAX_TELEPHONY_BYTES
 
 
@@ -212,6 +232,24 @@ def test_what_is_not_there_is_named_and_not_at_any_length(
     name: str, error: str, about: dict[str, str], house: House
 ) -> None:
     assert house.ask(name) == [{"error": f"{SERVICE}.{error}", "parameters": about}]
+
+
+def test_nobody_is_told_of_what_another_user_would_be_answered(licensed: House) -> None:
+    wanted = licensed.acquire()["parameters"]
+    licensed.ask(f"{LICENSE}.Acquire", **wanted, uid=1000)
+    not_theirs = [{"error": f"{LICENSE}.HolderBelongsToAnotherUser", "parameters": {"holder": "kamailio"}}]
+    for name, parameters in (
+        ("Explain", wanted),
+        ("Acquire", wanted),
+        ("Release", {"holder": "kamailio", "key": "call"}),
+        ("Sync", SYNC),
+        ("Sync", {**SYNC, "holder": "other", "takes_over": "kamailio"}),
+    ):
+        assert licensed.ask(f"{LICENSE}.{name}", **parameters, uid=1001) == not_theirs
+    assert licensed.ask(f"{LICENSE}.Explain", **wanted, uid=1000)[0]["parameters"]["reason"] == "already_held"
+    # An emergency call is granted whoever asks, and explained so.
+    emergency = {**wanted, "dialed": "112"}
+    assert licensed.ask(f"{LICENSE}.Explain", **emergency, uid=1001)[0]["parameters"]["reason"] == "emergency"
 
 
 def test_a_listing_must_be_called_with_more(house: House) -> None:

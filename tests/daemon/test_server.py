@@ -1,12 +1,16 @@
-"""What connections share: numbers, and a log that no client can flood."""
+"""What connections share: numbers, limits, a log that no client can flood, and their end."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from featurekeyd.daemon import server
+import pytest
+
+from featurekeyd.daemon import limits, server
 from featurekeyd.daemon.peer import Peer
+from featurekeyd.daemon.wire import LICENSE
 from featurekeyd.policy.events import EventName
 
 if TYPE_CHECKING:
@@ -49,7 +53,63 @@ def test_an_exception_is_told_to_the_log_whole_and_to_the_client_not_at_all(hous
 
 
 def test_connections_are_counted_by_user_and_forgotten_when_there_are_none(house: House) -> None:
-    assert [house.server.admit(peer(uid)) for uid in (1, 2, 2)] == [None] * 3
-    for uid in (2, 1, 2):
-        house.server.dismiss(peer(uid))
+    wires = [asyncio.Transport() for _ in range(3)]
+    users = [peer(uid) for uid in (1, 2, 2)]
+    assert [house.server.admit(*it) for it in zip(users, wires, strict=True)] == [None] * 3
+    for user, wire in zip(users, wires, strict=True):
+        house.server.dismiss(user, wire)
+    assert house.server._connections == {}
+    assert house.server._transports == set()
+
+
+def test_some_connections_are_kept_for_who_may_manage(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_CONNECTIONS", limits.KEPT_FOR_MANAGERS + 2)
+    callers = [house.caller(uid, 500) for uid in (2000, 2001)]
+    assert not any(caller.wire.closed for caller in callers)
+    beyond = house.caller(2002, 500)
+    assert beyond.replies == [{"error": f"{LICENSE}.TooManyConnections", "parameters": {"limit": 2}}]
+    beyond.leave()
+    # Root, and a group that may manage: they have what was kept for them, and no more than all together.
+    managers = [house.caller(uid, 501) for uid in range(limits.KEPT_FOR_MANAGERS)]
+    assert not any(manager.wire.closed for manager in managers)
+    late = house.caller()
+    most = {"limit": limits.KEPT_FOR_MANAGERS + 2}
+    assert late.replies == [{"error": f"{LICENSE}.TooManyConnections", "parameters": most}]
+
+
+# The end
+
+
+def test_the_end_aborts_every_connection_and_grants_nothing_afterwards(licensed: House) -> None:
+    bound, busy = licensed.caller(), licensed.caller()
+    bound.send(licensed.acquire("bound", bound=True))
+    busy.send(*[licensed.acquire(f"{number % 7}") for number in range(limits.CALLS_PER_TURN + 1)])
+
+    async def ended() -> None:
+        closing = asyncio.ensure_future(licensed.server.close())
+        await asyncio.sleep(0)
+        assert all(caller.wire.was_aborted() for caller in (bound, busy))
+        for caller in (bound, busy):
+            caller.leave()
+        await closing
+
+    licensed.loop.run_until_complete(ended())
+    held, replies = licensed.recorded(), len(busy.replies)
+    assert "bound" not in held
+    busy.connection.data_received(json.dumps(licensed.acquire("late")).encode() + b"\0")
+    licensed.loop.turn(3)
+    assert (licensed.recorded(), len(busy.replies)) == (held, replies)
+
+
+def test_the_end_waits_for_no_connection_for_ever(house: House) -> None:
+    stuck = house.caller()
+    house.loop.run_until_complete(house.server.close())
+    assert stuck.wire.was_aborted()
+
+
+def test_a_connection_accepted_just_before_the_end_is_served_nothing(house: House) -> None:
+    house.loop.run_until_complete(house.server.close())
+    late = house.caller()
+    assert late.wire.was_aborted()
+    late.leave()
     assert house.server._connections == {}

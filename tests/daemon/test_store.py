@@ -214,8 +214,8 @@ def test_a_file_that_cannot_be_written_yet_is_not_called_damaged(path: Path, mon
 def test_a_full_disk_is_not_called_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     connect = sqlite3.connect
 
-    def small(name: Path, **options: bool) -> sqlite3.Connection:
-        connection = connect(name, **options)
+    def small(name: Path, *, check_same_thread: bool) -> sqlite3.Connection:
+        connection = connect(name, check_same_thread=check_same_thread)
         connection.execute("PRAGMA max_page_count = 2")
         return connection
 
