@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from featurekeyd.daemon import keywatch, site
+from featurekeyd.daemon import clock, keywatch, site
 from featurekeyd.daemon import main as module
+from featurekeyd.daemon.leasefile import LeaseFile
 from featurekeyd.daemon.main import main
 from featurekeyd.daemon.peer import Access
 from featurekeyd.daemon.settings import Product, Settings
@@ -28,6 +29,7 @@ from featurekeyd.hwio.featurekey import Absent
 from featurekeyd.policy.catalog import Catalog
 from featurekeyd.policy.decision import Rules
 from featurekeyd.policy.events import Event, EventName
+from featurekeyd.policy.ledger import Lease
 
 if TYPE_CHECKING:
     from tests.daemon.conftest import Vendor
@@ -261,6 +263,28 @@ def test_the_end_is_obeyed_also_before_the_first_look_is_over(service: Service) 
     service.run(nothing)
     assert service.notes == ["STOPPING=1"]
     assert service.names() == [EventName.STOPPED]
+
+
+def test_connections_end_before_the_site_does(service: Service) -> None:
+    """What was bound to them is freed while the lease file is still open, and nothing is granted behind it."""
+    call = {"method": "io.featurekey.License.Acquire", "parameters": {**EMERGENCY, "bound": True}}
+
+    def leases() -> list[Lease]:
+        return LeaseFile(service.settings.runtime / "leases", clock.boot_id()).recover().leases
+
+    with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
+
+        async def talk() -> None:
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, str(service.settings.socket))
+            await loop.sock_sendall(client, json.dumps(call).encode() + b"\0")
+            assert b'"allowed":true' in await loop.sock_recv(client, 4096)
+            assert [lease.key for lease in leases()] == ["sos"]
+
+        service.run(talk)
+        assert leases() == []
+        assert client.recv(1) == b""
 
 
 def test_the_path_of_the_socket_stays_when_the_daemon_ends(service: Service) -> None:
