@@ -40,6 +40,8 @@ class KeyWatch:
         self._challenge = challenge
         self._report = report
         self._unexpected = unexpected
+        self._failing = False
+        """Whether the last look ended with an exception nobody foresaw, which is told once."""
         self._key: FeatureKey | None = None
         self._sighting: Sighting | None = None
         self._looks = 0
@@ -78,16 +80,23 @@ class KeyWatch:
 
     def _look(self) -> Sighting:
         try:
-            return self._read()
+            sighting = self._read()
         except FeatureKeyError as error:
             self._let_go()
             finding = f"{error.what}; {error.cure}" if error.cure else error.what
-            return Sighting(state=error.state, finding=finding, reader=error.reader)
+            sighting = Sighting(state=error.state, finding=finding, reader=error.reader)
         except Exception as error:  # noqa: BLE001 - a reader must not end the watch, whatever happens in it
             self._let_go()
+            return self._failed(error)
+        self._failing = False
+        return sighting
+
+    def _failed(self, error: Exception) -> Sighting:
+        if not self._failing:
             self._unexpected(error)
-            finding = f"unexpected {type(error).__name__} in the reader; the log has the details"
-            return Sighting(state="fault", finding=finding, reader=self._reader)
+        self._failing = True
+        finding = f"unexpected {type(error).__name__} in the reader; the log has the details"
+        return Sighting(state="fault", finding=finding, reader=self._reader)
 
     def _read(self) -> Sighting:
         if self._key is not None and self._sighting is not None:

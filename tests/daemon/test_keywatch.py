@@ -195,6 +195,18 @@ def test_whatever_a_reader_raises_is_a_sighting(
     assert list(watched.unexpected.queue) == ([] if expected else [error])
 
 
+def test_an_unforeseen_failure_is_logged_once_until_the_reader_is_well_again(
+    reader: Reader, begin: Callable[..., Watched]
+) -> None:
+    errors = [ZeroDivisionError(str(number)) for number in range(4)]
+    reader.finds = [errors[0], errors[1], errors[2], Key(check=Absent("slot", "pulled")), errors[3]]
+    watched = begin()
+    watched.report()
+    states = [watched.look().state for _ in range(4)]
+    assert states == ["fault", "fault", "present", "fault"]
+    assert list(watched.unexpected.queue) == [errors[0], errors[3]]
+
+
 @pytest.mark.parametrize("error", [Absent("slot", "pulled"), OSError(19, "No such device")])
 def test_a_key_that_fails_is_closed_and_opened_afresh(
     error: Exception, reader: Reader, begin: Callable[..., Watched]
