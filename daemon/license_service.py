@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from featurekeyd.policy.catalog import UNLIMITED
 from featurekeyd.policy.decision import Decision
 from featurekeyd.policy.enforcer import NotYours
 from featurekeyd.policy.entitlements import Entitlement
@@ -124,8 +125,12 @@ class LicenseService:
         return reply(_Explained(**msgspec.structs.asdict(decision), steps=walked))
 
     def list_features(self, _: Client, __: Nothing) -> bytes:
-        """Every feature with its limit and use."""
-        entitlements = self._site.enforcer.entitlements
+        """Every feature with its limit and use; hidden ones once there is something of them."""
+        entitlements = {
+            name: entitlement
+            for name, entitlement in self._site.enforcer.entitlements.items()
+            if not entitlement.feature.hidden or entitlement.limit or self._site.enforcer.ledger.in_use(name)
+        }
         return reply({"features": [said(_feature(self._site, name, it)) for name, it in entitlements.items()]})
 
     def list_leases(self, _: Client, parameters: ListLeases) -> Iterator[bytes]:
@@ -170,7 +175,7 @@ def _status(site: Site) -> dict[str, object]:
     return {
         "version": VERSION,
         "catalog": enforcer.catalog.id,
-        "platform": enforcer.platform,
+        "platform": enforcer.system.platform,
         "serial": enforcer.licenses.serial,
         "standing": enforcer.standing,
         "edition": "unlicensed" if unlicensed else None,
@@ -211,6 +216,12 @@ def _feature(site: Site, name: str, entitlement: Entitlement) -> dict[str, objec
         "base": entitlement.base,
         "licensed": entitlement.licensed,
         "capacity": entitlement.capacity,
+        "unlimited": entitlement.limit >= UNLIMITED or None,
+        "surplus": entitlement.surplus or None,
+        "measures": [{"name": measure, "amount": it} for measure, it in entitlement.measures.items()] or None,
+        "missing": list(entitlement.missing) or None,
+        "unused": entitlement.unused,
+        "group": feature.group,
         "in_use": site.enforcer.ledger.in_use(name),
         "peak": tally.peak,
         "granted": tally.granted,

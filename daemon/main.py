@@ -18,9 +18,11 @@ from typing import Any
 
 from systemd.daemon import notify
 
-from featurekeyd.policy.catalog import Catalog, Cause, load_catalog
+from featurekeyd.policy.catalog import Catalog, Cause
+from featurekeyd.policy.catalogfile import load_catalog
 from featurekeyd.policy.enforcer import Enforcer
 from featurekeyd.policy.events import Event, EventName
+from featurekeyd.policy.system import check_system
 from featurekeyd.policy.tables import FileMistakes, Mistake
 
 from . import clock
@@ -78,18 +80,17 @@ def _cannot_start(reason: str) -> int:
 
 
 def _shipped_catalog(settings: Settings, name: str) -> Catalog:
-    """The catalog and platform that the settings name; raises FileMistakes where there are none."""
+    """The catalog that the settings name; raises FileMistakes where there is none or it does not fit the settings."""
     folder = files("featurekeyd.policy").joinpath("catalogs")
     shipped = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-    product = settings.product
-    if product.catalog not in shipped:
-        what = f"there is no catalog {product.catalog!r}; shipped are {', '.join(shipped)}"
+    if settings.catalog not in shipped:
+        what = f"there is no catalog {settings.catalog!r}; shipped are {', '.join(shipped)}"
         raise FileMistakes(name, [Mistake("product.catalog", what)])
-    file = f"{product.catalog}.toml"
+    file = f"{settings.catalog}.toml"
     catalog = load_catalog(folder.joinpath(file).read_text(encoding="utf-8"), file)
-    if product.platform not in catalog.platforms:
-        what = f"{catalog.id} has no platform {product.platform!r}; it has {', '.join(catalog.platforms)}"
-        raise FileMistakes(name, [Mistake("product.platform", what)])
+    mistakes = check_system(catalog, settings.system)
+    if mistakes:
+        raise FileMistakes(name, mistakes)
     return catalog
 
 
@@ -158,7 +159,7 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
     now = clock.now()
     enforcer = Enforcer(
         catalog,
-        settings.product.platform,
+        settings.system,
         settings.rules,
         now,
         released=RELEASED,
@@ -202,7 +203,9 @@ def _announce(site: Site) -> None:
     enforcer = site.enforcer
     state = f"{enforcer.standing}, Feature Key {enforcer.feature_key.state}"
     simulated = " SIMULATED, for tests only;" if enforcer.feature_key.simulated else ""
-    message = f"featurekeyd {VERSION} is ready:{simulated} {enforcer.catalog.id} on {enforcer.platform}, {state}."
+    message = (
+        f"featurekeyd {VERSION} is ready:{simulated} {enforcer.catalog.id} on {enforcer.system.platform}, {state}."
+    )
     site.tell(Event(name=EventName.STARTED, message=message, fields={"SERIAL": enforcer.licenses.serial or ""}))
     _notify(f"READY=1\nSTATUS={state}")
 

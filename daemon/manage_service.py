@@ -139,7 +139,7 @@ class ManageService:
             reader=seen.reader,
             simulated=seen.simulated,
             catalog=enforcer.catalog.id,
-            platform=enforcer.platform,
+            platform=enforcer.system.platform,
             serial=enforcer.licenses.serial,
             version=VERSION,
         )

@@ -17,6 +17,7 @@ import msgspec
 
 from featurekeyd.hwio.search import find_reader
 from featurekeyd.policy.decision import Rules
+from featurekeyd.policy.system import System
 from featurekeyd.policy.tables import FileMistakes, Mistake, parse_toml, read_table
 
 from .peer import Access
@@ -34,6 +35,12 @@ class Product(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Id of a shipped catalog."""
     platform: str
     """Platform of that catalog."""
+    release: str | None = None
+    """The release it runs, where it is not the catalog's."""
+    options: tuple[str, ...] = ()
+    """Options of the catalog that are turned on."""
+    shared: tuple[str, ...] = ()
+    """Features that another system of the network has, and that count as prerequisites here."""
 
 
 class FeatureKeyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,6 +83,8 @@ class LogTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     product: Product
+    hardware: dict[str, Annotated[int, msgspec.Meta(ge=0, le=10_000)]] = {}
+    """`[hardware]`: how many there are of each part that the catalog names."""
     feature_key: FeatureKeyTable = FeatureKeyTable()
     access: AccessTable = AccessTable()
     holders: dict[str, str | int] = {}
@@ -88,7 +97,9 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings, with names resolved."""
 
-    product: Product
+    catalog: str
+    """Id of a shipped catalog."""
+    system: System
     reader: str
     poll_seconds: float
     access: Access
@@ -127,7 +138,8 @@ def _resolved(file: _File, mistakes: list[Mistake]) -> Settings:
     access, paths = file.access, file.paths
     owners = {name: _number("holders", name, user, mistakes) for name, user in file.holders.items()}
     return Settings(
-        product=file.product,
+        catalog=file.product.catalog,
+        system=_system(file),
         reader=file.feature_key.reader,
         poll_seconds=file.feature_key.poll_seconds,
         access=Access(
@@ -143,6 +155,17 @@ def _resolved(file: _File, mistakes: list[Mistake]) -> Settings:
         state=_path("state", paths.state, mistakes),
         vendor_keys=_path("vendor_keys", paths.vendor_keys, mistakes),
         log_target=file.log.target,
+    )
+
+
+def _system(file: _File) -> System:
+    product = file.product
+    return System(
+        platform=product.platform,
+        release=product.release,
+        hardware=dict(file.hardware),
+        options=frozenset(product.options),
+        shared=frozenset(product.shared),
     )
 
 

@@ -6,7 +6,8 @@ import importlib.resources
 import re
 from pathlib import Path
 
-from featurekeyd.policy.catalog import Catalog, load_catalog
+from featurekeyd.policy.catalog import Catalog
+from featurekeyd.policy.catalogfile import load_catalog
 
 from .refusal import Refused
 from .texts import read_text

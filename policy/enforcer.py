@@ -14,7 +14,7 @@ import msgspec
 from .catalog import Catalog, Cause, Scope
 from .certificate import Certificate
 from .decision import Claim, Decision, Rules, Situation, Step, decide, decided, is_emergency, walk
-from .entitlements import Entitlements, entitlements
+from .entitlements import Entitlements, entitlements, with_statuses
 from .events import Event, EventName
 from .findings import Finding, Verdict, refuse
 from .holders import MAX_HOLDERS, MAX_HOLDERS_OF_USER, Holder, Holders
@@ -27,6 +27,7 @@ from .reasons import Reason
 from .requests import CallClass, Request, SyncRequest
 from .standing import Grace, Meter, Standing, standing_of
 from .synchronize import ListRefused, Rounds, Synced
+from .system import System
 
 _STANDING_EVENT = {
     Standing.LICENSED: EventName.STANDING_LICENSED,
@@ -56,7 +57,7 @@ class Enforcer:
     def __init__(
         self,
         catalog: Catalog,
-        platform: str,
+        system: System,
         rules: Rules,
         now: Now,
         *,
@@ -65,7 +66,7 @@ class Enforcer:
     ) -> None:
         """`released` is the day this release was built: no date before it is believed. `drained` is as stored."""
         self.catalog = catalog
-        self.platform = platform
+        self.system = system
         self.licenses = Licenses()
         self.feature_key = NOT_LOOKED_YET
         self.holders = Holders(rules.owners)
@@ -212,7 +213,7 @@ class Enforcer:
 
     def installed(self, now: Now) -> list[License]:
         """Every installed license with its status today."""
-        return self.licenses.on(self.today(now), self.catalog)
+        return with_statuses(self.licenses.on(self.today(now), self.catalog), self.entitlements)
 
     def refuse_certificate(self, certificate: Certificate) -> Finding | None:
         """Why this certificate cannot be taken now, None where it can."""
@@ -358,13 +359,13 @@ class Enforcer:
         unlisted, basis = self.meters[Cause.UNLISTED_LICENSES], (self.licenses, self.today(now))
         changed = self._basis is None or self._basis[0] is not basis[0] or self._basis[1] != basis[1]
         if changed:
-            self._basis, self._installed = basis, self.installed(now)
+            self._basis, self._installed = basis, self.licenses.on(self.today(now), self.catalog)
             unlisted.active = any(license_.status is Status.UNKNOWN for license_ in self._installed)
             self._tell_expired(self._installed)
         if changed or unlisted.spent is not self._stopped:
             self._stopped = unlisted.spent
             self._situation.entitlements = entitlements(
-                self.catalog, self.platform, self._installed, count_unlisted=not self._stopped
+                self.catalog, self.system, self._installed, count_unlisted=not self._stopped
             )
 
     def _tell_expired(self, installed: list[License]) -> None:

@@ -38,6 +38,8 @@ class Status(enum.StrEnum):
     VALID = "valid"
     UNKNOWN = "unknown"
     INVALID = "invalid"
+    DORMANT = "dormant"
+    OBSOLETE = "obsolete"
     EXPIRED = "expired"
 
 

@@ -21,6 +21,7 @@ class Reason(enum.StrEnum):
     EMERGENCY_CALLBACK = "emergency_callback"
     DEACTIVATED = "deactivated"
     UNKNOWN_FEATURE = "unknown_feature"
+    NOT_SUPPORTED = "not_supported"
     NOT_LICENSED = "not_licensed"
     LICENSE_EXPIRED = "license_expired"
     LICENSE_UNLISTED = "license_unlisted"
@@ -54,6 +55,11 @@ MEANING = {
         "The catalog has no feature {feature}.",
         "featurekeyctl features lists the names; mend the one in the switch's configuration.",
         "b29a09975dbc40139b8596a883b2b859",
+    ),
+    Reason.NOT_SUPPORTED: Meaning(
+        "This system does not use {title}.",
+        "featurekeyctl features tells why; see [product] platform and release in featurekeyd.toml.",
+        "0c6d07281da34bb38b4873fb2f3edc25",
     ),
     Reason.NOT_LICENSED: Meaning(
         "There is no license for {title}.",

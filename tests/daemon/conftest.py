@@ -25,7 +25,7 @@ from featurekeyd.daemon.methods import Client, ErrorReply, Method, Outcome, Perm
 from featurekeyd.daemon.peer import SO_PEERGROUPS, Access, Peer
 from featurekeyd.daemon.recording import Recording
 from featurekeyd.daemon.server import Server
-from featurekeyd.daemon.settings import Product, Settings
+from featurekeyd.daemon.settings import Settings
 from featurekeyd.daemon.site import Site
 from featurekeyd.daemon.store import Documents, Store
 from featurekeyd.daemon.storing import Storing
@@ -33,7 +33,8 @@ from featurekeyd.daemon.subscribers import Subscriber
 from featurekeyd.daemon.wire import LICENSE, read_call
 from featurekeyd.policy import certificate as certificates
 from featurekeyd.policy import licenselist
-from featurekeyd.policy.catalog import Catalog, load_catalog
+from featurekeyd.policy.catalog import Catalog
+from featurekeyd.policy.catalogfile import load_catalog
 from featurekeyd.policy.certificate import Certificate, certificate_body
 from featurekeyd.policy.decision import Rules
 from featurekeyd.policy.enforcer import Enforcer
@@ -43,6 +44,7 @@ from featurekeyd.policy.licensekey import LicenseKey, Term, make_key
 from featurekeyd.policy.licenselist import Entry, LicenseList, list_body
 from featurekeyd.policy.presence import Sighting
 from featurekeyd.policy.signedtext import VendorKeys, key_id, seal
+from featurekeyd.policy.system import System
 
 SERIAL = "110123456789"
 CARD = "035344535530384780deadbeef0136"
@@ -325,7 +327,7 @@ class House:
         self.settings = msgspec.structs.replace(_settings(place), **settings)
         self.store = Store(place / "featurekeyd.db")
         self.storing = Storing(self.store, self.log.tell)
-        self.enforcer = Enforcer(catalog, "large", self.settings.rules, self.clock())
+        self.enforcer = Enforcer(catalog, System(platform="large"), self.settings.rules, self.clock())
         self.lease_file = LeaseFile(place / "leases", "this-boot")
         self.recording = Recording(self.lease_file, self.enforcer.ledger)
         assert self.recording.begin() is None
@@ -423,7 +425,8 @@ class House:
 
 def _settings(place: Path) -> Settings:
     return Settings(
-        product=Product("exchange", "large"),
+        catalog="exchange",
+        system=System(platform="large"),
         reader="slot",
         poll_seconds=5.0,
         access=Access(ask_users=frozenset({TELEPHONY}), ask_groups=frozenset({500}), manage_groups=frozenset({501})),

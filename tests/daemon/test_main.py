@@ -22,7 +22,7 @@ from featurekeyd.daemon import main as module
 from featurekeyd.daemon.leasefile import LeaseFile
 from featurekeyd.daemon.main import main
 from featurekeyd.daemon.peer import Access
-from featurekeyd.daemon.settings import Product, Settings
+from featurekeyd.daemon.settings import Settings
 from featurekeyd.daemon.store import Documents, Store
 from featurekeyd.daemon.version import VERSION
 from featurekeyd.hwio.featurekey import Absent
@@ -30,6 +30,7 @@ from featurekeyd.policy.catalog import Catalog
 from featurekeyd.policy.decision import Rules
 from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.ledger import Lease
+from featurekeyd.policy.system import System
 
 if TYPE_CHECKING:
     from tests.daemon.conftest import Vendor
@@ -170,7 +171,8 @@ class Service:
         self.ready = asyncio.Event()
         access = Access(manage_users=frozenset({os.geteuid()}))
         self.settings = Settings(
-            product=Product("exchange", "large"),
+            catalog="exchange",
+            system=System(platform="large"),
             reader="slot",
             poll_seconds=60.0,
             access=access,

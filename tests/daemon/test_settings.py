@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from featurekeyd.daemon.peer import Peer
 from featurekeyd.daemon.settings import Settings, parse_settings, read_settings
+from featurekeyd.policy.system import System
 from featurekeyd.policy.tables import FileMistakes, Mistake
 
 PRODUCT = '[product]\ncatalog = "exchange"\nplatform = "large"\n'
@@ -28,7 +29,7 @@ def mistakes(text: str) -> dict[str, str]:
 
 def test_the_product_is_enough() -> None:
     settings = parse_settings(PRODUCT, "site.toml")
-    assert (settings.product.catalog, settings.product.platform) == ("exchange", "large")
+    assert (settings.catalog, settings.system) == ("exchange", System(platform="large"))
     assert settings.reader == "auto"
     assert settings.rules.emergency_numbers == {"112", "911"}
     assert settings.socket == Path("/run/featurekeyd/io.featurekey.License")

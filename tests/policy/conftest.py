@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from featurekeyd import policy
-from featurekeyd.policy.catalog import Catalog, Cause, Scope, load_catalog
+from featurekeyd.policy.catalog import Catalog, Cause, Scope
+from featurekeyd.policy.catalogfile import load_catalog
 from featurekeyd.policy.certificate import PAIRS, Certificate, Pair, answer_digest
 from featurekeyd.policy.decision import Decision, Rules
 from featurekeyd.policy.enforcer import Enforcer
@@ -26,6 +27,7 @@ from featurekeyd.policy.licenses import Licenses
 from featurekeyd.policy.presence import Sighting
 from featurekeyd.policy.requests import MAX_SYNC_LEASES, Request, SyncLease, SyncRequest, Want
 from featurekeyd.policy.synchronize import Synced
+from featurekeyd.policy.system import System
 
 # Slow is no mistake on a loaded host.
 settings.register_profile("loaded host", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -122,7 +124,7 @@ class Site:
         self.released = datetime.date.min
         self.sequence = 0
         self.number = 0
-        self.enforcer = Enforcer(catalog, platform, self.rules, self.now)
+        self.enforcer = Enforcer(catalog, System(platform=platform), self.rules, self.now)
 
     @property
     def now(self) -> Now:
@@ -274,7 +276,7 @@ class Site:
         later.boot, later.wall, later.sequence, later.number = self.boot, self.wall, self.sequence, self.number
         later.rules = self.rules
         drained = {cause: meter.drained for cause, meter in self.enforcer.meters.items()}
-        later.enforcer = Enforcer(self.catalog, self.platform, self.rules, self.now, drained=drained)
+        later.enforcer = Enforcer(self.catalog, System(platform=self.platform), self.rules, self.now, drained=drained)
         later.enforcer.adopt_stored(self.licenses, self.now)
         return later
 

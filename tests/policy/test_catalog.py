@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurekeyd.policy.catalog import SCOPE_OF_MODE, Catalog, Cause, Mode, Scope, load_catalog
+from featurekeyd.policy.catalog import SCOPE_OF_MODE, Catalog, Cause, Mode, Scope
+from featurekeyd.policy.catalogfile import load_catalog
 from featurekeyd.policy.entitlements import entitlements
+from featurekeyd.policy.system import System
 from featurekeyd.policy.tables import FileMistakes
 
 
@@ -195,7 +197,7 @@ def test_a_good_catalog_with_anything_at_any_place_loads_or_gives_file_mistakes(
     except FileMistakes:
         return
     for platform in loaded.platforms:
-        assert entitlements(loaded, platform, [], count_unlisted=True).keys() == loaded.features.keys()
+        assert entitlements(loaded, System(platform=platform), [], count_unlisted=True).keys() == loaded.features.keys()
 
 
 # What is shipped

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurekeyd.policy.catalog import Catalog, load_catalog
+from featurekeyd.policy.catalog import Catalog
+from featurekeyd.policy.catalogfile import load_catalog
 from featurekeyd.policy.decision import ALLOWING, CALLBACK_SECONDS, STEPS, Decision
 from featurekeyd.policy.enforcer import NotYours
 from featurekeyd.policy.events import EventName

@@ -20,6 +20,7 @@ from featurekeyd.policy.presence import Sighting
 from featurekeyd.policy.reasons import Reason
 from featurekeyd.policy.requests import CallClass, Want
 from featurekeyd.policy.standing import Standing
+from featurekeyd.policy.system import System
 
 if TYPE_CHECKING:
     from tests.policy.conftest import Site
@@ -269,8 +270,8 @@ def test_a_clock_that_is_set_back_gives_no_trial_back(open_site: Callable[..., S
 def test_no_date_before_the_release_is_believed(catalog: Catalog) -> None:
     now = Now(0.0, 5.0)
     released = datetime.date(2026, 2, 3)
-    assert Enforcer(catalog, "large", Rules(), now).today(now) == datetime.date(1970, 1, 1)
-    assert Enforcer(catalog, "large", Rules(), now, released=released).today(now) == released
+    assert Enforcer(catalog, System(platform="large"), Rules(), now).today(now) == datetime.date(1970, 1, 1)
+    assert Enforcer(catalog, System(platform="large"), Rules(), now, released=released).today(now) == released
 
 
 def test_a_host_that_boots_in_1970_is_not_punished(open_site: Callable[..., Site]) -> None:
@@ -279,7 +280,7 @@ def test_a_host_that_boots_in_1970_is_not_punished(open_site: Callable[..., Site
     site.bring(site.list_of(dated, site.key("phone", 3)))
     later = site.restarted()
     later.wall, later.boot = 10.0, 10.0
-    later.enforcer = Enforcer(later.catalog, "large", later.rules, later.now)
+    later.enforcer = Enforcer(later.catalog, System(platform="large"), later.rules, later.now)
     later.enforcer.adopt_stored(site.licenses, later.now)
     later.put_back()
     assert standing(later) is Standing.LICENSED

@@ -14,6 +14,7 @@ from featurekeyd.policy.entitlements import Entitlement, entitlements
 from featurekeyd.policy.licensekey import Term, make_key
 from featurekeyd.policy.licenses import License, Status
 from featurekeyd.policy.reasons import Reason
+from featurekeyd.policy.system import System
 
 DAY = datetime.date(2026, 1, 1)
 
@@ -43,7 +44,7 @@ def licenses(catalog: Catalog, *bought: Bought) -> list[License]:
 
 
 def allowed(catalog: Catalog, platform: str, *bought: Bought, count_unlisted: bool = True) -> dict[str, Entitlement]:
-    return entitlements(catalog, platform, licenses(catalog, *bought), count_unlisted=count_unlisted)
+    return entitlements(catalog, System(platform=platform), licenses(catalog, *bought), count_unlisted=count_unlisted)
 
 
 def test_licenses_of_one_feature_add_up(catalog: Catalog) -> None:
@@ -110,7 +111,7 @@ def test_without_any_license_the_lack_is_not_licensed_even_where_a_prerequisite_
 def test_a_key_of_an_unknown_feature_changes_nothing(catalog: Catalog) -> None:
     (stray,) = licenses(catalog, Bought("phone", 5))
     stray = License(key=stray.key, feature=None, status=Status.INVALID, finding="", listed=True)
-    assert entitlements(catalog, "large", [stray], count_unlisted=True) == allowed(catalog, "large")
+    assert entitlements(catalog, System(platform="large"), [stray], count_unlisted=True) == allowed(catalog, "large")
 
 
 def model(platform: str, bought: list[Bought], count_unlisted: bool) -> dict[str, int]:

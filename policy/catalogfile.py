@@ -1,0 +1,226 @@
+"""Catalog files: TOML text to a Catalog, refused with every mistake named by file and dotted key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from .catalog import (
+    UNLIMITED,
+    Application,
+    Catalog,
+    Cause,
+    Feature,
+    LicenseSet,
+    MeterRule,
+    Mode,
+    Part,
+    Platform,
+)
+from .licensekey import MAX_FEATURE_CODE, MAX_INSTANCES
+from .system import RELEASE
+from .tables import FileMistakes, Mistake, parse_toml, read_table
+
+_ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+class _Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    id: str
+    title: str
+    edition: str | None = None
+    release: str = "1.0"
+    platforms: dict[str, Platform]
+    features: dict[str, Feature]
+    meters: dict[Cause, MeterRule]
+    hardware: dict[str, Part] = {}
+    options: dict[str, str] = {}
+    applications: dict[str, Application] = {}
+    sets: dict[str, LicenseSet] = {}
+
+
+def load_catalog(text: str, name: str) -> Catalog:
+    """The catalog in a TOML text; `name` is the file's name in messages; raises FileMistakes."""
+    mistakes: list[Mistake] = []
+    head = read_table(parse_toml(text, name), _Head, "", mistakes)
+    if head is None:
+        raise FileMistakes(name, mistakes)
+    catalog = _catalog(head)
+    order, circles = _ordered(catalog)
+    checks = (_check_names, _check_features, _check_platforms, _check_meters, _check_applications, _check_sets)
+    mistakes = [mistake for check in checks for mistake in check(catalog)] + circles
+    if mistakes:
+        raise FileMistakes(name, mistakes)
+    return msgspec.structs.replace(catalog, order=order)
+
+
+def _catalog(head: _Head) -> Catalog:
+    named = {key: msgspec.structs.replace(feature, id=key) for key, feature in head.features.items()}
+    return Catalog(
+        id=head.id,
+        title=head.title,
+        edition=head.edition,
+        release=head.release,
+        platforms=head.platforms,
+        features=named,
+        meters=head.meters,
+        hardware=head.hardware,
+        options=head.options,
+        applications=head.applications,
+        sets=head.sets,
+        by_code={feature.code: feature for feature in named.values()},
+        order=(),
+    )
+
+
+def _check_names(catalog: Catalog) -> list[Mistake]:
+    tables = ("platforms", "features", "hardware", "options", "applications", "sets")
+    names = {"id": catalog.id}
+    names |= {f"{table}.{key}": key for table in tables for key in getattr(catalog, table)}
+    bad = [where for where, name in names.items() if not _ID.fullmatch(name)]
+    mistakes = [Mistake(where, "a name is lower-case words joined by hyphens") for where in bad]
+    if catalog.edition is not None:
+        mistakes += _known(catalog, "edition", [catalog.edition])
+    return mistakes + _check_release("release", catalog.release)
+
+
+def _check_features(catalog: Catalog) -> list[Mistake]:
+    mistakes = []
+    for feature in catalog.features.values():
+        where = f"features.{feature.id}"
+        for check in (_check_code, _check_links, _check_numbers, _check_where):
+            mistakes += check(catalog, feature, where)
+    return mistakes
+
+
+def _check_code(catalog: Catalog, feature: Feature, where: str) -> list[Mistake]:
+    owner = catalog.by_code[feature.code]
+    if owner is not feature:
+        return [Mistake(f"{where}.code", f"code {feature.code} belongs to {owner.id} already")]
+    return _bounds(f"{where}.code", feature.code, 0, MAX_FEATURE_CODE)
+
+
+def _check_links(catalog: Catalog, feature: Feature, where: str) -> list[Mistake]:
+    tables = {"base_with": feature.base_with, "during_setup": feature.during_setup}
+    mistakes = _known(catalog, f"{where}.requires", feature.requires)
+    for condition in feature.requires_when:
+        mistakes += _known(catalog, f"{where}.requires_when", condition.features)
+        mistakes += _platforms(catalog, f"{where}.requires_when", condition.platforms)
+        mistakes += _check_release(f"{where}.requires_when.from_release", condition.from_release)
+    for name, measure in feature.measures.items():
+        mistakes += _known(catalog, f"{where}.measures.{name}.base_with", measure.base_with)
+    for key, table in tables.items():
+        mistakes += _known(catalog, f"{where}.{key}", table)
+        for name, count in table.items():
+            mistakes += _bounds(f"{where}.{key}.{name}", count, 1, MAX_INSTANCES)
+    if feature.converts is not None:
+        mistakes += _known(catalog, f"{where}.converts", [feature.converts.lower, feature.converts.higher])
+    if feature.during_setup and feature.mode is not Mode.USE:
+        mistakes.append(Mistake(f"{where}.during_setup", "only a feature of mode use has a set-up"))
+    return mistakes
+
+
+def _check_numbers(catalog: Catalog, feature: Feature, where: str) -> list[Mistake]:
+    mistakes = _bounds(f"{where}.base", feature.base, 0, MAX_INSTANCES)
+    mistakes += _bounds(f"{where}.yields", feature.yields, 1, MAX_INSTANCES)
+    for name, count in feature.base_per.items():
+        if name not in catalog.hardware:
+            mistakes.append(Mistake(f"{where}.base_per", f"there is no hardware {name!r}"))
+        mistakes += _bounds(f"{where}.base_per.{name}", count, 1, MAX_INSTANCES)
+    return mistakes
+
+
+def _check_where(catalog: Catalog, feature: Feature, where: str) -> list[Mistake]:
+    mistakes = _platforms(catalog, f"{where}.platforms", feature.platforms)
+    mistakes += _check_release(f"{where}.from_release", feature.from_release)
+    mistakes += _check_release(f"{where}.until_release", feature.until_release or "0")
+    if feature.free_without is not None and feature.free_without not in catalog.options:
+        mistakes.append(Mistake(f"{where}.free_without", f"there is no option {feature.free_without!r}"))
+    return mistakes
+
+
+def _check_release(where: str, release: str) -> list[Mistake]:
+    good = RELEASE.fullmatch(release)
+    return [] if good else [Mistake(where, f"a release is numbers and dots, such as 9.1, and not {release!r}")]
+
+
+def _known(catalog: Catalog, where: str, names: Iterable[str]) -> list[Mistake]:
+    return [Mistake(where, f"there is no feature {name!r}") for name in names if name not in catalog.features]
+
+
+def _platforms(catalog: Catalog, where: str, names: Iterable[str]) -> list[Mistake]:
+    return [Mistake(where, f"there is no platform {name!r}") for name in names if name not in catalog.platforms]
+
+
+def _check_applications(catalog: Catalog) -> list[Mistake]:
+    mistakes = []
+    for key, application in catalog.applications.items():
+        where = f"applications.{key}.modes"
+        for mode in application.modes:
+            mistakes += _known(catalog, f"{where}.{mode.id}.wants", mode.wants)
+        if not application.modes or application.modes[-1].wants:
+            mistakes.append(Mistake(where, "the last mode takes nothing, so that the application always runs"))
+        if len({mode.id for mode in application.modes}) < len(application.modes):
+            mistakes.append(Mistake(where, "two modes have the same id"))
+    return mistakes
+
+
+def _check_sets(catalog: Catalog) -> list[Mistake]:
+    mistakes = []
+    for key, license_set in catalog.sets.items():
+        where = f"sets.{key}.adds"
+        mistakes += _known(catalog, where, license_set.adds)
+        for name, count in license_set.adds.items():
+            mistakes += _bounds(f"{where}.{name}", count, 1, MAX_INSTANCES)
+        if not license_set.adds:
+            mistakes.append(Mistake(where, "a set adds something"))
+    return mistakes
+
+
+def _check_platforms(catalog: Catalog) -> list[Mistake]:
+    mistakes = []
+    for key, platform in catalog.platforms.items():
+        for name, count in platform.capacity.items():
+            where = f"platforms.{key}.capacity.{name}"
+            if name not in catalog.features:
+                mistakes.append(Mistake(where, f"there is no feature {name!r}"))
+            mistakes += _bounds(where, count, 0, UNLIMITED)
+    if not catalog.platforms:
+        mistakes.append(Mistake("platforms", "a catalog has at least one platform"))
+    return mistakes
+
+
+def _check_meters(catalog: Catalog) -> list[Mistake]:
+    mistakes = []
+    for cause in Cause:
+        rule = catalog.meters.get(cause)
+        if rule is None:
+            mistakes.append(Mistake(f"meters.{cause}", "this table is missing"))
+        elif rule.seconds == 0:
+            mistakes.append(Mistake(f"meters.{cause}.budget", "a duration is a number and s, m, h or d, such as 72h"))
+    return mistakes
+
+
+def _bounds(where: str, value: int, least: int, most: int) -> list[Mistake]:
+    return [] if least <= value <= most else [Mistake(where, f"{value} is outside {least} to {most}")]
+
+
+def _ordered(catalog: Catalog) -> tuple[tuple[Feature, ...], list[Mistake]]:
+    ordered: list[Feature] = []
+    waiting = dict(catalog.features)
+    while waiting:
+        ready = [feature for feature in waiting.values() if waiting.keys().isdisjoint(_rests_on(feature))]
+        if not ready:
+            what = "rests on itself through other features"
+            return (), [Mistake(f"features.{name}", what) for name in waiting]
+        ordered += ready
+        for feature in ready:
+            del waiting[feature.id]
+    return tuple(ordered), []
+
+
+def _rests_on(feature: Feature) -> set[str]:
+    conditions = (name for condition in feature.requires_when for name in condition.features)
+    measured = (name for measure in feature.measures.values() for name in measure.base_with)
+    return {*feature.requires, *conditions, *feature.base_with, *measured}

@@ -1,0 +1,88 @@
+"""What this system is, as its settings say: platform, release, hardware, options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from .catalog import Catalog, Condition, Feature
+from .tables import Mistake
+
+RELEASE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){0,2}")
+"""How a release is written: numbers and dots."""
+
+
+class System(msgspec.Struct, frozen=True, kw_only=True):
+    """One system of a product."""
+
+    platform: str
+    release: str | None = None
+    """The release it runs, None for the catalog's."""
+    hardware: dict[str, int] = {}
+    """How many there are of each part, where it is not as the catalog says."""
+    options: frozenset[str] = frozenset()
+    """Options of the catalog that are turned on."""
+    shared: frozenset[str] = frozenset()
+    """Features that another system of the network has, and that count as prerequisites here."""
+
+    def runs(self, catalog: Catalog) -> str:
+        """The release it runs."""
+        return self.release or catalog.release
+
+    def parts(self, catalog: Catalog, name: str) -> int:
+        """How many of a part there are, at most as many as one system holds."""
+        part = catalog.hardware[name]
+        return min(self.hardware.get(name, part.default), part.most)
+
+    def unused(self, catalog: Catalog, feature: Feature) -> str | None:
+        """Why this system does not use the feature at all, None where it does."""
+        release = self.runs(catalog)
+        if feature.unsupported is not None:
+            return feature.unsupported
+        if feature.platforms and self.platform not in feature.platforms:
+            return f"{catalog.platforms[self.platform].title} does not have it"
+        if _number(release) < _number(feature.from_release):
+            return f"it begins with release {feature.from_release}; this is {release}"
+        if feature.until_release is not None and _number(release) > _number(feature.until_release):
+            return f"it ended with release {feature.until_release}; this is {release}"
+        return None
+
+    def required(self, catalog: Catalog, feature: Feature) -> tuple[str, ...]:
+        """The features that the feature's licenses need here."""
+        release = _number(self.runs(catalog))
+        here = [it for it in feature.requires_when if self._applies(it) and release >= _number(it.from_release)]
+        return (*feature.requires, *(name for condition in here for name in condition.features))
+
+    def is_free(self, feature: Feature) -> bool:
+        """Whether the feature has no limit here."""
+        return feature.free or (feature.free_without is not None and feature.free_without not in self.options)
+
+    def _applies(self, condition: Condition) -> bool:
+        return not condition.platforms or self.platform in condition.platforms
+
+
+def check_system(catalog: Catalog, system: System) -> list[Mistake]:
+    """What the settings say of the system that its catalog does not know, by the settings' dotted keys."""
+    mistakes = []
+    if system.platform not in catalog.platforms:
+        what = f"{catalog.id} has no platform {system.platform!r}; it has {', '.join(catalog.platforms)}"
+        mistakes.append(Mistake("product.platform", what))
+    if system.release is not None and not RELEASE.fullmatch(system.release):
+        mistakes.append(
+            Mistake("product.release", f"a release is numbers and dots, such as 9.1, not {system.release!r}")
+        )
+    mistakes += _strange(catalog, "product.options", system.options, catalog.options)
+    mistakes += _strange(catalog, "product.shared", system.shared, catalog.features)
+    return mistakes + _strange(catalog, "hardware", system.hardware, catalog.hardware)
+
+
+def _strange(catalog: Catalog, where: str, names: Iterable[str], known: Iterable[str]) -> list[Mistake]:
+    there = ", ".join(known) or "nothing"
+    strange = sorted(set(names) - set(known))
+    return [Mistake(where, f"{catalog.id} has no {name!r} here; it has {there}") for name in strange]
+
+
+def _number(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split("."))
