@@ -24,6 +24,7 @@ from .licensekey import LicenseKey
 from .licenses import License, Licenses, Mark, Status
 from .presence import NOT_LOOKED_YET, PRESENT, Sighting, judged, refuse_certificate
 from .reasons import Reason
+from .rehearsal import Rehearsed, WhatIf, rehearse
 from .requests import CallClass, Request, SyncRequest
 from .standing import Grace, Meter, Standing, standing_of
 from .synchronize import ListRefused, Rounds, Synced
@@ -214,6 +215,10 @@ class Enforcer:
     def installed(self, now: Now) -> list[License]:
         """Every installed license with its status today."""
         return with_statuses(self.licenses.on(self.today(now), self.catalog), self.entitlements)
+
+    def what_if(self, supposed: WhatIf) -> list[Rehearsed]:
+        """Which limits would change under other licenses or on another system; changes nothing."""
+        return rehearse(self.catalog, self.system, self._installed, supposed, count_unlisted=not self._stopped)
 
     def refuse_certificate(self, certificate: Certificate) -> Finding | None:
         """Why this certificate cannot be taken now, None where it can."""

@@ -157,13 +157,19 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
         changed = msgspec.structs.replace(self, typed=tuple(typed | entered), removed=self.removed - entered.keys())
         return changed, findings
 
-    def without_key(self, text: str) -> tuple[Licenses, Finding]:
-        """The same without the one key that this text names: whole, as listings show it, or by its beginning."""
+    def named(self, text: str) -> LicenseKey | Finding:
+        """The one installed key that this text names: whole, as listings show it, or by its beginning."""
         matches = [key for key in self.keys() if _names(text, key)]
-        if len(matches) != 1:
-            verdict = Verdict.AMBIGUOUS if matches else Verdict.NOT_FOUND
-            return self, refuse(verdict, f"{len(matches) or 'No'} installed keys are named by this.")
-        (key,) = matches
+        if len(matches) == 1:
+            return matches[0]
+        verdict = Verdict.AMBIGUOUS if matches else Verdict.NOT_FOUND
+        return refuse(verdict, f"{len(matches) or 'No'} installed keys are named by this.")
+
+    def without_key(self, text: str) -> tuple[Licenses, Finding]:
+        """The same without the one key that this text names."""
+        key = self.named(text)
+        if isinstance(key, Finding):
+            return self, key
         typed = tuple(other for other in self.typed if other != key)
         changed = msgspec.structs.replace(self, typed=typed, removed=self.removed | ({key} & self.revocations.keys()))
         return changed, accept(Verdict.REMOVED, "The license is removed; calls in progress go on.", key=key.short)
