@@ -2,7 +2,8 @@
 
 A signed list is the authority: a key on it is *valid*. Its fields are `Serial`, `Catalog`, `List` (a number that only
 advances), `Date`, and any number of `Trial` (a feature code and the newest issue day of a trial of it); behind them
-stands CSV with a header line and the columns key, name and state (`valid` or `revoked`).
+stands CSV with a header line and the columns key, name, state (`valid` or `revoked`) and set (the order item of the
+catalog that the key came with, empty where it was ordered by itself).
 
 A plain CSV text has a key in the first column and ignores the others. It vouches for nothing: its keys are *unknown*
 until a list has them.
@@ -25,9 +26,11 @@ from .signedtext import Line, SignedText, VendorKeys, one_field, unseal
 KIND = "LICENSE LIST"
 """Kind of the signed text."""
 
-HEADER = "key,name,state"
+HEADER = "key,name,state,set"
 MAX_KEYS = 10_000
 """Keys on one list or in one CSV text: far more than the largest site orders, and read in under a second."""
+
+_SET = re.compile(r"[a-z0-9-]*")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -36,6 +39,8 @@ class Entry(msgspec.Struct, frozen=True):
     key: LicenseKey
     name: str
     revoked: bool
+    license_set: str | None = None
+    """The set of the catalog that it came with, None where it was ordered by itself."""
 
 
 class LicenseList(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +71,10 @@ def list_body(licenses: LicenseList) -> str:
         f"Date: {licenses.date.isoformat()}",
         *(f"Trial: {code} {day.isoformat()}" for code, day in sorted(licenses.trials.items())),
         HEADER,
-        *(f"{entry.key.text},{_plain(entry.name)},{_state(entry)}" for entry in licenses.entries),
+        *(
+            f"{entry.key.text},{_plain(entry.name)},{_state(entry)},{entry.license_set or ''}"
+            for entry in licenses.entries
+        ),
     ]
     return "\n".join(lines)
 
@@ -127,12 +135,13 @@ def _entries(document: SignedText, catalog: str, serial: str) -> Iterable[Entry]
 
 def _entry(row: Line, catalog: str, serial: str) -> Entry:
     cells = _cells(row.text)
-    if len(cells) != 3 or cells[2] not in {"valid", "revoked"}:
-        raise Unreadable(Verdict.BAD_LINE, f"Line {row.number} is not a key, a name and a state.", line=row.number)
+    if len(cells) != 4 or cells[2] not in {"valid", "revoked"} or not _SET.fullmatch(cells[3]):
+        message = f"Line {row.number} is not a key, a name, a state and a set."
+        raise Unreadable(Verdict.BAD_LINE, message, line=row.number)
     key = read_key(cells[0], catalog=catalog, serial=serial)
     if isinstance(key, Finding):
         raise Unreadable(key.verdict, f"Line {row.number}: {key.message}", line=row.number)
-    return Entry(key, cells[1], cells[2] == "revoked")
+    return Entry(key, cells[1], cells[2] == "revoked", cells[3] or None)
 
 
 def _trial(line: Line) -> tuple[int, datetime.date]:

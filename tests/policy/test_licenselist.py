@@ -51,7 +51,10 @@ LIST = LicenseList(
     catalog="ip-office",
     number=7,
     date=DAY,
-    entries=(Entry(key(10), "SIP Trunk Channels", revoked=False), Entry(key(30), "SoftConsole", revoked=True)),
+    entries=(
+        Entry(key(10), "SIP Trunk Channels", revoked=False),
+        Entry(key(30), "SoftConsole", revoked=True, license_set="office-20"),
+    ),
     trials={30: DAY, 4: datetime.date(2025, 12, 1)},
 )
 
@@ -85,9 +88,9 @@ def test_the_body_is_written_as_ever() -> None:
         "Date: 2026-01-31\n"
         "Trial: 4 2025-12-01\n"
         "Trial: 30 2026-01-31\n"
-        "key,name,state\n"
-        "40A0-0H56-W006-6R90-BTVX-6HFV-M01Z-6V2G,SIP Trunk Channels,valid\n"
-        f"{key(30).text},SoftConsole,revoked"
+        "key,name,state,set\n"
+        "40A0-0H56-W006-6R90-BTVX-6HFV-M01Z-6V2G,SIP Trunk Channels,valid,\n"
+        f"{key(30).text},SoftConsole,revoked,office-20"
     )
 
 
@@ -125,7 +128,10 @@ def test_a_field_missing_or_twice_is_named(field: str) -> None:
         ("Trial: 4 ", "Trial: four ", "'Trial' is not a code and a date"),
         ("2025-12-01", "2025-13-01", "'Trial' is '2025-13-01' instead of a date"),
         (HEADER, "name,key,state", f"{HEADER!r} is missing"),
-        (",valid", ",good", "Line 9 is not a key, a name and a state"),
+        (",valid,", ",good,", "Line 9 is not a key, a name, a state and a set"),
+        (",valid,", ",valid", "Line 9 is not"),
+        (",office-20", ",office 20", "Line 10 is not"),
+        (",office-20", ",office-20,", "Line 10 is not"),
         (",SIP Trunk Channels,", ",SIP Trunk, Channels,", "Line 9 is not"),
         (",SoftConsole,", ',"SoftConsole,', "Line 10 is not"),
     ],
@@ -146,14 +152,14 @@ def test_a_mistyped_key_is_named_by_line_and_character() -> None:
 
 
 def test_a_list_takes_10000_keys_and_not_one_more() -> None:
-    head, rows = "\n".join(list_body(LIST).split("\n")[:-2]), [f"{key().text},name,valid"] * MAX_KEYS
+    head, rows = "\n".join(list_body(LIST).split("\n")[:-2]), [f"{key().text},name,valid,"] * MAX_KEYS
     assert len(read_list(sealed("\n".join([head, *rows])), KEYS).entries) == MAX_KEYS
     assert f"more than {MAX_KEYS} keys" in str(refusal("\n".join([head, *rows, rows[0]])))
 
 
 HEAD = ["Serial: 110123456789", "Catalog: ip-office", "List: 7", "Date: 2026-01-31"]
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-ROW = ANY | st.tuples(ANY, ANY, ANY).map(",".join) | ANY.map(lambda text: f"{key().text},{text},valid")
+ROW = ANY | st.tuples(ANY, ANY, ANY).map(",".join) | ANY.map(lambda text: f"{key().text},{text},valid,")
 
 
 @relaxed

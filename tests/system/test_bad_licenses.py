@@ -160,7 +160,7 @@ def test_a_list_for_another_serial_is_refused(shared: rig.Licensed) -> None:
     assert serial in finding["message"]
 
 
-@pytest.mark.parametrize("place", ["Serial: ", "key,name,state\n", "-----SIGNATURE-----\n"])
+@pytest.mark.parametrize("place", ["Serial: ", "key,name,state,set\n", "-----SIGNATURE-----\n"])
 def test_a_list_with_one_changed_byte_is_refused(shared: rig.Licensed, place: str) -> None:
     text = shared.vendor.license_list(shared.serial)
     at = text.index(place) + len(place) + 5
