@@ -88,6 +88,10 @@ class Platform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: str
     capacity: dict[str, int] = {}
     """The most instances it supports, by feature; instances above have no effect."""
+    source: str = ""
+    """Where its capacities come from."""
+    unverified: str | None = None
+    """Which of them nobody has confirmed yet."""
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,6 +102,10 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The most that one system holds."""
     default: int = 0
     """How many there are where the settings say nothing."""
+    source: str = ""
+    """Where the numbers come from."""
+    unverified: str | None = None
+    """Which of them nobody has confirmed yet."""
 
 
 class Measure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,6 +127,8 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     platforms: tuple[str, ...] = ()
     """On these platforms; on all where nothing is said."""
     from_release: str = "0"
+    until_release: str | None = None
+    """The last release that it holds for; 5 stands for every 5.x."""
 
 
 class Conversion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,8 +161,14 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """An option of the settings: without it the feature is free."""
     yields: int = 1
     """Instances that each instance on a license adds."""
+    free_on: tuple[str, ...] = ()
+    """The platforms on which it is free."""
+    capacity: int | None = None
+    """The most instances on any platform; a platform's own number stands before it."""
     requires: tuple[str, ...] = ()
-    """Features that must be entitled for this one's licenses to count."""
+    """Features that must be entitled, here or shared from another system, for this one's licenses to count."""
+    requires_own: tuple[str, ...] = ()
+    """The same for features that this system itself must have; a shared one does not do."""
     requires_when: tuple[Condition, ...] = ()
     """The same, on some platforms or from some release on."""
     platforms: tuple[str, ...] = ()
@@ -160,7 +176,7 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     from_release: str = "0"
     """The first release that has it."""
     until_release: str | None = None
-    """The last release that has it."""
+    """The last release that has it; 5 stands for every 5.x."""
     unsupported: str | None = None
     """Why this product does not use it at all, though licenses for it exist."""
     measures: dict[str, Measure] = {}

@@ -104,10 +104,12 @@ def _check_code(catalog: Catalog, feature: Feature, where: str) -> list[Mistake]
 def _check_links(catalog: Catalog, feature: Feature, where: str) -> list[Mistake]:
     tables = {"base_with": feature.base_with, "during_setup": feature.during_setup}
     mistakes = _known(catalog, f"{where}.requires", feature.requires)
+    mistakes += _known(catalog, f"{where}.requires_own", feature.requires_own)
     for condition in feature.requires_when:
         mistakes += _known(catalog, f"{where}.requires_when", condition.features)
         mistakes += _platforms(catalog, f"{where}.requires_when", condition.platforms)
         mistakes += _check_release(f"{where}.requires_when.from_release", condition.from_release)
+        mistakes += _check_release(f"{where}.requires_when.until_release", condition.until_release or "0")
     for name, measure in feature.measures.items():
         mistakes += _known(catalog, f"{where}.measures.{name}.base_with", measure.base_with)
     for key, table in tables.items():
@@ -124,6 +126,7 @@ def _check_links(catalog: Catalog, feature: Feature, where: str) -> list[Mistake
 def _check_numbers(catalog: Catalog, feature: Feature, where: str) -> list[Mistake]:
     mistakes = _bounds(f"{where}.base", feature.base, 0, MAX_INSTANCES)
     mistakes += _bounds(f"{where}.yields", feature.yields, 1, MAX_INSTANCES)
+    mistakes += _bounds(f"{where}.capacity", feature.capacity or 0, 0, UNLIMITED)
     for name, count in feature.base_per.items():
         if name not in catalog.hardware:
             mistakes.append(Mistake(f"{where}.base_per", f"there is no hardware {name!r}"))
@@ -133,6 +136,7 @@ def _check_numbers(catalog: Catalog, feature: Feature, where: str) -> list[Mista
 
 def _check_where(catalog: Catalog, feature: Feature, where: str) -> list[Mistake]:
     mistakes = _platforms(catalog, f"{where}.platforms", feature.platforms)
+    mistakes += _platforms(catalog, f"{where}.free_on", feature.free_on)
     mistakes += _check_release(f"{where}.from_release", feature.from_release)
     mistakes += _check_release(f"{where}.until_release", feature.until_release or "0")
     if feature.free_without is not None and feature.free_without not in catalog.options:
@@ -223,4 +227,4 @@ def _ordered(catalog: Catalog) -> tuple[tuple[Feature, ...], list[Mistake]]:
 def _rests_on(feature: Feature) -> set[str]:
     conditions = (name for condition in feature.requires_when for name in condition.features)
     measured = (name for measure in feature.measures.values() for name in measure.base_with)
-    return {*feature.requires, *conditions, *feature.base_with, *measured}
+    return {*feature.requires, *feature.requires_own, *conditions, *feature.base_with, *measured}

@@ -104,13 +104,11 @@ def _entitlement(catalog: Catalog, system: System, feature: Feature, sums: _Sums
         return Entitlement(feature=feature, limit=0, unused=unused, lack=Reason.NOT_SUPPORTED)
     if system.is_free(feature):
         return Entitlement(feature=feature, limit=UNLIMITED, base=UNLIMITED)
-    missing = tuple(
-        name for name in system.required(catalog, feature) if not found[name].limit and name not in system.shared
-    )
+    missing = _missing(catalog, system, feature, found)
     base = feature.base + sum(count for name, count in feature.base_with.items() if found[name].limit)
     base += sum(count * system.parts(catalog, name) for name, count in feature.base_per.items())
     licensed = 0 if missing else sums.counting * feature.yields
-    capacity = catalog.platforms[system.platform].capacity.get(feature.id)
+    capacity = catalog.platforms[system.platform].capacity.get(feature.id, feature.capacity)
     limit = base + licensed if capacity is None else min(base + licensed, capacity)
     return Entitlement(
         feature=feature,
@@ -123,6 +121,13 @@ def _entitlement(catalog: Catalog, system: System, feature: Feature, sums: _Sums
         surplus=base + licensed - limit,
         lack=None if limit else _lack(sums, prerequisite_missing=bool(missing)),
     )
+
+
+def _missing(catalog: Catalog, system: System, feature: Feature, found: Entitlements) -> tuple[str, ...]:
+    """The features that the feature's licenses wait for; of those that may be shared, one elsewhere is enough."""
+    elsewhere = system.shared - {*feature.requires_own}
+    needed = (name for name in system.required(catalog, feature) if not found[name].limit)
+    return tuple(name for name in dict.fromkeys(needed) if name not in elsewhere)
 
 
 def _measures(feature: Feature, counting: int, found: Entitlements) -> dict[str, int]:

@@ -43,24 +43,26 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
             return feature.unsupported
         if feature.platforms and self.platform not in feature.platforms:
             return f"{catalog.platforms[self.platform].title} does not have it"
-        if _number(release) < _number(feature.from_release):
+        if _is_before(release, feature.from_release):
             return f"it begins with release {feature.from_release}; this is {release}"
-        if feature.until_release is not None and _number(release) > _number(feature.until_release):
+        if _is_after(release, feature.until_release):
             return f"it ended with release {feature.until_release}; this is {release}"
         return None
 
     def required(self, catalog: Catalog, feature: Feature) -> tuple[str, ...]:
         """The features that the feature's licenses need here."""
-        release = _number(self.runs(catalog))
-        here = [it for it in feature.requires_when if self._applies(it) and release >= _number(it.from_release)]
-        return (*feature.requires, *(name for condition in here for name in condition.features))
+        here = [condition for condition in feature.requires_when if self._applies(catalog, condition)]
+        return (*feature.requires, *feature.requires_own, *(name for it in here for name in it.features))
 
     def is_free(self, feature: Feature) -> bool:
         """Whether the feature has no limit here."""
-        return feature.free or (feature.free_without is not None and feature.free_without not in self.options)
+        without = feature.free_without is not None and feature.free_without not in self.options
+        return feature.free or without or self.platform in feature.free_on
 
-    def _applies(self, condition: Condition) -> bool:
-        return not condition.platforms or self.platform in condition.platforms
+    def _applies(self, catalog: Catalog, condition: Condition) -> bool:
+        release = self.runs(catalog)
+        outside = _is_before(release, condition.from_release) or _is_after(release, condition.until_release)
+        return not outside and (not condition.platforms or self.platform in condition.platforms)
 
 
 def check_system(catalog: Catalog, system: System) -> list[Mistake]:
@@ -84,5 +86,19 @@ def _strange(catalog: Catalog, where: str, names: Iterable[str], known: Iterable
     return [Mistake(where, f"{catalog.id} has no {name!r} here; it has {there}") for name in strange]
 
 
-def _number(release: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in release.split("."))
+def _is_before(release: str, first: str) -> bool:
+    return _number(release) < _number(first)
+
+
+def _is_after(release: str, last: str | None) -> bool:
+    """Whether it came later; the last release 5 stands for every 5.x."""
+    if last is None:
+        return False
+    parts = last.count(".") + 1
+    return _number(release)[:parts] > _number(last)[:parts]
+
+
+def _number(release: str) -> tuple[int, int, int]:
+    """Three numbers, so that 8 and 8.0 are the same."""
+    first, second, third, *_ = (*map(int, release.split(".")), 0, 0)
+    return first, second, third
