@@ -14,6 +14,7 @@ from .license_service import LicenseService
 from .manage_service import ManageService
 from .methods import Permission
 from .peer import Peer
+from .rehearsal_service import RehearsalService
 from .service_info import service_methods
 from .site import Site
 from .wire import LICENSE, error_reply
@@ -34,7 +35,10 @@ class Server:
     def __init__(self, site: Site, loop: asyncio.AbstractEventLoop) -> None:
         self.site = site
         self.loop = loop
-        self.methods = {**service_methods(), **LicenseService(site).methods(), **ManageService(site).methods()}
+        services = (LicenseService(site), ManageService(site), RehearsalService(site))
+        self.methods = service_methods()
+        for service in services:
+            self.methods |= service.methods()
         self._numbers = count(1)
         self._connections: Counter[int] = Counter()
         """Connections by user."""

@@ -24,6 +24,9 @@ CREATE TABLE removed_key (key TEXT PRIMARY KEY) STRICT;
 CREATE TABLE mark (
     serial TEXT PRIMARY KEY, list_number INTEGER NOT NULL, listed TEXT NOT NULL, certified TEXT NOT NULL
 ) STRICT;
+CREATE TABLE trial (
+    serial TEXT NOT NULL, code INTEGER NOT NULL, issued TEXT NOT NULL, PRIMARY KEY (serial, code)
+) STRICT;
 CREATE TABLE meter (cause TEXT PRIMARY KEY, drained REAL NOT NULL) STRICT;
 """
 
@@ -64,22 +67,33 @@ class Store:
             license_list=texts.get("license_list"),
             typed=tuple(row[0] for row in self._connection.execute("SELECT key FROM typed_key ORDER BY place")),
             removed=frozenset(row[0] for row in self._connection.execute("SELECT key FROM removed_key")),
-            marks={row[0]: _mark(*row[1:]) for row in self._connection.execute("SELECT * FROM mark")},
+            marks=self._load_marks(),
         )
         return documents, dict(self._connection.execute("SELECT cause, drained FROM meter"))
+
+    def _load_marks(self) -> dict[str, Mark]:
+        trials: dict[str, dict[int, datetime.date]] = {}
+        for serial, code, issued in self._connection.execute("SELECT serial, code, issued FROM trial"):
+            trials.setdefault(serial, {})[code] = _date(issued)
+        rows = self._connection.execute("SELECT serial, list_number, listed, certified FROM mark")
+        return {row[0]: Mark(row[1], _date(row[2]), _date(row[3]), trials.get(row[0], {})) for row in rows}
 
     def save_documents(self, documents: Documents) -> None:
         """Keep these documents instead of those before, in one transaction; raises sqlite3.Error."""
         texts = {"certificate": documents.certificate, "license_list": documents.license_list}
         marks = [(serial, it.list_number, str(it.listed), str(it.certified)) for serial, it in documents.marks.items()]
+        trials = [
+            (serial, code, str(issued)) for serial, it in documents.marks.items() for code, issued in it.trials.items()
+        ]
         with self._connection as transaction:
-            for table in ("document", "typed_key", "removed_key", "mark"):
-                transaction.execute(f"DELETE FROM {table}")  # noqa: S608 - four names of our own
+            for table in ("document", "typed_key", "removed_key", "mark", "trial"):
+                transaction.execute(f"DELETE FROM {table}")  # noqa: S608 - five names of our own
             present = [(kind, text) for kind, text in texts.items() if text is not None]
             transaction.executemany("INSERT INTO document VALUES (?, ?)", present)
             transaction.executemany("INSERT INTO typed_key (key) VALUES (?)", [(key,) for key in documents.typed])
             transaction.executemany("INSERT INTO removed_key VALUES (?)", [(key,) for key in documents.removed])
             transaction.executemany("INSERT INTO mark VALUES (?, ?, ?, ?)", marks)
+            transaction.executemany("INSERT INTO trial VALUES (?, ?, ?)", trials)
 
     def save_meters(self, drained: dict[str, float]) -> None:
         """Keep the drained seconds of each meter; raises sqlite3.Error."""
@@ -116,11 +130,11 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 
-def _mark(list_number: int, listed: str, certified: str) -> Mark:
+def _date(text: str) -> datetime.date:
     try:
-        return Mark(list_number, datetime.date.fromisoformat(listed), datetime.date.fromisoformat(certified))
+        return datetime.date.fromisoformat(text)
     except ValueError as error:
-        raise sqlite3.DatabaseError(f"a mark is damaged: {error}") from None
+        raise sqlite3.DatabaseError(f"a date is damaged: {error}") from None
 
 
 def _unusable(path: Path, error: sqlite3.Error) -> StateRefused:

@@ -26,6 +26,7 @@ KINDS = {
     EventName.LICENSE_REMOVED: "licenses",
     EventName.LIST_IMPORTED: "licenses",
     EventName.LICENSE_EXPIRED: "licenses",
+    EventName.LICENSE_EXPIRES_SOON: "licenses",
     EventName.CHANNEL_DRIFT: "drift",
     EventName.SYNC_DRIFT: "drift",
     EventName.HOLDER_SILENT: "drift",

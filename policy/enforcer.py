@@ -38,6 +38,10 @@ _STANDING_EVENT = {
 }
 
 
+WARNING_DAYS = frozenset({30, 14, 7, 3, 2, 1})
+"""Days left at which it is told that a license is about to end: time to order, and time to hurry."""
+
+
 class NotYours(msgspec.Struct, frozen=True):
     """The holder name belongs to another user, or there is no room for one more name."""
 
@@ -91,6 +95,8 @@ class Enforcer:
         self._stopped = False
         """Whether unlisted keys have stopped counting."""
         self._expired: frozenset[LicenseKey] = frozenset()
+        self._warned: set[tuple[LicenseKey, datetime.date]] = set()
+        """Whose end was told of today."""
         self._update(now)
         self.events.clear()
 
@@ -366,19 +372,35 @@ class Enforcer:
         if changed:
             self._basis, self._installed = basis, self.licenses.on(self.today(now), self.catalog)
             unlisted.active = any(license_.status is Status.UNKNOWN for license_ in self._installed)
-            self._tell_expired(self._installed)
+            self._tell_expired(self._installed, basis[1])
         if changed or unlisted.spent is not self._stopped:
             self._stopped = unlisted.spent
             self._situation.entitlements = entitlements(
                 self.catalog, self.system, self._installed, count_unlisted=not self._stopped
             )
 
-    def _tell_expired(self, installed: list[License]) -> None:
+    def _tell_expired(self, installed: list[License], today: datetime.date) -> None:
         expired = {license_.key: license_ for license_ in installed if license_.status is Status.EXPIRED}
         for key in expired.keys() - self._expired:
             message = f"The license {key.short} for {expired[key].feature} expired on {key.expires}."
             self._tell(EventName.LICENSE_EXPIRED, message, FEATURE=str(expired[key].feature), LICENSE=key.short)
         self._expired = frozenset(expired)
+        for license_ in installed:
+            self._warn(license_, today)
+
+    def _warn(self, license_: License, today: datetime.date) -> None:
+        """Tell of a license that is about to end, once on each day of warning."""
+        expires = license_.key.expires
+        good = license_.status in {Status.VALID, Status.UNKNOWN}
+        if expires is None or not good or (expires - today).days + 1 not in WARNING_DAYS:
+            return
+        told = (license_.key, today)
+        if told in self._warned:
+            return
+        self._warned = {it for it in self._warned if it[1] == today} | {told}
+        left = (expires - today).days + 1
+        message = f"The license {license_.key.short} for {license_.feature} ends in {left} days, after {expires}."
+        self._tell(EventName.LICENSE_EXPIRES_SOON, message, FEATURE=str(license_.feature), LICENSE=license_.key.short)
 
     def _stand(self) -> None:
         situation, before = self._situation, self._situation.standing

@@ -37,6 +37,7 @@ class EventName(enum.StrEnum):
     LICENSE_ADDED = "license_added"
     LICENSE_REMOVED = "license_removed"
     LIST_IMPORTED = "list_imported"
+    LICENSE_EXPIRES_SOON = "license_expires_soon"
     LICENSE_EXPIRED = "license_expired"
     EMERGENCY_CALL = "emergency_call"
     EMERGENCY_CLAIM = "emergency_claim"
@@ -77,6 +78,7 @@ SORT = {
     EventName.LICENSE_ADDED: Sort(Priority.NOTICE, "e97a433cdf494a3cbc94480aa33321bf"),
     EventName.LICENSE_REMOVED: Sort(Priority.NOTICE, "cd624449df2644c9bf5911d57b2ff224"),
     EventName.LIST_IMPORTED: Sort(Priority.NOTICE, "db4556b5a21c4720b244ddab16ce5135"),
+    EventName.LICENSE_EXPIRES_SOON: Sort(Priority.WARNING, "1392a24357b1499dab678978c72dee30"),
     EventName.LICENSE_EXPIRED: Sort(Priority.WARNING, "3d08ae594da84e43bef2c8e0efa6e279"),
     EventName.EMERGENCY_CALL: Sort(Priority.NOTICE, "76506321dd974d76aa37eeb19a872527"),
     EventName.EMERGENCY_CLAIM: Sort(Priority.ALERT, "0336a095031a4c0fb74b79dc590eb846"),

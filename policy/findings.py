@@ -35,6 +35,7 @@ class Verdict(enum.StrEnum):
     OLDER_LIST = "older_list"
     OLDER_CERTIFICATE = "older_certificate"
     NOT_ON_LIST = "not_on_list"
+    TRIAL_USED = "trial_used"
     OTHER_CATALOG = "other_catalog"
     OTHER_HARDWARE = "other_hardware"
     TEST_MISMATCH = "test_mismatch"
@@ -60,6 +61,7 @@ REMEDY = {
     Verdict.OLDER_LIST: "Ask the vendor for the newest list of this serial.",
     Verdict.OLDER_CERTIFICATE: "Take the newest certificate the vendor has sent.",
     Verdict.NOT_ON_LIST: "Ask the vendor why the list leaves it out; it may have been exchanged.",
+    Verdict.TRIAL_USED: "Order a license; a trial is issued once for each feature and Feature Key.",
     Verdict.NOT_FOUND: "featurekeyctl licenses shows what is installed; a key may be named as it is shown there.",
     Verdict.OTHER_CATALOG: "Set [product] catalog in featurekeyd.toml to the product that was bought.",
     Verdict.OTHER_HARDWARE: "Plug in the Feature Key it was made for, or send the vendor a new request.",

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from .catalog import Catalog
+from .catalog import Catalog, Feature
 from .certificate import Certificate
 from .findings import Finding, Verdict, accept, refuse
 from .licensekey import LicenseKey, Term, read_key
@@ -51,6 +51,8 @@ class Mark(msgspec.Struct, frozen=True):
     """Date of the newest list."""
     certified: datetime.date = datetime.date.min
     """Issue day of the newest certificate."""
+    trials: dict[int, datetime.date] = {}
+    """Issue day of the one trial of a feature, by feature code: as the vendor's list says, else as first typed."""
 
 
 class License(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +123,12 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
         revocations: dict[LicenseKey, bool] = {}
         for entry in newer.entries:
             revocations[entry.key] = revocations.get(entry.key, False) or entry.revoked
-        mark = msgspec.structs.replace(self.mark, list_number=newer.number, listed=max(self.mark.listed, newer.date))
+        mark = msgspec.structs.replace(
+            self.mark,
+            list_number=newer.number,
+            listed=max(self.mark.listed, newer.date),
+            trials={**self.mark.trials, **newer.trials},
+        )
         changed = msgspec.structs.replace(
             self,
             license_list=newer,
@@ -154,7 +161,14 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
                 entered[key] = None
         if not entered:
             return self, findings
-        changed = msgspec.structs.replace(self, typed=tuple(typed | entered), removed=self.removed - entered.keys())
+        trials = {key.feature_code: key.issued for key in entered if key.term is Term.TRIAL}
+        mark = msgspec.structs.replace(self.mark, trials={**trials, **self.mark.trials})
+        changed = msgspec.structs.replace(
+            self,
+            typed=tuple(typed | entered),
+            removed=self.removed - entered.keys(),
+            marks={**self.marks, self.serial or "": mark},
+        )
         return changed, findings
 
     def named(self, text: str) -> LicenseKey | Finding:
@@ -194,7 +208,7 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
 
     def _wrong(self, key: LicenseKey, day: datetime.date, catalog: Catalog) -> Finding | None:
         """Why the key does not count on this system on that day, None where it does."""
-        feature, newest = catalog.by_code.get(key.feature_code), self.license_list
+        feature = catalog.by_code.get(key.feature_code)
         if feature is None:
             message = f"Feature code {key.feature_code} is not in the catalog {catalog.id}."
             return refuse(Verdict.UNKNOWN_FEATURE, message)
@@ -205,8 +219,15 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
         if key.expires is not None and key.expires < day:
             what = "trial" if key.term is Term.TRIAL else "key"
             return refuse(Verdict.EXPIRED, f"The {what} was good until {key.expires.isoformat()}.")
+        return self._disowned(key, feature)
+
+    def _disowned(self, key: LicenseKey, feature: Feature) -> Finding | None:
+        """Why the vendor would not stand by a well-made key: it is a second trial, or a later list leaves it out."""
+        used, newest = self.mark.trials.get(key.feature_code), self.license_list
+        if key.term is Term.TRIAL and used not in {None, key.issued}:
+            message = f"This system has had its trial of {feature.title}, issued on {used}."
+            return refuse(Verdict.TRIAL_USED, message)
         if newest is not None and key not in self.revocations and key.issued < newest.date:
-            # The vendor's list of a later day would have the key if the vendor had made it.
             message = f"The vendor's list {newest.number} of {newest.date.isoformat()} does not have this key."
             return refuse(Verdict.NOT_ON_LIST, message)
         return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -257,6 +258,20 @@ def manage(checked: Checked, certificate: str, license_list: str, key: str) -> N
         checked(f"{MANAGE}.RemoveLicense", key=text)
     checked(f"{MANAGE}.CheckNow")
     checked(f"{MANAGE}.ReleaseLease", holder="nobody", key="none")
+    rehearse(checked, key)
+
+
+def rehearse(checked: Checked, key: str) -> None:
+    orders = [{"feature": "trunk", "instances": 4}, {"feature": "recorder"}]
+    (said,) = checked(f"{MANAGE}.WhatIf", add=orders, platform="large", release="9.1")
+    assert said["changes"], said
+    (said,) = checked(f"{MANAGE}.WhatIf", add=[{"feature": "nothing"}], remove=[key], platform="none", release="x")
+    assert (said["changes"], len(said["findings"])) == ([], 4)
+    assert checked(f"{MANAGE}.WhatIf") == [{"changes": [], "findings": []}]
+    good = (files("featurekeyd.policy") / "catalogs" / "ip-office.toml").read_text()
+    assert checked(f"{MANAGE}.CheckCatalog", text=good)[0]["mistakes"] == []
+    (said,) = checked(f"{MANAGE}.CheckCatalog", text=good.replace("code = 1\n", "code = 'one'\n", 1))
+    assert said["mistakes"][0]["where"].endswith(".code")
 
 
 def ask(checked: Checked) -> None:

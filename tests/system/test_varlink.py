@@ -122,7 +122,11 @@ def test_every_method_of_the_manage_interface_answers(client: Any, licensed: rig
         assert managing.RemoveLicense(key)["finding"]["verdict"] == "removed"
         assert managing.CheckNow()["state"] == "present"
         assert managing.ReleaseLease(**CALL) == {"released": True}
-    called = {"Request", "ImportCertificate", "AddLicense", "ImportList", "ListLicenses", "RemoveLicense"}
+        (change,) = managing.WhatIf([{"feature": "softconsole", "instances": 3}])["changes"]
+        assert (change["feature"], change["before"], change["after"]) == ("softconsole", 0, 3)
+        assert managing.CheckCatalog("id = 1")["mistakes"]
+    called = {"WhatIf", "CheckCatalog"}
+    called |= {"Request", "ImportCertificate", "AddLicense", "ImportList", "ListLicenses", "RemoveLicense"}
     assert called | {"CheckNow", "ReleaseLease"} == methods(client.get_interface(MANAGE))
 
 
