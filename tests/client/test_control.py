@@ -143,15 +143,18 @@ def _verb(*verb: str) -> list[str]:
         "acquire": ["f", "--holder", "h", "--key", "k"],
         "explain": ["f", "--holder", "h", "--key", "k"],
         "release": ["--holder", "h", "--key", "k"],
+        "check": ["-"],
+        "what-if": ["--add", "f"],
     }
     return [*verb, *needed.get(verb[-1], [])]
 
 
-VERBS = [_verb(name) for name in tree.commands if name != "certificate"] + [_verb("certificate", "import")]
+GROUPS = {"certificate": "import", "catalog": "check"}
+VERBS = [_verb(name, *([GROUPS[name]] if name in GROUPS else [])) for name in tree.commands]
 
 
 def _name(verb: list[str]) -> str:
-    return " ".join(verb[: 1 + (verb[0] == "certificate")])
+    return " ".join(verb[: 1 + (verb[0] in GROUPS)])
 
 
 # Errors and how a run ends.
@@ -170,11 +173,12 @@ def test_a_missing_daemon_ends_every_verb_with_one_sentence_and_the_cure(control
 def test_a_missing_permission_names_the_group(daemon: StandIn, control: Control, verb: list[str]) -> None:
     denied = daemon.refuses("org.varlink.service.PermissionDenied")
     methods = "Status CheckNow Request ImportCertificate ImportList AddLicense RemoveLicense ListLicenses"
+    methods += " WhatIf CheckCatalog"
     for method in [*methods.split(), "ListFeatures", "ListLeases", "Acquire", "Release", "Explain", "Watch"]:
         daemon.on(method, denied)
     status, out, err = control(*verb, stdin=b"text")
     assert (status, out) == (exits.NO_PERMISSION, "")
-    managing = verb[0] in {"request", "certificate", "import", "add", "remove", "licenses"}
+    managing = verb[0] in {"request", "certificate", "import", "add", "remove", "licenses", "what-if", "catalog"}
     assert ("group featurekey-admin;" in err) is managing
     assert ("group featurekey;" in err) is not managing
 
@@ -258,7 +262,7 @@ def test_the_exit_statuses_in_the_help_and_in_the_module_are_the_same() -> None:
 
 @pytest.mark.parametrize("verb", VERBS, ids=_name)
 def test_every_verb_explains_itself_with_an_example_and_knows_json(control: Control, verb: list[str]) -> None:
-    status, out, _ = control(*verb[: 1 + (verb[0] == "certificate")], "--help")
+    status, out, _ = control(*verb[: 1 + (verb[0] in GROUPS)], "--help")
     assert status == 0
     assert "--json" in out
     assert f"\n    featurekeyctl {_name(verb)}" in out
@@ -619,6 +623,49 @@ def test_licenses_are_listed(daemon: StandIn, control: Control) -> None:
     assert len(json.loads(control("licenses", "--json")[1])["licenses"]) == 2
     daemon.on("ListLicenses", {})
     assert control("licenses")[1] == "no license is installed; enter one with: featurekeyctl add KEY\n"
+
+
+# What would be.
+
+
+def test_what_would_change_is_shown(daemon: StandIn, control: Control) -> None:
+    changes = [
+        {"feature": "preferred-edition", "title": "Preferred", "before": 0, "after": 1},
+        {"feature": "one-x-portal", "title": "Portal", "before": 2, "after": 0, "lack": "prerequisite_missing",
+         "missing": ["preferred-edition"]},
+    ]  # fmt: skip
+    daemon.on("WhatIf", {"changes": changes, "findings": []})
+    status, out, _ = control("what-if", "--add", "preferred-edition", "--add", "f:4", "--remove", "40A0…1JY4")
+    assert status == 0
+    assert [line.split() for line in out.splitlines()] == [
+        ["FEATURE", "NOW", "THEN", "LACK", "WAITS", "FOR"],
+        ["preferred-edition", "0", "1", "-"],
+        ["one-x-portal", "2", "0", "prerequisite_missing", "preferred-edition"],
+    ]
+    asked = daemon.parameters()
+    assert asked["add"] == [{"feature": "preferred-edition", "instances": 1}, {"feature": "f", "instances": 4}]
+    assert (asked["remove"], "platform" in asked) == (["40A0…1JY4"], False)
+    daemon.on("WhatIf", {"changes": [], "findings": []})
+    assert control("what-if", "--platform", "ip500") == (0, "no limit would change\n", "")
+
+
+def test_what_cannot_be_supposed_is_said(daemon: StandIn, control: Control) -> None:
+    finding = {"verdict": "unknown_feature", "accepted": False, "message": "The catalog has no feature f."}
+    daemon.on("WhatIf", {"changes": [], "findings": [finding]})
+    assert control("what-if", "--add", "f") == (exits.REFUSED, "The catalog has no feature f.\n", "")
+    assert control("what-if")[0] == exits.WRONG_USAGE
+
+
+def test_every_mistake_of_a_catalog_is_explained(daemon: StandIn, control: Control, tmp_path: Path) -> None:
+    file = tmp_path / "product.toml"
+    file.write_text("id = 1")
+    mistakes = [{"where": "id", "what": "expected str, got int"}, {"where": "", "what": "not TOML"}]
+    daemon.on("CheckCatalog", {"mistakes": mistakes})
+    expected = f"{file}: id: expected str, got int\n{file}: not TOML\n"
+    assert control("catalog", "check", str(file)) == (exits.REFUSED, expected, "")
+    assert daemon.parameters() == {"text": "id = 1", "name": str(file)}
+    daemon.on("CheckCatalog", {"catalog": "product", "features": 7, "mistakes": []})
+    assert control("catalog", "check", str(file)) == (0, f"{file}: catalog product, 7 features, no mistake\n", "")
 
 
 # What is going on.
