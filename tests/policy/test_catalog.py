@@ -220,4 +220,4 @@ def test_every_entry_of_a_shipped_catalog_says_where_it_comes_from(shipped: dict
 def test_third_party_phones_count_and_avaya_phones_are_free(shipped: dict[str, Catalog]) -> None:
     features = shipped["ip-office"].features
     assert features["third-party-ip-endpoints"].mode is Mode.REGISTRATION
-    assert "avaya-ip-endpoints" not in features
+    assert features["avaya-ip-endpoints"].free_without == "avaya-phones-licensed"
