@@ -185,6 +185,8 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What each instance takes besides while a call is set up."""
     fallback: str | None = None
     """What a refused caller may run as instead."""
+    ranks: tuple[str, ...] = ()
+    """In which order those who wait for an instance get one; who names none of these ranks comes last."""
     group: str | None = None
     """The class that it is sold in, for lists."""
     hidden: bool = False

@@ -89,7 +89,7 @@ def _check_features(catalog: Catalog) -> list[Mistake]:
     mistakes = []
     for feature in catalog.features.values():
         where = f"features.{feature.id}"
-        for check in (_check_code, _check_links, _check_numbers, _check_where):
+        for check in (_check_code, _check_links, _check_numbers, _check_ranks, _check_where):
             mistakes += check(catalog, feature, where)
     return mistakes
 
@@ -131,6 +131,14 @@ def _check_numbers(catalog: Catalog, feature: Feature, where: str) -> list[Mista
         if name not in catalog.hardware:
             mistakes.append(Mistake(f"{where}.base_per", f"there is no hardware {name!r}"))
         mistakes += _bounds(f"{where}.base_per.{name}", count, 1, MAX_INSTANCES)
+    return mistakes
+
+
+def _check_ranks(_: Catalog, feature: Feature, where: str) -> list[Mistake]:
+    bad = [rank for rank in feature.ranks if not _ID.fullmatch(rank)]
+    mistakes = [Mistake(f"{where}.ranks", f"{rank!r} is no name of lower-case words and hyphens") for rank in bad]
+    if len(set(feature.ranks)) < len(feature.ranks):
+        mistakes.append(Mistake(f"{where}.ranks", "a rank stands there twice"))
     return mistakes
 
 

@@ -45,6 +45,9 @@ class EventName(enum.StrEnum):
     SYNC_DRIFT = "sync_drift"
     HOLDER_SILENT = "holder_silent"
     LEASE_FORCED = "lease_forced"
+    RESERVED = "reserved"
+    UNRESERVED = "unreserved"
+    TURN = "turn"
     LEASES_RESTORED = "leases_restored"
     LEASES_UNREADABLE = "leases_unreadable"
     LEASES_NOT_RECORDED = "leases_not_recorded"
@@ -86,6 +89,9 @@ SORT = {
     EventName.SYNC_DRIFT: Sort(Priority.WARNING, "00b82029f82a4c1583588d3751da71b4"),
     EventName.HOLDER_SILENT: Sort(Priority.WARNING, "affaa23f7e4f481a823cb1ab1445fcff"),
     EventName.LEASE_FORCED: Sort(Priority.NOTICE, "bd1fe33d97a145d1bc826d0bcbbf4df0"),
+    EventName.RESERVED: Sort(Priority.NOTICE, "941f2445f81841be8c9d079449d06362"),
+    EventName.UNRESERVED: Sort(Priority.NOTICE, "88ae7cd3ff3b4e798620e63d54bb527b"),
+    EventName.TURN: Sort(Priority.INFO, "984299f7d77042f2be9d6a9a2b1a837a"),
     EventName.LEASES_RESTORED: Sort(Priority.NOTICE, "e0a53f4f13fa4dbea85e5a45f0ad9cdd"),
     EventName.LEASES_UNREADABLE: Sort(Priority.ERROR, "e5123c2b0850427b9a0465e012f8a56b"),
     EventName.LEASES_NOT_RECORDED: Sort(Priority.ERROR, "bef9d917599d45b2a0b2dba91c7a8b5d"),

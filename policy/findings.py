@@ -1,4 +1,4 @@
-"""Findings: what is said about a license key, a line of a list, or a certificate that somebody brings.
+"""Findings: what is said about a license key, a line of a list, a certificate or a reservation that somebody brings.
 
 A finding is a value. A document that cannot be read at all raises `Unreadable`, which carries the finding to give back.
 """
@@ -41,6 +41,10 @@ class Verdict(enum.StrEnum):
     TEST_MISMATCH = "test_mismatch"
     KEY_NOT_READABLE = "key_not_readable"
     NO_CERTIFICATE = "no_certificate"
+    RESERVED = "reserved"
+    NOT_FREE = "not_free"
+    NOT_LIMITED = "not_limited"
+    TOO_MANY = "too_many"
 
 
 REMEDY = {
@@ -68,6 +72,8 @@ REMEDY = {
     Verdict.TEST_MISMATCH: "Ask for a certificate of the other sort.",
     Verdict.KEY_NOT_READABLE: "Plug the Feature Key in and see: featurekeyctl key",
     Verdict.NO_CERTIFICATE: "Import the certificate of the Feature Key first: featurekeyctl certificate import FILE",
+    Verdict.NOT_FREE: "Give up another reservation (featurekeyctl reservations), wait for a free one, or order more.",
+    Verdict.TOO_MANY: "Give some up: featurekeyctl unreserve FEATURE KEY",
 }
 """What a technician does about a verdict; verdicts that need nothing are left out."""
 

@@ -30,6 +30,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """Instances by feature; empty for an emergency call, which takes none."""
     granted: float
     """Boot time at which it was granted or adopted."""
+    present: dict[str, int] = {}
+    """Features of mode presence that were asked for along with it: they are not taken and not counted."""
     port: str | None = None
     channel: str | None = None
     call_class: CallClass = CallClass.NORMAL
@@ -93,6 +95,11 @@ class Ledger:
     def in_use(self, feature: str) -> int:
         """Instances of a feature that the leases hold."""
         return self._in_use.get(feature, 0)
+
+    def held(self, feature: str, key: str, holder: str | None = None) -> int:
+        """Instances of a feature that are held under a key: by that holder, or by all together."""
+        leases = self._leases.values() if holder is None else (self.of_holder(holder),)
+        return sum(found[key].wants.get(feature, 0) for found in leases if key in found)
 
     def on_port(self, port: str) -> int:
         """Leases on a port, of all holders, emergency calls left out."""

@@ -1,0 +1,69 @@
+"""Precedence: for whom free instances are kept, and who stands where in the waiting order.
+
+An instance that is free goes to the key that it is reserved for, else to those who wait, else to whoever asks. The
+instances step of the decision asks `kept_back`, and a denied claim takes its place with `line_up`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .reasons import Reason
+from .waiting import Waiter, rank_of
+
+if TYPE_CHECKING:
+    from .decision import Claim, Ruling
+
+_WAITED_FOR = frozenset({Reason.LIMIT_REACHED, Reason.RESERVED, Reason.OTHERS_WAIT})
+
+
+def kept_back(claim: Claim, feature: str, count: int) -> tuple[Reason, int] | None:
+    """Why free instances are not for this claim, and how many; None where enough of them are."""
+    situation, request = claim.situation, claim.request
+    if not situation.reservations.of(feature) and not situation.waiting.any_for(feature):
+        return None
+    shares = situation.shares(feature, claim.displaced)
+    own = shares.own(request.holder, request.key)
+    if count > own + shares.unreserved:
+        return Reason.RESERVED, shares.reserved - own
+    lacking = sum(waiter.lacks(shares) for waiter in _before(claim, feature))
+    if count - own > max(shares.unreserved - lacking, 0):
+        return Reason.OTHERS_WAIT, min(lacking, shares.unreserved)
+    return None
+
+
+def _before(claim: Claim, feature: str) -> list[Waiter]:
+    """Those who wait for the feature and come before the claim."""
+    waiting, request, boot = claim.situation.waiting, claim.request, claim.now.boot
+    rank = _rank(claim, feature) if request.wait else None
+    return waiting.before(feature, waiting.place(feature, request.holder, request.key, rank, boot), boot)
+
+
+def _rank(claim: Claim, feature: str) -> int:
+    known = claim.situation.catalog.features.get(feature)
+    return rank_of(known.ranks if known else (), claim.request.rank)
+
+
+def _may_wait(claim: Claim, ruling: Ruling) -> bool:
+    """Whether the denied claim waits: it says so, it lacks instances alone, and there can ever be as many."""
+    request, feature = claim.request, ruling.subject or ""
+    if not request.wait or ruling.reason not in _WAITED_FOR or request.application is not None:
+        return False
+    enough = claim.wants.get(feature, 0) <= (ruling.limit or 0)
+    return enough and claim.situation.waiting.has_room(feature, request.holder, request.key, claim.now.boot)
+
+
+def place_in_line(claim: Claim, ruling: Ruling) -> int | None:
+    """Where the denied claim stands among those who wait, 1 for the next; None where it does not wait."""
+    return len(_before(claim, ruling.subject or "")) + 1 if _may_wait(claim, ruling) else None
+
+
+def line_up(claim: Claim, ruling: Ruling) -> None:
+    """Let the denied claim wait, and whoever got another answer wait no more."""
+    waiting, request, feature = claim.situation.waiting, claim.request, ruling.subject or ""
+    if _may_wait(claim, ruling):
+        rank = _rank(claim, feature)
+        lacking = claim.added[feature]
+        waiting.wait(feature, request.holder, request.key, lacking, rank=rank, boot=claim.now.boot)
+    else:
+        waiting.leave(request.holder, request.key)
