@@ -14,7 +14,9 @@ from .subscribers import Subscriber
 from .wire import NOT_JSON, SERVICE, Call, error_reply, malformed, reply, reply_continues
 
 _NAMED = re.compile(
-    r"Object (?:contains unknown|missing required) field `(.+)`|`(\w+)` has printable characters only", re.DOTALL
+    r"Object (?:contains unknown|missing required) field `(.+)`"
+    r"|`(\w+)` (?:has printable characters only|is refused: .+)",
+    re.DOTALL,
 )
 """What a complaint says that names a member itself, of msgspec or of `policy.requests`."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from .catalog import Catalog, Scope
+from .catalog import Catalog, Mode, Scope
 from .entitlements import Entitlement, Entitlements
 from .instant import Now
 from .ledger import Lease, Ledger
@@ -21,7 +21,9 @@ from .standing import Standing
 CALLBACK_SECONDS = 1800
 """A callback within this time after an emergency call of the same holder is granted (DESIGN: The decision, step 1)."""
 
-ALLOWING = frozenset({Reason.GRANTED, Reason.ALREADY_HELD, Reason.EMERGENCY, Reason.EMERGENCY_CALLBACK})
+ALLOWING = frozenset(
+    {Reason.GRANTED, Reason.ALREADY_HELD, Reason.EMERGENCY, Reason.EMERGENCY_CALLBACK, Reason.FALLEN_BACK}
+)
 """The reasons that mean yes."""
 
 
@@ -44,6 +46,8 @@ class Situation:
     def __init__(self, catalog: Catalog, rules: Rules) -> None:
         self.catalog = catalog
         self.rules = rules
+        self.presence = frozenset(name for name, it in catalog.features.items() if it.mode is Mode.PRESENCE)
+        """Features that nobody takes: to be licensed for them is enough (facts/catalog.md section 2)."""
         self.ledger = Ledger()
         self.entitlements: Entitlements = {}
         self.standing = Standing.DEACTIVATED
@@ -71,6 +75,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     limit: int | None = None
     in_use: int | None = None
     fallback: str | None = None
+    mode: str | None = None
+    """The mode that an application may run in."""
     message: str | None = None
     remedy: str | None = None
 
@@ -87,7 +93,9 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
 class Claim:
     """A request beside what its holder has already."""
 
-    __slots__ = ("added", "channel", "displaced", "held", "now", "port", "request", "situation", "uid", "wants")
+    __slots__ = (
+        "added", "channel", "displaced", "held", "now", "port", "present", "request", "situation", "uid", "wants"
+    )  # fmt: skip
 
     def __init__(self, situation: Situation, request: Request, uid: int, now: Now) -> None:
         self.situation = situation
@@ -95,18 +103,31 @@ class Claim:
         self.uid = uid
         self.now = now
         self.held = situation.ledger.find(request.holder, request.key)
+        self.present: dict[str, int] = {}
         self.wants = self._wants()
         self.added = self.wants if self.held is None else _beyond(self.wants, self.held.wants)
+        if self.present:
+            self.added = self.added | self._added_presence()
         self.port, self.channel = self._place()
         self.displaced = self._displaced()
 
     def _wants(self) -> dict[str, int]:
         """Instances by feature; where no phase is named, a lease stays in the phase it is in."""
-        catalog, request = self.situation.catalog, self.request
-        wants = expand(catalog, request.wants, request.phase or Phase.SETUP)
-        if request.phase is not None or self.held is None or not _beyond(wants, self.held.wants):
+        wants = self._expanded(self.request.phase or Phase.SETUP)
+        if self.request.phase is not None or self.held is None or not _beyond(wants, self.held.wants):
             return wants
-        return expand(catalog, request.wants, Phase.ESTABLISHED)
+        return self._expanded(Phase.ESTABLISHED)
+
+    def _expanded(self, phase: Phase) -> dict[str, int]:
+        wants = expand(self.situation.catalog, self.request.wants or (), phase)
+        if not self.situation.presence.isdisjoint(wants):
+            self.present = set_apart(wants, self.situation.presence)
+        return wants
+
+    def _added_presence(self) -> dict[str, int]:
+        """What must be licensed: nothing remembers it but a lease, so without one it is looked at each time."""
+        known = self.held.present if self.held is not None and self.wants else {}
+        return _beyond(self.present, known)
 
     def _place(self) -> tuple[str | None, str | None]:
         """Where the lease will be: as requested, and where it was as far as nothing is requested."""
@@ -155,6 +176,11 @@ def expand(catalog: Catalog, wants: tuple[Want, ...], phase: Phase) -> dict[str,
     return total
 
 
+def set_apart(wants: dict[str, int], presence: frozenset[str]) -> dict[str, int]:
+    """Take the features out that nobody takes, and give them back by themselves."""
+    return {feature: wants.pop(feature) for feature in list(wants) if feature in presence}
+
+
 def _beyond(wants: dict[str, int], held: dict[str, int]) -> dict[str, int]:
     more = {feature: count - held.get(feature, 0) for feature, count in wants.items()}
     return {feature: count for feature, count in more.items() if count > 0}
@@ -191,7 +217,7 @@ def _standing(claim: Claim) -> Ruling | None:
 
 
 def _entitled(claim: Claim) -> Ruling | None:
-    if not claim.wants:
+    if not (claim.wants or claim.present):
         return Ruling(Reason.UNKNOWN_FEATURE)  # only an emergency call may want nothing
     for feature in claim.added:
         entitlement = claim.entitlement(feature)
@@ -214,7 +240,7 @@ def _instances(claim: Claim) -> Ruling | None:
 
 
 def _ceiling(claim: Claim) -> Ruling | None:
-    port = claim.request.port
+    port = claim.request.port if claim.wants else None
     if port is None or (claim.held is not None and claim.held.port == port and not claim.held.emergency):
         return None
     ceiling = claim.situation.rules.ceilings.get(port)
@@ -226,6 +252,10 @@ def _ceiling(claim: Claim) -> Ruling | None:
 
 
 def _leases(claim: Claim) -> Ruling | None:
+    return _too_many(claim) if claim.wants else None
+
+
+def _too_many(claim: Claim) -> Ruling | None:
     most = claim.situation.rules.max_leases
     count = claim.situation.ledger.of_user(claim.uid)
     full = claim.held is None and claim.displaced is None and count >= most
@@ -281,10 +311,13 @@ def carry_out(claim: Claim, reason: Reason, bound: int | None) -> None:
     emergency = reason in {Reason.EMERGENCY, Reason.EMERGENCY_CALLBACK}
     if reason is Reason.EMERGENCY:
         claim.situation.last_emergency[request.holder] = claim.now.boot
-    if emergency and claim.held is None and _leases(claim) is not None:
+    if emergency and claim.held is None and _too_many(claim) is not None:
         return  # granted all the same; only its record finds no room
     if claim.displaced is not None:
         ledger.drop(claim.displaced.holder, claim.displaced.key)
+    if not claim.wants and not emergency:
+        ledger.drop(request.holder, request.key)  # there is nothing to take, and what the key held is given back
+        return
     lease = _lease(claim, _recorded_class(reason), bound)
     if lease != claim.held:
         ledger.put(lease)
@@ -298,6 +331,7 @@ def _lease(claim: Claim, call_class: CallClass, bound: int | None) -> Lease:
         uid=claim.uid,
         scope=_scope(claim),
         wants=claim.wants if call_class is CallClass.NORMAL else {},
+        present=claim.present if call_class is CallClass.NORMAL else {},
         granted=held.granted if held else claim.now.boot,
         port=claim.port,
         channel=claim.channel,
@@ -313,10 +347,12 @@ def _recorded_class(reason: Reason) -> CallClass:
 
 
 def _scope(claim: Claim) -> Scope:
-    if not claim.request.wants:
-        return Scope.CALLS
-    feature = claim.situation.catalog.features.get(claim.request.wants[0].feature)
-    return feature.scope if feature else Scope.CALLS
+    """That of the first feature that is taken."""
+    for want in claim.request.wants or ():
+        feature = claim.situation.catalog.features.get(want.feature)
+        if feature is not None and feature.id not in claim.present:
+            return feature.scope
+    return Scope.CALLS
 
 
 def _measured(claim: Claim, reason: Reason) -> Ruling:
@@ -334,7 +370,8 @@ def decided(claim: Claim, ruling: Ruling) -> Decision:
         return Decision(allowed=True, reason=ruling.reason, feature=ruling.subject, limit=ruling.limit, in_use=in_use)
     if ruling.reason in ALLOWING:
         return Decision(allowed=True, reason=ruling.reason)
-    name = ruling.subject if ruling.subject in claim.wants else next(iter(claim.wants), None)
+    wanted = claim.wants | claim.present
+    name = ruling.subject if ruling.subject in wanted else next(iter(wanted), None)
     return Decision(
         allowed=False,
         reason=ruling.reason,
@@ -349,7 +386,7 @@ def decided(claim: Claim, ruling: Ruling) -> Decision:
 
 def _fallback(claim: Claim, denied: str | None) -> str | None:
     """That of the denied feature, else of one that was wanted: the denied one may only go with it during set-up."""
-    names = [denied, *(want.feature for want in claim.request.wants)]
+    names = [denied, *(want.feature for want in claim.request.wants or ())]
     features = (claim.situation.catalog.features.get(name or "") for name in names)
     return next((feature.fallback for feature in features if feature and feature.fallback), None)
 
@@ -371,4 +408,5 @@ def _filled(template: str, claim: Claim, ruling: Ruling) -> str:
         port=claim.request.port,
         holder=claim.request.holder,
         cause=claim.situation.cause,
+        known=", ".join(sorted(claim.situation.catalog.applications)) or "none",
     )

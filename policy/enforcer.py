@@ -11,6 +11,7 @@ import datetime
 
 import msgspec
 
+from .applications import decide_application, explain_application
 from .catalog import Catalog, Cause, Scope
 from .certificate import Certificate
 from .decision import Claim, Decision, Rules, Situation, Step, decide, decided, is_emergency, walk
@@ -131,7 +132,8 @@ class Enforcer:
         """Decide and carry out; an emergency call is granted whoever asks under whatever name."""
         if self._hear(request.holder, uid, now) is None:
             return self._foreign(request)
-        decision, claim = decide(self._situation, request, now, uid, bound)
+        decided_by = decide if request.application is None else decide_application
+        decision, claim = decided_by(self._situation, request, now, uid, bound)
         self._count(decision, claim)
         return decision
 
@@ -139,6 +141,8 @@ class Enforcer:
         """What `acquire` would decide, step by step; changes nothing."""
         if self.holders.owner(request.holder) not in {uid, None} and not is_emergency(self.rules, request):
             return NotYours(request.holder)
+        if request.application is not None:
+            return explain_application(self._situation, request, now, uid)
         claim = Claim(self._situation, request, uid, now)
         ruling, steps = walk(claim)
         return decided(claim, ruling), steps
@@ -279,14 +283,20 @@ class Enforcer:
         if decision.reason is Reason.EMERGENCY:
             if claim.held is None or not claim.held.emergency:
                 self._count_emergency(claim.request.holder, claim.request.key, claim.request.dialed, claim.request.port)
-        elif not decision.allowed:
-            tally = self.tallies.get(decision.feature or "")
-            if tally is not None:
-                tally.denied += 1
         elif decision.reason is Reason.GRANTED:
             self._count_granted(claim)
+        elif decision.reason is Reason.FALLEN_BACK:
+            self._count_denied(decision)
+            self._count_granted(claim)
+        elif not decision.allowed:
+            self._count_denied(decision)
         if decision.allowed and claim.displaced is not None:
             self._tell_displaced(claim.request, claim.displaced)
+
+    def _count_denied(self, decision: Decision) -> None:
+        tally = self.tallies.get(decision.feature or "")
+        if tally is not None:
+            tally.denied += 1
 
     def _count_granted(self, claim: Claim) -> None:
         for feature in claim.added:

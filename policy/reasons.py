@@ -1,8 +1,8 @@
 """The closed list of reasons for a decision, and the one table of what each means to a technician.
 
 The stable names are those of io.featurekey.License, type Reason. A message is a sentence with the fields
-`{title}`, `{feature}`, `{unit}`, `{limit}`, `{wanted}`, `{in_use}`, `{port}`, `{holder}` and `{cause}`, filled
-in only when it is shown.
+`{title}`, `{feature}`, `{unit}`, `{limit}`, `{wanted}`, `{in_use}`, `{port}`, `{holder}`, `{cause}` and `{known}`,
+filled in only when it is shown.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ class Reason(enum.StrEnum):
     ALREADY_HELD = "already_held"
     EMERGENCY = "emergency"
     EMERGENCY_CALLBACK = "emergency_callback"
+    FALLEN_BACK = "fallen_back"
     DEACTIVATED = "deactivated"
     UNKNOWN_FEATURE = "unknown_feature"
+    UNKNOWN_APPLICATION = "unknown_application"
     NOT_SUPPORTED = "not_supported"
     NOT_LICENSED = "not_licensed"
     LICENSE_EXPIRED = "license_expired"
@@ -46,6 +48,7 @@ MEANING = {
     Reason.EMERGENCY_CALLBACK: Meaning(
         "A callback after an emergency call is always granted.", "", "3f72434b9085474bba8bfbd423c5b6ab"
     ),
+    Reason.FALLEN_BACK: Meaning("The application runs in a lower mode.", "", "7c23037520554ceca11abfd87e80c1a3"),
     Reason.DEACTIVATED: Meaning(
         "The system is deactivated: {cause}",
         "featurekeyctl status shows the cause and its cure.",
@@ -55,6 +58,11 @@ MEANING = {
         "The catalog has no feature {feature}.",
         "featurekeyctl features lists the names; mend the one in the switch's configuration.",
         "b29a09975dbc40139b8596a883b2b859",
+    ),
+    Reason.UNKNOWN_APPLICATION: Meaning(
+        "The catalog has no application {feature}.",
+        "Mend the name in the configuration of the program that asks; known here: {known}.",
+        "9a8a305b80364feea21c63192d10b361",
     ),
     Reason.NOT_SUPPORTED: Meaning(
         "This system does not use {title}.",

@@ -4,7 +4,8 @@ Limits, each with its reason:
 
 * a holder name has 1 to 64 characters: it is a word from a configuration file;
 * a key has 1 to 512: Call-ID and From-tag of SIP, where 255 is the longest Call-ID seen in the field;
-* a port or channel has at most 128, a dialed number at most 64 (a SIP user part), a feature name at most 64;
+* a port or channel has at most 128, a dialed number at most 64 (a SIP user part), the name of a feature, an
+  application or its mode at most 64;
 * a request wants at most 8 features: a call takes two, a user profile five;
 * instances fit into a license key's 14 bits.
 
@@ -67,17 +68,23 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknow
 
     holder: HolderName
     key: LeaseKey
-    wants: Wants
+    wants: Wants | None = None
+    """None where an application is named instead."""
     port: PortName | None = None
     channel: PortName | None = None
     call_class: CallClass | None = msgspec.field(default=None, name="class")
     dialed: Number | None = None
     phase: Phase | None = None
     """None for the phase of the lease where there is one, else set-up."""
+    application: FeatureName | None = None
+    mode: FeatureName | None = None
+    """The best mode of the application that is wanted, None for its first."""
 
     def __post_init__(self) -> None:
-        """Refuse what a terminal would not show as it is."""
+        """Refuse what a terminal would not show as it is, and what is neither features nor one application."""
         check_printable(holder=self.holder, key=self.key, port=self.port, channel=self.channel, dialed=self.dialed)
+        if self.wants is None or self.application is not None or self.mode is not None:
+            _check_application(self)
 
 
 class SyncLease(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
@@ -110,6 +117,16 @@ class SyncRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is."""
         check_printable(holder=self.holder, takes_over=self.takes_over)
+
+
+def _check_application(request: Request) -> None:
+    check_printable(application=request.application, mode=request.mode)
+    if request.application is not None and request.wants:
+        raise ValueError("`application` is refused: a request wants features or names an application")
+    if request.application is None and request.wants is None:
+        raise ValueError("`wants` is refused: a request wants features or names an application")
+    if request.application is None and request.mode is not None:
+        raise ValueError("`mode` is refused: it is one of an application, and none is named")
 
 
 def check_printable(**texts: str | None) -> None:

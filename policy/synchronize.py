@@ -13,7 +13,7 @@ from collections.abc import Collection
 import msgspec
 
 from .catalog import Scope
-from .decision import Situation, expand
+from .decision import Situation, expand, set_apart
 from .instant import Now
 from .ledger import Lease
 from .requests import CallClass, Phase, SyncLease, SyncRequest
@@ -150,12 +150,14 @@ def _as_listed(situation: Situation, request: SyncRequest, listed: SyncLease, si
     call_class = since.call_class if since is not None and since.emergency else listed_class
     emergency = call_class is not CallClass.NORMAL
     port = listed.port or (since.port if since else None)
+    wants = {} if emergency else expand(situation.catalog, listed.wants, Phase.ESTABLISHED)
     return Lease(
         holder=request.holder,
         key=listed.key,
         uid=uid,
         scope=request.scope,
-        wants={} if emergency else expand(situation.catalog, listed.wants, Phase.ESTABLISHED),
+        present=set_apart(wants, situation.presence),
+        wants=wants,
         granted=0.0,
         port=port,
         channel=listed.channel or (since.channel if since and since.port == port else None),

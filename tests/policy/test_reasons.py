@@ -18,7 +18,7 @@ from featurekeyd.policy.reasons import MEANING, Reason
 from featurekeyd.policy.requests import CallClass, Phase
 from featurekeyd.policy.standing import Standing
 
-FIELDS = {"title", "feature", "unit", "limit", "wanted", "in_use", "port", "holder", "cause"}
+FIELDS = {"title", "feature", "unit", "limit", "wanted", "in_use", "port", "holder", "cause", "known"}
 
 
 def enumeration(interface: str, name: str) -> list[str]:
