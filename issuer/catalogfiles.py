@@ -23,6 +23,17 @@ def find_catalog(catalog: str, file: Path | None = None) -> Catalog:
     return found
 
 
+def find_catalogs(catalog: str | None, file: Path | None = None) -> list[Catalog]:
+    """The catalog with that id, or the one in the file, or all that are shipped; raises Refused."""
+    if catalog is not None:
+        return [find_catalog(catalog, file)]
+    if file is not None:
+        return [_load(read_text(file), str(file))]
+    folder = importlib.resources.files("featurekeyd.policy") / "catalogs"
+    names = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return [find_catalog(name) for name in names]
+
+
 def _shipped(catalog: str) -> str:
     resource = importlib.resources.files("featurekeyd.policy") / "catalogs" / f"{catalog}.toml"
     # The id comes from a request: it must not lead out of the folder.

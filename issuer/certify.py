@@ -48,34 +48,45 @@ def preferred_serial(kind: str, hardware_id: str) -> str:
 
 def certify(request: Request, vendor: Vendor, register: Register, today: datetime.date) -> Certified:
     """The certificate for the hardware of a request, recorded; raises Refused."""
+    check_programmed(request, register)
+    _ = vendor.signer, vendor.master  # a passphrase is asked for before other issuers are kept waiting
+    with register.act():
+        return certify_within(request, vendor, register, today)
+
+
+def check_programmed(request: Request, register: Register) -> None:
+    """Raise Refused for hardware that must carry a secret of this vendor and does not."""
     proving = request.kind in PROVING_KINDS
     if proving and not register.was_programmed(request.hardware_id, simulated=request.simulated):
         sort = "Simulated key" if request.simulated else "Key"
         why = f"{sort} {request.hardware_id} does not carry a secret of this vendor."
         raise Refused(why, "Plug it in here and run: featurekey-issue program")
-    signer, master = vendor.signer, vendor.master  # a passphrase is asked for before other issuers are kept waiting
-    with register.act():
-        known = register.find_hardware(request.kind, request.hardware_id, simulated=request.simulated) is not None
-        system = register.enroll(
-            kind=request.kind,
-            hardware_id=request.hardware_id,
-            simulated=request.simulated,
-            preferred=preferred_serial(request.kind, request.hardware_id),
+
+
+def certify_within(request: Request, vendor: Vendor, register: Register, today: datetime.date) -> Certified:
+    """The same inside an act that has begun, for hardware that is programmed; raises Refused."""
+    known = register.find_hardware(request.kind, request.hardware_id, simulated=request.simulated) is not None
+    system = register.enroll(
+        kind=request.kind,
+        hardware_id=request.hardware_id,
+        simulated=request.simulated,
+        preferred=preferred_serial(request.kind, request.hardware_id),
+        day=today,
+    )
+    register.check_current(system.serial)
+    certificate = _certificate(system, request.catalog, vendor.master, today)
+    text = vendor.seal(KIND, certificate_body(certificate))
+    # What a host could not read must not be given out.
+    assert read_certificate(text, {vendor.signer: vendor.public_key}) == certificate
+    register.record_certificate(
+        CertificateRow(
+            serial=system.serial,
+            catalog=request.catalog,
+            signer=vendor.signer,
+            digest=hashlib.sha256(text.encode()).hexdigest(),
             day=today,
         )
-        certificate = _certificate(system, request.catalog, master, today)
-        text = vendor.seal(KIND, certificate_body(certificate))
-        # What a host could not read must not be given out.
-        assert read_certificate(text, {signer: vendor.public_key}) == certificate
-        register.record_certificate(
-            CertificateRow(
-                serial=system.serial,
-                catalog=request.catalog,
-                signer=signer,
-                digest=hashlib.sha256(text.encode()).hexdigest(),
-                day=today,
-            )
-        )
+    )
     return Certified(certificate=certificate, text=text, known=known)
 
 

@@ -20,15 +20,17 @@ import click
 import msgspec
 
 from featurekeyd.hwio.simulated_usbkey import SimulatedUsbBackend
+from featurekeyd.policy.catalog import Catalog
 from featurekeyd.policy.findings import Finding, Unreadable
 from featurekeyd.policy.licensekey import shorten
 from featurekeyd.policy.request_text import Request, read_request
 
-from .catalogfiles import find_catalog
-from .certify import certify
+from .catalogfiles import find_catalog, find_catalogs
+from .certify import Certified, certify
 from .clock import Today, utc_today
+from .exchange import exchange
 from .keystory import tell_key
-from .order import TERMS, Item, Order, issue, read_item, revoke
+from .order import TERMS, Item, Order, SetItem, issue, read_item, revoke
 from .refusal import Refused
 from .register import LicenseRow, Register, System
 from .signedlist import make_list
@@ -81,7 +83,7 @@ class _Group(click.Group):
             raise click.ClickException(f"{error.filename or 'Writing'}: {error.strerror}.") from error
 
 
-def _items(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[Item, ...]:
+def _items(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[Item | SetItem, ...]:
     try:
         return tuple(map(read_item, value))
     except ValueError as error:
@@ -95,7 +97,7 @@ def _items(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...])
               show_envvar=True, help="File with the signing key's passphrase, asked for unless given.")  # fmt: skip
 @click.pass_context
 def main(ctx: click.Context, *, vendor: Path, passphrase_file: Path | None) -> None:
-    """Program and certify Feature Keys, issue license keys and signed license lists."""
+    """Program, certify and exchange Feature Keys, issue license keys and signed license lists."""
     office = ctx.obj if isinstance(ctx.obj, Office) else Office()
     office.folder, office.passphrase_file = vendor, passphrase_file
     ctx.obj = office
@@ -156,15 +158,14 @@ def certify_request(office: Office, *, request_file: Path, output: Path | None, 
         done = certify(asked, office.vendor(), register, office.today())
         write(done.text)
     serial = done.certificate.serial
-    had = " It had this serial before." if done.known else ""
-    _say(f"Serial {serial}{' (test)' if done.certificate.test else ''} for {asked.kind} {asked.hardware_id}.{had}")
+    _say_certified(done, asked)
     if asked.serial not in {None, serial}:
         _say(f"The host says that its serial is {asked.serial}: its licenses are for that one, not for {serial}.")
 
 
 @main.command("issue")
 @click.argument("serial")
-@click.argument("items", metavar="FEATURE[:INSTANCES]...", nargs=-1, required=True, callback=_items)
+@click.argument("items", metavar="FEATURE[:INSTANCES]|set:SET...", nargs=-1, required=True, callback=_items)
 @click.option("--term", type=click.Choice(list(TERMS)), default="perpetual", show_default=True)
 @click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Issue day on the keys, today in UTC unless given.")
 @click.option("--catalog", type=FILE, help="Catalog file, for a catalog that is not shipped.")
@@ -174,13 +175,16 @@ def issue_keys(
     office: Office,
     *,
     serial: str,
-    items: tuple[Item, ...],
+    items: tuple[Item | SetItem, ...],
     term: str,
     date: datetime.datetime | None,
     catalog: Path | None,
     in_json: bool,
 ) -> None:
-    """Issue license keys for a serial; what is printed can be imported as it is."""
+    """Issue license keys for a serial, all or none; what is printed can be imported as it is.
+
+    `set:SET` is one key for each feature of a set of the catalog; see: featurekey-issue sets
+    """
     today = office.today()
     order = Order(serial=serial, items=items, term=TERMS[term], day=date.date() if date else today, today=today)
     with office.register() as register:
@@ -190,7 +194,30 @@ def issue_keys(
         return
     click.echo(f"# serial {serial}, issued {order.day}, term {term}")
     for row in rows:
-        click.echo(f'{row.key},"{row.title.replace(chr(34), " ")}",{row.instances}')
+        came_with = f",{row.license_set}" if row.license_set else ""
+        click.echo(f'{row.key},"{row.title.replace(chr(34), " ")}",{row.instances}{came_with}')
+
+
+@main.command("sets")
+@click.argument("catalog_id", metavar="[CATALOG]", required=False)
+@click.option("--catalog", "file", type=FILE, help="Catalog file, for a catalog that is not shipped.")
+@click.option("--json", "in_json", is_flag=True, help="Show them as JSON.")
+def list_sets(*, catalog_id: str | None, file: Path | None, in_json: bool) -> None:
+    """List the sets of a catalog, or of all that are shipped."""
+    catalogs = find_catalogs(catalog_id, file)
+    if in_json:
+        click.echo(as_json({catalog.id: catalog.sets for catalog in catalogs}), nl=False)
+        return
+    rows = [row for catalog in catalogs for row in _sets(catalog)]
+    if not rows:
+        _say(f"No set is in the catalog {', '.join(catalog.id for catalog in catalogs)}.")
+    click.echo(as_table(rows), nl=False)
+
+
+def _sets(catalog: Catalog) -> Iterator[dict[str, object]]:
+    for name, it in catalog.sets.items():
+        adds = " ".join(f"{feature}:{count}" for feature, count in it.adds.items())
+        yield {"catalog": catalog.id, "set": name, "title": it.title, "adds": adds, "unverified": it.unverified}
 
 
 @main.command("revoke")
@@ -215,10 +242,40 @@ def list_keys(office: Office, *, serial: str, output: Path | None) -> None:
     with office.register() as register, new_text(output) as write:
         done = make_list(serial, office.vendor(), register, office.today())
         write(done.text)
+        retired = register.exchange_of(serial)
     revoked = sum(entry.revoked for entry in done.licenses.entries)
     _say(f"List {done.licenses.number} of {serial}: {len(done.licenses.entries)} keys, {revoked} of them revoked.")
+    if retired is not None:
+        _say(f"{serial} was exchanged for {retired.new_serial}: this list takes everything from it.")
     if done.left_out:
         _say(f"{done.left_out} keys for an earlier catalog are not on it.")
+
+
+@main.command("exchange")
+@click.argument("old_serial")
+@click.argument("request_file", metavar="REQUEST|-", type=FILE)
+@click.option("--output", type=FILE, help="New file for the certificate and the license list.")
+@click.option("--other-host", is_flag=True, help="Take the request of a host that had a third serial before.")
+@click.option("--catalog", type=FILE, help="Catalog file, for a catalog that is not shipped.")
+@click.pass_obj
+def exchange_key(
+    office: Office, *, old_serial: str, request_file: Path, output: Path | None, other_host: bool, catalog: Path | None
+) -> None:
+    """Carry all good licenses of a serial over to the replacement in a request, and retire the serial.
+
+    One file comes of it, with the certificate and the license list of the new serial; the host takes both with
+    `featurekeyctl certificate import`. There is no way back.
+    """
+    asked = read_request(read_text(request_file))
+    _check_product(asked, catalog)
+    with office.register() as register, new_text(output) as write:
+        done = exchange(old_serial, asked, office.vendor(), register, office.today(), other_host=other_host)
+        write(done.text)
+    _say_certified(done.certified, asked)
+    number, new_serial = done.listed.licenses.number, done.listed.licenses.serial
+    _say(f"List {number} of {new_serial}: {done.carried} keys in place of those of {old_serial}, which is retired.")
+    if done.left_behind:
+        _say(f"{done.left_behind} keys that were revoked, expired or for an earlier catalog stay behind.")
 
 
 @main.command("show")
@@ -260,6 +317,7 @@ def _page(system: dict[str, object], keys: list[dict[str, object]]) -> str:
 
 def _system(system: System, register: Register) -> dict[str, object]:
     keys, lists = register.licenses(system.serial), register.lists(system.serial)
+    retired, replaces = register.exchange_of(system.serial), register.exchange_to(system.serial)
     return {
         "serial": system.serial,
         "kind": system.kind,
@@ -267,6 +325,9 @@ def _system(system: System, register: Register) -> dict[str, object]:
         "test": system.simulated,
         "catalog": register.catalog_of(system.serial),
         "since": system.day,
+        "replaces": replaces.old_serial if replaces else None,
+        "exchanged_for": retired.new_serial if retired else None,
+        "exchanged": retired.day if retired else None,
         "keys": len(keys),
         "revoked": sum(key.revoked is not None for key in keys),
         "newest_list": lists[-1].number if lists else None,
@@ -281,7 +342,8 @@ def _in_short(row: LicenseRow) -> dict[str, object]:
 def _in_full(row: LicenseRow) -> dict[str, object]:
     names = ("key", "feature", "title", "instances", "issued")
     said: dict[str, object] = {name: getattr(row, name) for name in names}
-    return said | {"term": row.term.name.lower().replace("_", "-"), "sequence": row.sequence, "revoked": row.revoked}
+    said |= {"term": row.term.name.lower().replace("_", "-"), "sequence": row.sequence}
+    return said | {"set": row.license_set, "revoked": row.revoked}
 
 
 def _check_product(asked: Request, file: Path | None) -> None:
@@ -289,6 +351,12 @@ def _check_product(asked: Request, file: Path | None) -> None:
     if asked.platform not in catalog.platforms:
         known = ", ".join(sorted(catalog.platforms))
         _say(f"The catalog {catalog.id!r} has no platform {asked.platform!r}, only {known}.")
+
+
+def _say_certified(done: Certified, asked: Request) -> None:
+    had = " It had this serial before." if done.known else ""
+    test = " (test)" if done.certificate.test else ""
+    _say(f"Serial {done.certificate.serial}{test} for {asked.kind} {asked.hardware_id}.{had}")
 
 
 def _passphrase_in(path: Path) -> bytes:

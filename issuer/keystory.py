@@ -31,6 +31,8 @@ class KeyStory(msgspec.Struct, frozen=True, kw_only=True):
     serial: str | None
     """The serial of this register that it fits."""
     catalog: str | None
+    license_set: str | None
+    """The set that it was ordered with."""
     recorded: datetime.date | None
     """The day it was given out, None when the register does not have it."""
     revoked: datetime.date | None
@@ -74,6 +76,7 @@ def _story(
         sequence=key.sequence,
         serial=fits.serial if fits else None,
         catalog=fits.catalog if fits else None,
+        license_set=recorded.license_set if recorded else None,
         recorded=recorded.day if recorded else None,
         revoked=recorded.revoked if recorded else None,
     )

@@ -1,4 +1,4 @@
-"""The issuer register: which systems, license keys, revocations and lists the vendor has given out.
+"""The issuer register: which systems, license keys, revocations, lists and exchanges the vendor has given out.
 
 Rules of this module:
 
@@ -23,7 +23,7 @@ import msgspec
 from featurekeyd.policy.licensekey import Term
 
 from .refusal import Refused
-from .registerschema import APPLICATION_ID, VERSION, create_schema
+from .registerschema import APPLICATION_ID, VERSION, create_schema, upgrade_schema
 
 WAIT_SECONDS = 30.0
 """How long an act waits for another issuer: an act takes milliseconds, so 30 s mean that one hangs."""
@@ -82,7 +82,17 @@ class LicenseRow(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
     key: str
     day: datetime.date
+    license_set: str | None = None
+    """The set of the catalog that it was ordered with."""
     revoked: datetime.date | None = None
+
+
+class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+    """A Feature Key whose licenses went over to its replacement; the old serial is retired."""
+
+    old_serial: str
+    new_serial: str
+    day: datetime.date
 
 
 _LICENSES = (
@@ -174,6 +184,10 @@ class Register:
         """A license list is given out."""
         self._insert("lists", given)
 
+    def record_exchange(self, exchange: Exchange) -> None:
+        """A serial is retired; the new one takes its place."""
+        self._insert("exchanges", exchange)
+
     # What is looked up.
 
     def systems(self) -> list[System]:
@@ -224,6 +238,32 @@ class Register:
         about = (order.serial, order.catalog, order.feature_code, order.instances, order.issued, order.term)
         return int(self._execute(query, *about)[0][0])
 
+    def exchange_of(self, serial: str) -> Exchange | None:
+        """The exchange that retired a serial."""
+        return next(iter(self._rows(Exchange, "SELECT * FROM exchanges WHERE old_serial = ?", serial)), None)
+
+    def exchange_to(self, serial: str) -> Exchange | None:
+        """The exchange that a serial replaced another by."""
+        return next(iter(self._rows(Exchange, "SELECT * FROM exchanges WHERE new_serial = ?", serial)), None)
+
+    def check_current(self, serial: str) -> None:
+        """Raise Refused when the serial is not there, or retired by an exchange."""
+        self.system(serial)
+        exchange = self.exchange_of(serial)
+        if exchange is not None:
+            why = f"{serial} was exchanged for {exchange.new_serial} on {exchange.day} and gets nothing more."
+            raise Refused(why, f"Go on with the Feature Key {exchange.new_serial}.")
+
+    def trials(self, serial: str) -> list[LicenseRow]:
+        """All trials of a serial and of those that it has replaced, one after the other; oldest serial last."""
+        found: list[LicenseRow] = []
+        place: str | None = serial
+        while place is not None:
+            found += [row for row in self.licenses(place) if row.term is Term.TRIAL]
+            exchange = self.exchange_to(place)
+            place = exchange.old_serial if exchange else None
+        return found
+
     def lists(self, serial: str) -> list[ListRow]:
         """All license lists of a serial, oldest first."""
         return self._rows(ListRow, "SELECT * FROM lists WHERE serial = ? ORDER BY number", serial)
@@ -239,11 +279,19 @@ class Register:
         version = self._execute("PRAGMA user_version")[0][0]
         if application != APPLICATION_ID:
             raise Refused(f"{path} is not a register of featurekey-issue.")
-        if version != VERSION:
+        if not 1 <= version <= VERSION:
             why = f"The register {path} is of version {version}, and this release knows version {VERSION}."
             raise Refused(why, "Update featurekeyd.")
         self._execute("PRAGMA foreign_keys = ON")
         self._execute("PRAGMA synchronous = FULL")
+        if version < VERSION:
+            self._upgrade(path)
+
+    def _upgrade(self, path: Path) -> None:
+        try:
+            upgrade_schema(self._connection)
+        except sqlite3.Error as error:
+            raise Refused(f"The register {path} cannot be upgraded: {error}.", "It is as it was.") from error
 
     def _free_serial(self, preferred: str) -> str:
         kind, number = preferred[:2], int(preferred[2:])

@@ -7,10 +7,9 @@ import hashlib
 
 import msgspec
 
-from featurekeyd.policy.findings import Finding
-from featurekeyd.policy.licensekey import Term, read_key
 from featurekeyd.policy.licenselist import KIND, MAX_KEYS, Entry, LicenseList, list_body, read_list
 
+from .order import key_of
 from .refusal import Refused
 from .register import LicenseRow, ListRow, Register
 from .vendor import Vendor
@@ -26,47 +25,53 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 
 def make_list(serial: str, vendor: Vendor, register: Register, today: datetime.date) -> Listed:
     """The next list of a serial, recorded: its number is one more than that of the list before; raises Refused."""
-    signer = vendor.signer  # a passphrase is asked for before other issuers are kept waiting
+    _ = vendor.signer  # a passphrase is asked for before other issuers are kept waiting
     with register.act():
-        catalog = register.catalog_of(serial)
-        rows = register.licenses(serial)
-        licenses = _list(serial, catalog, register.next_list_number(serial), rows, today)
-        body = list_body(licenses)
-        text = vendor.seal(KIND, body)
-        # What a host could not read must not be given out.
-        read_list(text, {signer: vendor.public_key})
-        register.record_list(
-            ListRow(
-                serial=serial,
-                number=licenses.number,
-                catalog=catalog,
-                signer=signer,
-                digest=hashlib.sha256(text.encode()).hexdigest(),
-                day=today,
-            )
-        )
-    return Listed(licenses=licenses, text=text, left_out=len(rows) - len(licenses.entries))
+        return list_within(serial, vendor, register, today)
 
 
-def _list(serial: str, catalog: str, number: int, rows: list[LicenseRow], today: datetime.date) -> LicenseList:
+def list_within(serial: str, vendor: Vendor, register: Register, today: datetime.date) -> Listed:
+    """The same inside an act that has begun.
+
+    A retired serial gets its list as well: all on it is revoked, so it grants nothing, and it is what takes the
+    licenses from a host where the old Feature Key turns up again.
+    """
+    catalog, rows = register.catalog_of(serial), register.licenses(serial)
     mine = [row for row in rows if row.catalog == catalog]
     if len(mine) > MAX_KEYS:
         raise Refused(f"{serial} has {len(mine)} keys, and a list takes {MAX_KEYS}.")
-    trials: dict[int, datetime.date] = {}
-    for row in mine:
-        if row.term is Term.TRIAL:
-            trials[row.feature_code] = max(row.issued, trials.get(row.feature_code, row.issued))
-    return LicenseList(
+    licenses = LicenseList(
         serial=serial,
         catalog=catalog,
-        number=number,
+        number=register.next_list_number(serial),
         date=today,
         entries=tuple(_entry(row) for row in mine),
-        trials=trials,
+        trials=_trials(serial, catalog, register),
     )
+    text = vendor.seal(KIND, list_body(licenses))
+    # What a host could not read must not be given out.
+    read_list(text, {vendor.signer: vendor.public_key})
+    register.record_list(
+        ListRow(
+            serial=serial,
+            number=licenses.number,
+            catalog=catalog,
+            signer=vendor.signer,
+            digest=hashlib.sha256(text.encode()).hexdigest(),
+            day=today,
+        )
+    )
+    return Listed(licenses=licenses, text=text, left_out=len(rows) - len(mine))
+
+
+def _trials(serial: str, catalog: str, register: Register) -> dict[int, datetime.date]:
+    """The newest issue day of a trial by feature code; those of a serial that this one replaced count too."""
+    newest: dict[int, datetime.date] = {}
+    for row in register.trials(serial):
+        if row.catalog == catalog:
+            newest[row.feature_code] = max(row.issued, newest.get(row.feature_code, row.issued))
+    return newest
 
 
 def _entry(row: LicenseRow) -> Entry:
-    key = read_key(row.key)
-    assert not isinstance(key, Finding)  # the register holds what make_key made
-    return Entry(key, row.title, row.revoked is not None)
+    return Entry(key_of(row), row.title, row.revoked is not None, row.license_set)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,19 @@ USB = Request(
     platform="ip500-v2",
     version="0.1.0",
 )
+
+
+SETS = """
+[sets.test-pair]
+title = "A pair for tests"
+source = "these tests"
+adds = { sip-trunk-channels = 4, softconsole = 2 }
+"""
+
+
+def shipped_catalog() -> str:
+    """The text of the catalog of IP Office."""
+    return (files("featurekeyd.policy") / "catalogs" / "ip-office.toml").read_text(encoding="utf-8")
 
 
 class Desk:
@@ -92,6 +106,22 @@ def card() -> Request:
 @pytest.fixture
 def usb() -> Request:
     return USB
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """The shipped catalog with one set more: 4 trunks and 2 SoftConsoles."""
+    file = tmp_path / "with-a-pair.toml"
+    file.write_text(shipped_catalog() + SETS, encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def other_catalog(tmp_path: Path) -> Path:
+    """The shipped catalog under another id."""
+    file = tmp_path / "other.toml"
+    file.write_text(shipped_catalog().replace('id = "ip-office"', 'id = "other"', 1), encoding="utf-8")
+    return file
 
 
 @pytest.fixture

@@ -74,6 +74,7 @@ def test_a_key_is_told_with_feature_term_and_serial(desk: Desk, serial: str) -> 
         "sequence": 0,
         "serial": serial,
         "catalog": "ip-office",
+        "license_set": None,
         "recorded": "2026-01-31",
         "revoked": None,
     }
@@ -166,7 +167,20 @@ def test_wrong_usage_ends_with_2(desk: Desk, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", [[], ["init"], ["request", "show"], ["program"], ["certify"], ["issue"], ["revoke"], ["list"], ["show"]]
+    "verb",
+    [
+        [],
+        ["init"],
+        ["request", "show"],
+        ["program"],
+        ["certify"],
+        ["issue"],
+        ["sets"],
+        ["revoke"],
+        ["list"],
+        ["exchange"],
+        ["show"],
+    ],
 )
 def test_every_command_explains_itself(verb: list[str]) -> None:
     result = CliRunner().invoke(main, [*verb, "--help"])

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from featurekeyd.issuer.catalogfiles import find_catalog
-from featurekeyd.issuer.order import LAST_DAY, TERMS, Item, Order, issue, read_item
+from featurekeyd.issuer.order import LAST_DAY, TERMS, Item, Order, SetItem, issue, read_item
 from featurekeyd.issuer.refusal import Refused
 from featurekeyd.policy.licensekey import LicenseKey, Term, make_key, read_key
-from featurekeyd.policy.licenselist import TypedKey, read_plain
+from featurekeyd.policy.licenselist import TypedKey, read_list, read_plain
 from featurekeyd.policy.request_text import Request
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from featurekeyd.issuer.register import Register
     from tests.issuer.conftest import Desk
 
@@ -72,6 +74,7 @@ def test_keys_are_shown_as_json(desk: Desk, serial: str) -> None:
         "issued": "2026-01-31",
         "term": "trial",
         "sequence": 0,
+        "set": None,
         "revoked": None,
     }
 
@@ -181,7 +184,19 @@ def test_the_first_and_the_last_day_that_keys_can_say_are_taken(desk: Desk, seri
 
 @pytest.mark.parametrize(
     "words",
-    [["a:b"], ["a:0"], ["a:16384"], ["A"], ["a", "--term", "week"], ["a", "--date", "31.1.2026"], ["a:1:2"], [], [""]],
+    [
+        ["a:b"],
+        ["a:0"],
+        ["a:16384"],
+        ["A"],
+        ["a", "--term", "week"],
+        ["a", "--date", "31.1.2026"],
+        ["a:1:2"],
+        ["set:a:2"],
+        ["set:A"],
+        [],
+        [""],
+    ],
 )
 def test_wrong_usage_is_told_apart_from_a_refusal(desk: Desk, serial: str, words: list[str]) -> None:
     assert "Usage:" in desk.run("issue", serial, *words, code=2).stderr
@@ -190,6 +205,84 @@ def test_wrong_usage_is_told_apart_from_a_refusal(desk: Desk, serial: str, words
 def test_an_item_is_a_feature_and_perhaps_instances() -> None:
     assert read_item("softconsole") == Item("softconsole", 1)
     assert read_item("softconsole:16383") == Item("softconsole", 16383)
+    assert read_item("set:uc-small-business-20") == SetItem("uc-small-business-20")
+
+
+# Sets.
+
+
+def test_a_set_gives_a_key_for_each_of_its_features_and_is_recorded(
+    desk: Desk, register: Register, serial: str, pair: Path
+) -> None:
+    keys = desk.issued(serial, "set:test-pair", "softconsole:3", "--catalog", pair)
+    assert [(good(key, serial).feature_code, good(key, serial).instances) for key in keys] == [
+        (10, 4),
+        (30, 2),
+        (30, 3),
+    ]
+    assert [row.license_set for row in register.licenses(serial)] == ["test-pair", "test-pair", None]
+
+
+def test_a_set_is_shown_with_its_keys_wherever_they_are_shown(desk: Desk, serial: str, pair: Path) -> None:
+    printed = desk.run("issue", serial, "set:test-pair", "--catalog", pair).stdout
+    assert printed.splitlines()[1].endswith(',"SIP Trunk Channels",4,test-pair')
+    assert len([it for it in read_plain(printed) if isinstance(it, TypedKey)]) == 2
+    rows = json.loads(desk.run("issue", serial, "set:test-pair", "--catalog", pair, "--json").stdout)
+    assert [row["set"] for row in rows] == ["test-pair"] * 2
+    assert desk.run("register", serial).stdout.count("test-pair") == 4
+    assert json.loads(desk.run("show", rows[0]["key"], "--json").stdout)["license_set"] == "test-pair"
+    licenses = read_list(desk.run("list", serial).stdout, desk.keys())
+    assert [entry.license_set for entry in licenses.entries] == ["test-pair"] * 4
+
+
+def test_equal_sets_give_different_keys(desk: Desk, serial: str, pair: Path) -> None:
+    keys = desk.issued(serial, "set:test-pair", "set:test-pair", "--catalog", pair)
+    assert [good(key, serial).sequence for key in keys] == [0, 0, 1, 1]
+    assert len(set(keys)) == 4
+
+
+def test_a_set_on_trial_is_given_whole_or_not_at_all(desk: Desk, register: Register, serial: str, pair: Path) -> None:
+    desk.issued(serial, "softconsole", "--term", "trial")
+    said = desk.run("issue", serial, "set:test-pair", "--catalog", pair, "--term", "trial", code=1).stderr
+    assert "SoftConsole had its trial" in said
+    assert [row.feature for row in register.licenses(serial)] == ["softconsole"]
+    other = desk.certified(other_card())
+    desk.run("issue", other, "set:test-pair", "set:test-pair", "--catalog", pair, "--term", "trial", code=1)
+    assert register.licenses(other) == []
+    desk.issued(other, "set:test-pair", "--catalog", pair, "--term", "trial")
+    desk.run("issue", other, "set:test-pair", "--catalog", pair, "--term", "trial", code=1)
+    assert len(register.licenses(other)) == 2
+
+
+def test_an_unknown_set_is_refused_with_what_was_likely_meant(desk: Desk, serial: str, pair: Path) -> None:
+    near = desk.run("issue", serial, "set:test-pears", "--catalog", pair, code=1).stderr
+    assert "has no set 'test-pears'. Did you mean set:test-pair?" in near
+    assert "See: featurekey-issue sets" in desk.run("issue", serial, "set:zzz", "--catalog", pair, code=1).stderr
+    unmarked = desk.run("issue", serial, "test-pair", "--catalog", pair, code=1).stderr
+    assert "'test-pair' is a set and no feature. Order it as set:test-pair" in unmarked
+
+
+def test_the_sets_of_a_catalog_are_listed(desk: Desk, pair: Path) -> None:
+    lines = desk.run("sets", "--catalog", pair).stdout.splitlines()
+    assert lines[0].split() == ["catalog", "set", "title", "adds", "unverified"]
+    (line,) = [line for line in lines if "test-pair" in line]
+    assert "A pair for tests" in line
+    assert "sip-trunk-channels:4 softconsole:2" in line
+    in_json = json.loads(desk.run("sets", "ip-office", "--catalog", pair, "--json").stdout)
+    assert in_json["ip-office"]["test-pair"]["adds"] == {"sip-trunk-channels": 4, "softconsole": 2}
+    assert (
+        "is the catalog 'ip-office', and 'other' is wanted"
+        in desk.run("sets", "other", "--catalog", pair, code=1).stderr
+    )
+
+
+def test_the_sets_of_all_shipped_catalogs_are_listed_without_a_vendor(desk: Desk) -> None:
+    shipped = json.loads(desk.run("sets", "--json").stdout)
+    assert "ip-office" in shipped
+    for name, sets in shipped.items():
+        assert json.loads(desk.run("sets", name, "--json").stdout) == {name: sets}
+        assert sets or "No set is in the catalog" in desk.run("sets", name).stderr
+    assert "No catalog 'none' is shipped" in desk.run("sets", "none", code=1).stderr
 
 
 # Revocation.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,9 +161,47 @@ def test_a_register_that_is_missing_is_not_made(tmp_path: Path) -> None:
 def test_a_register_of_a_newer_version_is_refused(desk: Desk) -> None:
     path = desk.vendor().register_path
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
-    with pytest.raises(Refused, match="version 2, and this release knows version 1"):
+    with pytest.raises(Refused, match="version 3, and this release knows version 2"):
+        Register.open(path)
+
+
+def older_register(path: Path) -> Path:
+    """A register file of the version before."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript((Path(__file__).parent / "register-v1.sql").read_text(encoding="utf-8"))
+    return path
+
+
+def test_an_older_register_is_upgraded_when_it_is_opened(tmp_path: Path) -> None:
+    path = older_register(tmp_path / "register")
+    with contextlib.closing(Register.open(path)) as register:
+        assert [(row.feature, row.license_set) for row in register.licenses("110877942912")] == [
+            ("sip-trunk-channels", None),
+            ("softconsole", None),
+            ("softconsole", None),
+        ]
+        assert register.exchange_of("110877942912") is None
+
+
+def test_two_issuers_may_open_an_older_register_at_once(tmp_path: Path) -> None:
+    path, together = older_register(tmp_path / "register"), threading.Barrier(4)
+
+    def opened() -> int:
+        together.wait()
+        with contextlib.closing(Register.open(path)) as register:
+            return len(register.licenses("110877942912"))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [it.result() for it in [pool.submit(opened) for _ in range(4)]] == [3] * 4
+
+
+def test_a_register_that_cannot_be_upgraded_is_refused_and_stays(tmp_path: Path) -> None:
+    path = older_register(tmp_path / "register")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE exchanges (in_the_way)")
+    with pytest.raises(Refused, match=r"cannot be upgraded: table exchanges already exists. It is as it was."):
         Register.open(path)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from featurekeyd.issuer.registerschema import TABLES, create_schema
+from featurekeyd.issuer.registerschema import TABLES, create_schema, upgrade_schema
 from featurekeyd.policy.licensekey import Term
 
 ROWS = {
@@ -19,10 +19,11 @@ ROWS = {
     "certificates": (1, "110000000001", "ip-office", "signer", "digest", "2026-01-31"),
     "license_keys": (
         1, "110000000001", "ip-office", "softconsole", 30, "SoftConsole", 1, "2026-01-31", int(Term.PERPETUAL), 0,
-        "KEY", "2026-01-31",
+        "KEY", "2026-01-31", None,
     ),
     "revocations": (1, "", "2026-01-31"),
     "lists": ("110000000001", 1, "ip-office", "signer", "digest", "2026-01-31"),
+    "exchanges": ("110000000008", "110000000009", "2026-01-31"),
 }  # fmt: skip
 
 
@@ -72,8 +73,14 @@ def test_no_row_is_replaced_through_any_of_its_unique_columns(database: sqlite3.
     before = content(database)
     same_hardware = ("110000000002", *ROWS["systems"][1:])
     same_key = (2, *ROWS["license_keys"][1:4], 31, *ROWS["license_keys"][5:])
-    same_order = (2, *ROWS["license_keys"][1:10], "OTHER", ROWS["license_keys"][11])
-    for table, row in (("systems", same_hardware), ("license_keys", same_key), ("license_keys", same_order)):
+    same_order = (2, *ROWS["license_keys"][1:10], "OTHER", *ROWS["license_keys"][11:])
+    same_replacement = ("110000000007", *ROWS["exchanges"][1:])
+    for table, row in (
+        ("systems", same_hardware),
+        ("license_keys", same_key),
+        ("license_keys", same_order),
+        ("exchanges", same_replacement),
+    ):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             insert(database, "REPLACE", table, row)
     assert content(database) == before
@@ -82,7 +89,8 @@ def test_no_row_is_replaced_through_any_of_its_unique_columns(database: sqlite3.
 @pytest.mark.parametrize("verb", ["INSERT", "REPLACE"])
 def test_the_file_itself_takes_no_second_trial(database: sqlite3.Connection, verb: str) -> None:
     def trial(number: int, catalog: str) -> tuple[object, ...]:
-        start, end = ROWS["license_keys"][3:7], ("2027-01-31", int(Term.TRIAL), number, f"KEY {number}", "2027-01-31")
+        start = ROWS["license_keys"][3:7]
+        end = ("2027-01-31", int(Term.TRIAL), number, f"KEY {number}", "2027-01-31", None)
         return (number, "110000000001", catalog, *start, *end)
 
     insert(database, "INSERT", "license_keys", trial(2, "ip-office"))
@@ -91,15 +99,90 @@ def test_the_file_itself_takes_no_second_trial(database: sqlite3.Connection, ver
     insert(database, verb, "license_keys", trial(4, "other-catalog"))
 
 
+def test_the_file_itself_gives_a_retired_serial_nothing_more(database: sqlite3.Connection) -> None:
+    before = content(database)
+    retired = "110000000008"
+    rows = {
+        "certificates": (2, retired, *ROWS["certificates"][2:]),
+        "license_keys": (2, retired, *ROWS["license_keys"][2:10], "OTHER", *ROWS["license_keys"][11:]),
+        "exchanges": ("110000000001", retired, "2026-02-01"),
+    }
+    for table, row in rows.items():
+        with pytest.raises(sqlite3.IntegrityError, match="was exchanged"):
+            insert(database, "INSERT", table, row)
+    assert content(database) == before
+
+
+def test_no_serial_replaces_itself(database: sqlite3.Connection) -> None:
+    with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+        insert(database, "INSERT", "exchanges", ("110000000001", "110000000001", "2026-02-01"))
+
+
 def test_the_schema_says_its_version_and_whose_it_is(database: sqlite3.Connection) -> None:
-    assert database.execute("PRAGMA user_version").fetchone() == (1,)
+    assert database.execute("PRAGMA user_version").fetchone() == (2,)
     assert database.execute("PRAGMA application_id").fetchone() == (int.from_bytes(b"fkis"),)
 
 
 def test_the_tables_do_not_drift() -> None:
     # A change of them needs a new version, and a way to it from the old one.
     columns = " ".join(" ".join(TABLES.values()).split())
-    assert hashlib.sha256(columns.encode()).hexdigest()[:16] == "18c62c3568d22276"
+    assert hashlib.sha256(columns.encode()).hexdigest()[:16] == "d682dff3a4e093ef"
+
+
+# Older registers.
+
+
+@pytest.fixture
+def older() -> Iterator[sqlite3.Connection]:
+    """A register as the version before wrote it."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.executescript((Path(__file__).parent / "register-v1.sql").read_text(encoding="utf-8"))
+        yield connection
+
+
+def shape(connection: sqlite3.Connection) -> dict[str, object]:
+    """Columns of each table in their order, and the names of all that stands in the schema."""
+    names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")}
+    columns = {table: list(connection.execute(f"PRAGMA table_info({table})")) for table in TABLES}
+    return {"names": names, "version": connection.execute("PRAGMA user_version").fetchone(), **columns}
+
+
+def test_an_older_register_becomes_what_a_new_one_is_and_keeps_its_rows(
+    older: sqlite3.Connection, database: sqlite3.Connection
+) -> None:
+    before = {table: list(older.execute(f"SELECT * FROM {table}")) for table in set(TABLES) - {"exchanges"}}
+    assert {table: len(rows) for table, rows in before.items()} == {
+        "systems": 1, "programmings": 0, "certificates": 1, "license_keys": 3, "revocations": 1, "lists": 1,
+    }  # fmt: skip
+    upgrade_schema(older)
+    assert shape(older) == shape(database)
+    before["license_keys"] = [(*row, None) for row in before["license_keys"]]
+    assert {table: list(older.execute(f"SELECT * FROM {table}")) for table in before} == before
+
+
+def test_an_upgrade_is_made_once_however_often_it_is_asked_for(older: sqlite3.Connection) -> None:
+    upgrade_schema(older)
+    once = content(older)
+    upgrade_schema(older)
+    assert content(older) == once
+
+
+def test_an_upgrade_that_fails_leaves_the_register_as_it_was(older: sqlite3.Connection) -> None:
+    older.execute("CREATE TABLE exchanges (in_the_way)")
+    before = content(older)
+    with pytest.raises(sqlite3.OperationalError, match="exchanges already exists"):
+        upgrade_schema(older)
+    assert content(older) == before
+    assert older.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("statement", ["UPDATE {} SET day = '2030-01-01'", "DELETE FROM {}"])
+def test_an_upgraded_register_is_append_only_as_well(older: sqlite3.Connection, statement: str) -> None:
+    upgrade_schema(older)
+    insert(older, "INSERT", "exchanges", ROWS["exchanges"])
+    for table in ("license_keys", "exchanges"):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            older.execute(statement.format(table))
 
 
 def test_a_register_is_a_file_without_a_second_one_beside_it(tmp_path: Path) -> None:
