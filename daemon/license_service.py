@@ -223,6 +223,7 @@ def _feature(site: Site, name: str, entitlement: Entitlement) -> dict[str, objec
         "unused": entitlement.unused,
         "group": feature.group,
         "in_use": site.enforcer.ledger.in_use(name),
+        "reserved": site.enforcer.shares(name).reserved if site.enforcer.reservations.of(name) else None,
         "peak": tally.peak,
         "granted": tally.granted,
         "denied": tally.denied,

@@ -169,6 +169,7 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
     for event in refused:
         log.tell(event)
     enforcer.adopt_stored(licenses, now)
+    enforcer.adopt_reservations(store.load_reservations())
     return Site(
         settings=settings,
         enforcer=enforcer,

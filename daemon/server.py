@@ -15,6 +15,7 @@ from .manage_service import ManageService
 from .methods import Permission
 from .peer import Peer
 from .rehearsal_service import RehearsalService
+from .reservation_service import ReservationService
 from .service_info import service_methods
 from .site import Site
 from .wire import LICENSE, error_reply
@@ -35,7 +36,7 @@ class Server:
     def __init__(self, site: Site, loop: asyncio.AbstractEventLoop) -> None:
         self.site = site
         self.loop = loop
-        services = (LicenseService(site), ManageService(site), RehearsalService(site))
+        services = (LicenseService(site), ManageService(site), RehearsalService(site), ReservationService(site))
         self.methods = service_methods()
         for service in services:
             self.methods |= service.methods()

@@ -12,14 +12,17 @@ import asyncio
 import secrets
 import sqlite3
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from featurekeyd.policy.decision import Decision
 from featurekeyd.policy.enforcer import Enforcer
 from featurekeyd.policy.events import Event, EventName
+from featurekeyd.policy.findings import Finding
 from featurekeyd.policy.instant import Now
 from featurekeyd.policy.presence import Sighting
 from featurekeyd.policy.requests import Request
+from featurekeyd.policy.reservations import Reservations
 from featurekeyd.policy.signedtext import VendorKeys
 
 from .changes import Change
@@ -32,6 +35,8 @@ from .settings import Settings
 from .store import Documents
 from .storing import Storing
 from .subscribers import Subscribers
+
+_Done = TypeVar("_Done")
 
 STALE_SECONDS = 60.0
 """A reader that has reported nothing for this long hangs, and the key counts as not there."""
@@ -113,6 +118,7 @@ class Site:
         failure = self._recording.record()
         if failure is not None:
             self.log.tell(failure)
+        self.enforcer.call_waiters(self.clock())
         if self.enforcer.events:
             events = list(self.enforcer.events)
             self.enforcer.events.clear()
@@ -151,7 +157,33 @@ class Site:
         `make` runs in a thread, where it may read what is true and change nothing. Raises sqlite3.Error, and then
         nothing has changed. A client that goes away meanwhile stops nothing: what is stored shall count and be told.
         """
-        task = self._loop.create_task(self._change(make, by))
+        return await self._to_the_end(self._change(make, by))
+
+    async def change_reservations(
+        self, make: Callable[[], tuple[Reservations, Finding]], name: EventName, fields: dict[str, str]
+    ) -> Finding:
+        """Store a change of the reservations, let it count, and tell of it; one change at a time.
+
+        Raises sqlite3.Error, and then nothing has changed.
+        """
+        return await self._to_the_end(self._change_reservations(make, name, fields))
+
+    async def _change_reservations(
+        self, make: Callable[[], tuple[Reservations, Finding]], name: EventName, fields: dict[str, str]
+    ) -> Finding:
+        async with self._changing:
+            reservations, finding = make()
+            if reservations is not self.enforcer.reservations:
+                await self._storing.save_reservations(reservations)
+                self.enforcer.adopt_reservations(reservations)
+                about = {name: value for name, value in fields.items() if value}
+                self.tell(Event(name=name, message=finding.message, fields=about))
+                self.settle()
+        return finding
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, _Done]) -> _Done:
+        """Wait for the work, which goes on when the client goes away."""
+        task = self._loop.create_task(work)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -177,7 +209,7 @@ class Site:
             await self.look()  # the key has not proved itself by this certificate yet, and does so only when asked
         return change
 
-    def _changed_for_nobody(self, task: asyncio.Task[Change]) -> None:
+    def _changed_for_nobody(self, task: asyncio.Task[Any]) -> None:
         """Take note of how a change ended whose client has gone; what could not be stored is told already."""
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Exception) and not isinstance(error, sqlite3.Error):

@@ -1,8 +1,8 @@
-"""The state that outlives a reboot, in one SQLite file: documents, typed keys, drained meters.
+"""The state that outlives a reboot, in one SQLite file: documents, typed keys, reservations, drained meters.
 
 Documents are stored as they came, signature and all, and verified again when they are read: what is in the file is not
 believed because it is in the file. Every method may wait for the disk and is called from the storing thread only, but
-for `load`, which the daemon calls once before it serves anybody.
+for those that load, which the daemon calls once before it serves anybody.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from featurekeyd.policy.licenses import Mark
+from featurekeyd.policy.reservations import Reservation, Reservations
 
 SCHEMA_VERSION = 1
 
@@ -26,6 +27,10 @@ CREATE TABLE mark (
 ) STRICT;
 CREATE TABLE trial (
     serial TEXT NOT NULL, code INTEGER NOT NULL, issued TEXT NOT NULL, PRIMARY KEY (serial, code)
+) STRICT;
+CREATE TABLE reservation (
+    place INTEGER PRIMARY KEY, feature TEXT NOT NULL, key TEXT NOT NULL, holder TEXT, instances INTEGER NOT NULL,
+    UNIQUE (feature, key)
 ) STRICT;
 CREATE TABLE meter (cause TEXT PRIMARY KEY, drained REAL NOT NULL) STRICT;
 """
@@ -94,6 +99,26 @@ class Store:
             transaction.executemany("INSERT INTO removed_key VALUES (?)", [(key,) for key in documents.removed])
             transaction.executemany("INSERT INTO mark VALUES (?, ?, ?, ?)", marks)
             transaction.executemany("INSERT INTO trial VALUES (?, ?, ?)", trials)
+
+    def load_reservations(self) -> Reservations:
+        """The reservations, in the order of their making; raises StateRefused."""
+        rows = "SELECT feature, key, holder, instances FROM reservation ORDER BY place"
+        names = ("feature", "key", "holder", "instances")
+        try:
+            found = [dict(zip(names, row, strict=True)) for row in self._connection.execute(rows)]
+            return Reservations(msgspec.convert(found, list[Reservation]))
+        except sqlite3.DatabaseError as error:
+            raise _unusable(self.path, error) from error
+        except (msgspec.ValidationError, ValueError) as error:
+            raise _unusable(self.path, sqlite3.DatabaseError(f"a reservation is damaged: {error}")) from None
+
+    def save_reservations(self, reservations: Reservations) -> None:
+        """Keep these reservations instead of those before, in one transaction; raises sqlite3.Error."""
+        rows = [(it.feature, it.key, it.holder, it.instances) for it in reservations]
+        with self._connection as transaction:
+            transaction.execute("DELETE FROM reservation")
+            columns = "INSERT INTO reservation (feature, key, holder, instances) VALUES (?, ?, ?, ?)"
+            transaction.executemany(columns, rows)
 
     def save_meters(self, drained: dict[str, float]) -> None:
         """Keep the drained seconds of each meter; raises sqlite3.Error."""

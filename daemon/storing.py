@@ -6,11 +6,15 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from featurekeyd.policy.events import Event, EventName
+from featurekeyd.policy.reservations import Reservations
 from featurekeyd.policy.standing import Meter
 
 from .store import Documents, Store
+
+_Saved = TypeVar("_Saved")
 
 METER_SECONDS = 60.0
 """How often drained time is stored while a meter drains (DESIGN: What lives where)."""
@@ -33,8 +37,15 @@ class Storing:
 
     async def save_documents(self, documents: Documents) -> None:
         """Store the documents; raises sqlite3.Error, which is told, and nothing has changed then."""
+        await self._save(self._store.save_documents, documents)
+
+    async def save_reservations(self, reservations: Reservations) -> None:
+        """Store the reservations; raises sqlite3.Error, which is told, and nothing has changed then."""
+        await self._save(self._store.save_reservations, reservations)
+
+    async def _save(self, save: Callable[[_Saved], None], what: _Saved) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._store.save_documents, documents)
+            await asyncio.get_running_loop().run_in_executor(self._thread, save, what)
         except sqlite3.Error as error:
             self._tell(Event(name=EventName.STATE_NOT_STORED, message=f"Nothing was changed. {not_stored(error)}"))
             raise

@@ -32,6 +32,9 @@ KINDS = {
     EventName.HOLDER_SILENT: "drift",
     EventName.LEASE_FORCED: "drift",
     EventName.EMERGENCY_CLAIM: "emergency_claim",
+    EventName.RESERVED: "reservation",
+    EventName.UNRESERVED: "reservation",
+    EventName.TURN: "turn",
 }
 """What subscribers are told of, and as what; other events are for the log alone."""
 

@@ -14,9 +14,12 @@ from .catalog import Catalog, Mode, Scope
 from .entitlements import Entitlement, Entitlements
 from .instant import Now
 from .ledger import Lease, Ledger
+from .precedence import kept_back, line_up, place_in_line
 from .reasons import MEANING, Reason
 from .requests import CallClass, Phase, Request, Want
+from .reservations import Reservations, Shares
 from .standing import Standing
+from .waiting import Waiting
 
 CALLBACK_SECONDS = 1800
 """A callback within this time after an emergency call of the same holder is granted (DESIGN: The decision, step 1)."""
@@ -55,6 +58,22 @@ class Situation:
         """Why the standing is deactivated, as a sentence."""
         self.last_emergency: dict[str, float] = {}
         """Boot time of each holder's last emergency call."""
+        self.reservations = Reservations()
+        self.waiting = Waiting()
+
+    def limit(self, feature: str) -> int:
+        """How much of a feature may be in use in this standing."""
+        entitlement = self.entitlements.get(feature)
+        if entitlement is None:
+            return 0
+        restricted = self.standing is Standing.RESTRICTED
+        return min(entitlement.base, entitlement.limit) if restricted else entitlement.limit
+
+    def shares(self, feature: str, displaced: Lease | None = None) -> Shares:
+        """How the free instances of a feature are shared out; a displaced lease is counted as gone."""
+        freed = displaced.wants.get(feature, 0) if displaced else 0
+        free = self.limit(feature) - self.ledger.in_use(feature) + freed
+        return self.reservations.shares(feature, free, self.ledger, displaced)
 
 
 class Ruling(msgspec.Struct, frozen=True, gc=False):
@@ -64,6 +83,8 @@ class Ruling(msgspec.Struct, frozen=True, gc=False):
     subject: str | None = None
     limit: int | None = None
     in_use: int | None = None
+    kept: int | None = None
+    """Free instances that are kept for others."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -74,6 +95,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     feature: str | None = None
     limit: int | None = None
     in_use: int | None = None
+    place: int | None = None
+    """Where the key stands in the waiting order, 1 for the next."""
     fallback: str | None = None
     mode: str | None = None
     """The mode that an application may run in."""
@@ -150,8 +173,7 @@ class Claim:
 
     def limit(self, entitlement: Entitlement) -> int:
         """How much of it may be in use in this standing."""
-        restricted = self.situation.standing is Standing.RESTRICTED
-        return min(entitlement.base, entitlement.limit) if restricted else entitlement.limit
+        return self.situation.limit(entitlement.feature.id)
 
     def in_use(self, feature: str) -> int:
         """What others hold of it: the lease that this request displaces is counted as free."""
@@ -236,6 +258,9 @@ def _instances(claim: Claim) -> Ruling | None:
         limit, in_use = claim.limit(entitlement), claim.in_use(feature)
         if in_use + count > limit:
             return Ruling(Reason.LIMIT_REACHED, feature, limit, in_use)
+        kept = kept_back(claim, feature, count)
+        if kept is not None:
+            return Ruling(kept[0], feature, limit, in_use, kept[1])
     return None
 
 
@@ -302,7 +327,9 @@ def decide(situation: Situation, request: Request, now: Now, uid: int, bound: in
     ruling = rule(claim)
     if ruling.reason in ALLOWING:
         carry_out(claim, ruling.reason, bound)
-    return decided(claim, ruling), claim
+    decision = decided(claim, ruling)
+    line_up(claim, ruling)
+    return decision, claim
 
 
 def carry_out(claim: Claim, reason: Reason, bound: int | None) -> None:
@@ -378,6 +405,7 @@ def decided(claim: Claim, ruling: Ruling) -> Decision:
         feature=name,
         limit=ruling.limit,
         in_use=ruling.in_use,
+        place=place_in_line(claim, ruling),
         fallback=_fallback(claim, name),
         message=_sentence(claim, ruling),
         remedy=_filled(MEANING[ruling.reason].remedy, claim, ruling),
@@ -404,6 +432,7 @@ def _filled(template: str, claim: Claim, ruling: Ruling) -> str:
         unit=feature.unit if feature else "instance",
         limit=ruling.limit,
         in_use=ruling.in_use,
+        kept=ruling.kept,
         wanted=claim.added.get(name, 0),
         port=claim.request.port,
         holder=claim.request.holder,

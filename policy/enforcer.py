@@ -27,6 +27,7 @@ from .presence import NOT_LOOKED_YET, PRESENT, Sighting, judged, refuse_certific
 from .reasons import Reason
 from .rehearsal import Rehearsed, WhatIf, rehearse
 from .requests import CallClass, Request, SyncRequest
+from .reservations import Reservation, Reservations, Shares
 from .standing import Grace, Meter, Standing, standing_of
 from .synchronize import ListRefused, Rounds, Synced
 from .system import System
@@ -153,6 +154,7 @@ class Enforcer:
             return NotYours(holder)
         if self.holders.find(holder) is not None:
             self.holders.hear(holder, uid, now.boot)
+        self._situation.waiting.leave(holder, key)
         return self.ledger.drop(holder, key) is not None
 
     def release_by_force(self, holder: str, key: str, by: str) -> bool:
@@ -199,6 +201,36 @@ class Enforcer:
                 self._situation.last_emergency[lease.holder] = min(lease.granted, now.boot)
         self.ledger.changes.clear()
 
+    # Reservations, and who waits
+
+    @property
+    def reservations(self) -> Reservations:
+        """What is set aside."""
+        return self._situation.reservations
+
+    def shares(self, feature: str) -> Shares:
+        """How the free instances of a feature are shared out."""
+        return self._situation.shares(feature)
+
+    def reserve(self, wanted: Reservation) -> tuple[Reservations, Finding]:
+        """The reservations with one more, where as much is free; it counts once it is adopted."""
+        limit, entitlement = self._situation.limit(wanted.feature), self.entitlements.get(wanted.feature)
+        return self.reservations.with_one(wanted, entitlement, limit, self.ledger)
+
+    def adopt_reservations(self, reservations: Reservations) -> None:
+        """Let these reservations count from now on; the daemon has stored them."""
+        self._situation.reservations = reservations
+
+    def call_waiters(self, now: Now) -> None:
+        """Tell of each key that waits and whose turn has come."""
+        situation, waiting = self._situation, self._situation.waiting
+        if situation.standing is Standing.DEACTIVATED:
+            return
+        for feature in waiting.features(now.boot):
+            for waiter in waiting.call(feature, situation.shares(feature), now.boot):
+                message = f"It is the turn of {waiter.key} of {waiter.holder}, which waits for {feature}."
+                self._tell(EventName.TURN, message, FEATURE=feature, HOLDER=waiter.holder, LEASE=waiter.key)
+
     # Evidence and time
 
     def see(self, sighting: Sighting, now: Now) -> None:
@@ -215,6 +247,7 @@ class Enforcer:
     def restart_silence(self, now: Now) -> None:
         """Count every holder's silence from now on, because the daemon was not reading before."""
         self.holders.restart_silence(now.boot)
+        self._situation.waiting.restart(now.boot)
 
     # Licenses
 

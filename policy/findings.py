@@ -73,6 +73,7 @@ REMEDY = {
     Verdict.KEY_NOT_READABLE: "Plug the Feature Key in and see: featurekeyctl key",
     Verdict.NO_CERTIFICATE: "Import the certificate of the Feature Key first: featurekeyctl certificate import FILE",
     Verdict.NOT_FREE: "Give up another reservation (featurekeyctl reservations), wait for a free one, or order more.",
+    Verdict.NOT_LIMITED: "Nothing is to be done: the feature never runs out.",
     Verdict.TOO_MANY: "Give some up: featurekeyctl unreserve FEATURE KEY",
 }
 """What a technician does about a verdict; verdicts that need nothing are left out."""

@@ -1,8 +1,8 @@
 """The closed list of reasons for a decision, and the one table of what each means to a technician.
 
 The stable names are those of io.featurekey.License, type Reason. A message is a sentence with the fields
-`{title}`, `{feature}`, `{unit}`, `{limit}`, `{wanted}`, `{in_use}`, `{port}`, `{holder}`, `{cause}` and `{known}`,
-filled in only when it is shown.
+`{title}`, `{feature}`, `{unit}`, `{limit}`, `{wanted}`, `{in_use}`, `{kept}`, `{port}`, `{holder}`, `{cause}` and
+`{known}`, filled in only when it is shown.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Reason(enum.StrEnum):
     LICENSE_UNLISTED = "license_unlisted"
     PREREQUISITE_MISSING = "prerequisite_missing"
     LIMIT_REACHED = "limit_reached"
+    RESERVED = "reserved"
+    OTHERS_WAIT = "others_wait"
     CEILING_REACHED = "ceiling_reached"
     TOO_MANY_LEASES = "too_many_leases"
 
@@ -93,6 +95,18 @@ MEANING = {
         "{in_use} of {limit} licensed instances of {title} are in use, and {wanted} more asked for.",
         "Wait until a {unit} is free, see who holds them (featurekeyctl leases --feature {feature}), or order more.",
         "482b7852fdd14bbdb0b00fad523ff56b",
+    ),
+    Reason.RESERVED: Meaning(
+        "{in_use} of {limit} licensed instances of {title} are in use, {kept} are reserved for others, and {wanted} "
+        "more asked for.",
+        "See for whom (featurekeyctl reservations), give a reservation up (featurekeyctl unreserve), or order more.",
+        "3c2c2ba3f0154cf89b68db3bff6dd155",
+    ),
+    Reason.OTHERS_WAIT: Meaning(
+        "{in_use} of {limit} licensed instances of {title} are in use, {kept} go to others who wait for them, and "
+        "{wanted} more asked for.",
+        "Ask again with `wait`, which gives the request a place in the waiting order, or order more.",
+        "9a3d50eeb4474efcbd0d3f869c19fa81",
     ),
     Reason.CEILING_REACHED: Meaning(
         "{in_use} of at most {limit} calls are on port {port}.",

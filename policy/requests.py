@@ -6,6 +6,7 @@ Limits, each with its reason:
 * a key has 1 to 512: Call-ID and From-tag of SIP, where 255 is the longest Call-ID seen in the field;
 * a port or channel has at most 128, a dialed number at most 64 (a SIP user part), the name of a feature, an
   application or its mode at most 64;
+* the name of a rank has at most 64, as that of a feature;
 * a request wants at most 8 features: a call takes two, a user profile five;
 * instances fit into a license key's 14 bits.
 
@@ -30,6 +31,7 @@ HolderName = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 LeaseKey = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 PortName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Number = Annotated[str, msgspec.Meta(max_length=64)]
+RankName = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 FeatureName = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
@@ -76,6 +78,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknow
     dialed: Number | None = None
     phase: Phase | None = None
     """None for the phase of the lease where there is one, else set-up."""
+    wait: bool | None = None
+    """Whether the key waits when instances are all that it lacks."""
+    rank: RankName | None = None
+    """Which of the feature's ranks it waits in."""
     application: FeatureName | None = None
     mode: FeatureName | None = None
     """The best mode of the application that is wanted, None for its first."""
@@ -83,6 +89,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknow
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is, and what is neither features nor one application."""
         check_printable(holder=self.holder, key=self.key, port=self.port, channel=self.channel, dialed=self.dialed)
+        check_printable(rank=self.rank)
         if self.wants is None or self.application is not None or self.mode is not None:
             _check_application(self)
 

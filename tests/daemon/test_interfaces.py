@@ -261,6 +261,7 @@ def manage(checked: Checked, certificate: str, license_list: str, key: str) -> N
     for text in (key, key, "0"):
         checked(f"{MANAGE}.RemoveLicense", key=text)
     checked(f"{MANAGE}.CheckNow")
+    reserve(checked)
     checked(f"{MANAGE}.ReleaseLease", holder="nobody", key="none")
     rehearse(checked, key)
 
@@ -278,6 +279,22 @@ def rehearse(checked: Checked, key: str) -> None:
     assert said["mistakes"][0]["where"].endswith(".code")
 
 
+def reserve(checked: Checked) -> None:
+    assert checked(f"{MANAGE}.ListReservations") == [{}]
+    for wanted in (
+        {"feature": "trunk", "key": "201"},
+        {"feature": "trunk", "key": "201"},
+        {"feature": "trunk", "key": "202", "holder": "asterisk", "instances": 99},
+        {"feature": "edition", "key": "201"},
+        {"feature": "moon", "key": "201"},
+    ):
+        checked(f"{MANAGE}.Reserve", **wanted)
+    assert [it["reservation"]["key"] for it in checked(f"{MANAGE}.ListReservations")] == ["201"]
+    assert [it.get("reserved") for it in checked(f"{LICENSE}.ListFeatures")[0]["features"]] == [None, 1, None]
+    for key in ("201", "201"):
+        checked(f"{MANAGE}.Unreserve", feature="trunk", key=key)
+
+
 def ask(checked: Checked) -> None:
     house = checked.house
     assert checked(f"{LICENSE}.ListLeases") == [{}]
@@ -289,9 +306,14 @@ def ask(checked: Checked) -> None:
         house.acquire("d", feature="recorder"),
         house.acquire("d", feature="nothing"),
         house.acquire("e", wants=[{"feature": "trunk", "instances": 9}]),
+        house.acquire("f", wants=[{"feature": "trunk", "instances": 5}], wait=True, rank="dect"),
     ):
         checked(f"{LICENSE}.Acquire", **wanted["parameters"])
         checked(f"{LICENSE}.Explain", **wanted["parameters"])
+    for named in ({}, {"mode": "lite"}, {"mode": "deluxe"}):
+        request = {"holder": "desk", "key": "pc-1", "application": "desk", **named}
+        checked(f"{LICENSE}.Acquire", **request)
+        checked(f"{LICENSE}.Explain", **request)
     assert len(checked(f"{LICENSE}.ListLeases")) == 3
     for holder, key in (("kamailio", "a"), ("kamailio", "a")):
         checked(f"{LICENSE}.Release", holder=holder, key=key)

@@ -18,7 +18,7 @@ from featurekeyd.policy.reasons import MEANING, Reason
 from featurekeyd.policy.requests import CallClass, Phase
 from featurekeyd.policy.standing import Standing
 
-FIELDS = {"title", "feature", "unit", "limit", "wanted", "in_use", "port", "holder", "cause", "known"}
+FIELDS = {"title", "feature", "unit", "limit", "wanted", "in_use", "kept", "port", "holder", "cause", "known"}
 
 
 def enumeration(interface: str, name: str) -> list[str]:
@@ -95,5 +95,6 @@ def test_every_refused_finding_has_a_cure() -> None:
         Verdict.ALREADY_THERE,
         Verdict.IMPORTED,
         Verdict.REMOVED,
+        Verdict.RESERVED,
     }
     assert set(Verdict) - REMEDY.keys() == needs_none
