@@ -50,6 +50,8 @@ class Answer:
     limit: int | None = None
     in_use: int | None = None
     fallback: str | None = None
+    mode: str | None = None
+    """The mode that an application may run in; None where the client made the answer itself."""
     message: str | None = None
     remedy: str | None = None
     grace: tuple[Grace, ...] = ()
@@ -75,6 +77,7 @@ def read_answer(reply: Mapping[str, Any]) -> Answer:
         limit=member(reply, "limit", int),
         in_use=member(reply, "in_use", int),
         fallback=member(reply, "fallback", str),
+        mode=member(reply, "mode", str),
         message=member(reply, "message", str),
         remedy=member(reply, "remedy", str),
         grace=tuple(_read_grace(grace) for grace in objects(reply, "grace")),

@@ -10,7 +10,7 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .limits import dialed_text, key_text, place_text
+from .limits import application_text, dialed_text, key_text, place_text
 from .wantsyntax import parse_wants
 
 if TYPE_CHECKING:
@@ -21,8 +21,16 @@ PHASES = ("setup", "established")
 
 
 def call_request(holder: str, said: Mapping[str, Any]) -> dict[str, Any]:
-    """The request of an ordinary call; raises ValueError."""
-    return {"holder": holder} | {name: read(said[name]) for name, read in _MEMBERS.items()}
+    """The request of an ordinary call, or of an application that starts; raises ValueError."""
+    request: dict[str, Any] = {"holder": holder} | {n: read(said[n]) for n, read in _MEMBERS.items() if n != "wants"}
+    application, mode = (application_text(name, said.get(name)) for name in ("application", "mode"))
+    if application is None and mode is not None:
+        raise ValueError("mode is one of an application, and none is named")
+    if application is None:
+        return request | {"wants": _wants(said["wants"])}
+    if said["wants"]:
+        raise ValueError("application stands in place of wants: give one of the two")
+    return request | {"wants": []} | {"application": application, "mode": mode}
 
 
 def emergency_request(holder: str, said: Mapping[str, Any]) -> dict[str, Any]:

@@ -133,8 +133,10 @@ class LicenseClient:
     def acquire(
         self,
         key: str | int,
-        wants: Iterable[Want | str] | Want | str,
+        wants: Iterable[Want | str] | Want | str = (),
         *,
+        application: str | None = None,
+        mode: str | None = None,
         port: str | int | None = None,
         channel: str | int | None = None,
         call_class: CallClass | None = None,
@@ -144,11 +146,12 @@ class LicenseClient:
     ) -> Answer:
         """Take what the call needs, all of it or nothing; `fail_open` is the answer when the daemon cannot be asked.
 
+        With `application` in place of wants: take what the best mode at or below `mode` needs; the answer names it.
         Raises ValueError for an empty key, no or wrong wants, an unknown class or phase, or a value that is neither
         text nor a number; for an emergency call nothing.
         """
         said = {"key": key, "wants": wants, "port": port, "channel": channel}
-        said |= {"class": call_class, "dialed": dialed, "phase": phase}
+        said |= {"class": call_class, "dialed": dialed, "phase": phase, "application": application, "mode": mode}
         if not is_emergency(call_class, dialed, self._emergency_numbers):
             return self._acquire(call_request(self.holder, said), fail_open=bool(fail_open))
         try:

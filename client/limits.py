@@ -25,6 +25,7 @@ MAX_PLACE = 128
 """Of a port and of a channel."""
 MAX_DIALED = 64
 MAX_FEATURE = 64
+"""Of a feature, an application and its mode."""
 MAX_WANTS = 8
 MAX_SYNC_LEASES = 256
 MAX_MESSAGE = 524_288
@@ -49,6 +50,16 @@ def carried(text: str, limit: int) -> str:
     # Bytes that were not UTF-8 come in as lone surrogates, which plain UTF-8 does not know.
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{head}~{digest[:STAND_IN_DIGITS]}"
+
+
+def application_text(name: str, value: object) -> str | None:
+    """The name of an application or its mode; raises ValueError for one that no catalog can have."""
+    if value is None:
+        return None
+    text = text_of(name, value)
+    if not (1 <= len(text) <= MAX_FEATURE and text.isprintable()):
+        raise ValueError(f"{name} needs 1 to {MAX_FEATURE} printable characters")
+    return text
 
 
 def text_of(name: str, value: object) -> str:

@@ -10,7 +10,7 @@ import click
 from .call import LICENSE, MANAGE
 from .console import clean, out, out_fields, out_json, span, warn_simulated
 from .exits import DONE, REFUSED
-from .limits import dialed_text, holder_text, key_text, place_text
+from .limits import application_text, dialed_text, holder_text, key_text, place_text
 from .reading import member, needed, objects
 from .session import Session, examples, json_option
 from .tables import Column, out_table
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def _read_wants(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> tuple[Want, ...]:
     """FEATURE or FEATURE:N on the command line."""
     try:
-        return parse_wants(texts)
+        return parse_wants(texts) if texts else ()
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -41,6 +41,8 @@ def _carried(read: Callable[[str], str | None]) -> Callable[..., str | None]:
     return carry
 
 
+_APPLICATION = _carried(partial(application_text, "--application"))
+_MODE = _carried(partial(application_text, "--mode"))
 _HOLDER = _carried(holder_text)
 _KEY = _carried(key_text)
 _PORT = _carried(partial(place_text, "port"))
@@ -53,7 +55,9 @@ _DIALED = _carried(dialed_text)
 def _question_options(verb: Callable[..., int]) -> Callable[..., int]:
     """The arguments that acquire and explain have in common."""
     options = [
-        click.argument("wants", nargs=-1, required=True, callback=_read_wants, metavar="FEATURE[:N]..."),
+        click.argument("wants", nargs=-1, callback=_read_wants, metavar="FEATURE[:N]..."),
+        click.option("--application", callback=_APPLICATION, help="Instead of features, e.g. phone-manager."),
+        click.option("--mode", callback=_MODE, help="Its best mode that is wanted; the first when left out."),
         click.option("--holder", required=True, callback=_HOLDER, help="Name of the telephony system, e.g. kamailio."),
         click.option("--key", required=True, callback=_KEY, help="Name of the call: for SIP, Call-ID and From-tag."),
         click.option("--port", callback=_PORT, help="Port, e.g. trunk:carrier-a."),
@@ -68,6 +72,11 @@ def _question_options(verb: Callable[..., int]) -> Callable[..., int]:
 
 
 def _request(wants: tuple[Want, ...], call_class: str | None, others: Mapping[str, Any]) -> dict[str, Any]:
+    application = others["application"]
+    if (application is None) is not bool(wants):
+        raise click.UsageError("name either features or --application")
+    if application is None and others["mode"] is not None:
+        raise click.UsageError("--mode goes with --application")
     return {**others, "wants": [want.on_wire() for want in wants], "class": call_class}
 
 
@@ -76,13 +85,14 @@ def _request(wants: tuple[Want, ...], call_class: str | None, others: Mapping[st
     epilog=examples(
         "featurekeyctl acquire sip-trunk-channels --holder test --key night-test",
         "featurekeyctl acquire sip-trunk-channels:2 voicemail-channels --holder test --key t2 --port trunk:carrier-a",
+        "featurekeyctl acquire --application phone-manager --mode pro --holder desk --key pc-17",
     ),
 )
 @_question_options
 @json_option
 @click.pass_obj
 def acquire(session: Session, /, wants: tuple[Want, ...], call_class: str | None, **others: str | None) -> int:
-    """Take instances of one or several features under a key, all of them or none.
+    """Take instances of one or several features under a key, all of them or none; or what an application's mode takes.
 
     Exit status 0 when allowed, 1 when denied. What was taken stays taken until `release`.
     """
@@ -126,6 +136,8 @@ def _show_decision(session: Session, reply: Mapping[str, Any]) -> int:
 
 def _decision_lines(reply: Mapping[str, Any], *, allowed: bool) -> list[str]:
     lines = [f"{'allowed' if allowed else 'DENIED'}: {clean(reply.get('reason'))}{_count(reply)}"]
+    if reply.get("mode") is not None:
+        lines.append(f"  runs in mode {clean(reply['mode'])}")
     lines += [f"  {clean(reply[name])}" for name in ("message", "remedy") if reply.get(name) is not None]
     if reply.get("fallback") is not None:
         lines.append(f"  may run as {clean(reply['fallback'])} instead")

@@ -240,6 +240,10 @@ def test_errors_of_the_daemon_become_sentences(
         ["acquire", "--holder", "h", "--key", "k"],
         ["acquire", "f:0", "--holder", "h", "--key", "k"],
         ["acquire", "f", "--holder", "h"],
+        ["acquire", "f", "--application", "a", "--holder", "h", "--key", "k"],
+        ["acquire", "f", "--mode", "pro", "--holder", "h", "--key", "k"],
+        ["acquire", "--application", "", "--holder", "h", "--key", "k"],
+        ["explain", "--mode", "pro", "--holder", "h", "--key", "k"],
         ["usage", "--by", "moon"],
         ["add"],
         ["add", " "],
@@ -828,6 +832,24 @@ def test_acquire_asks_everything_and_shows_the_grant(daemon: StandIn, control: C
         "dialed": "100",
         "phase": "setup",
     }
+
+
+def test_an_application_that_falls_back_is_allowed_and_shows_the_mode_and_why(
+    daemon: StandIn, control: Control
+) -> None:
+    daemon.on("Acquire", daemon.DENIED | {"allowed": True, "reason": "fallen_back", "fallback": None, "mode": "lite"})
+    assert control("acquire", "--application", "phone-manager", "--mode", "pro", "--holder", "h", "--key", "k") == (
+        0,
+        (
+            "allowed: fallen_back, sip-trunk-channels, 4 of 4 in use\n"
+            "  runs in mode lite\n"
+            "  all 4 sip-trunk-channels are in use\n"
+            "  wait, or buy more\n"
+        ),
+        "",
+    )
+    asked = {"holder": "h", "key": "k", "wants": [], "application": "phone-manager", "mode": "pro"}
+    assert daemon.parameters() == asked
 
 
 def test_a_denial_ends_with_1_and_says_what_to_do(daemon: StandIn, control: Control) -> None:

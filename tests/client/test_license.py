@@ -62,7 +62,8 @@ def test_a_grant_comes_with_its_numbers(daemon: StandIn, client: LicenseClient) 
 
 def test_a_refusal_is_a_value_with_reason_count_and_cure(daemon: StandIn, client: LicenseClient) -> None:
     daemon.on("Acquire", daemon.DENIED)
-    assert dataclasses.asdict(client.acquire("a", TRUNK)) == daemon.DENIED | {"grace": (), "from_daemon": True}
+    made = {"grace": (), "from_daemon": True, "mode": None}
+    assert dataclasses.asdict(client.acquire("a", TRUNK)) == daemon.DENIED | made
 
 
 def test_grace_comes_with_the_answer(daemon: StandIn, client: LicenseClient) -> None:
@@ -88,6 +89,55 @@ def test_everything_the_caller_says_is_asked(daemon: StandIn, client: LicenseCli
         "dialed": "100",
         "phase": "established",
     }
+
+
+def test_an_application_is_asked_for_in_place_of_wants_and_the_answer_names_its_mode(
+    daemon: StandIn, client: LicenseClient
+) -> None:
+    fallen = {"reason": "fallen_back", "mode": "pro", "message": "No license.", "remedy": "Order one."}
+    daemon.on("Acquire", daemon.GRANTED | fallen)
+    answer = client.acquire("pc-1", application="phone-manager", mode="pc-softphone")
+    assert (answer.allowed, answer.reason, answer.mode, answer.message) == (True, "fallen_back", "pro", "No license.")
+    asked = {"holder": "kamailio", "key": "pc-1", "wants": [], "application": "phone-manager"}
+    assert daemon.parameters() == asked | {"mode": "pc-softphone"}
+    client.acquire("pc-1", application="phone-manager")
+    assert daemon.parameters() == asked
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"mode": "pro", "wants": TRUNK},
+        {"application": "phone-manager", "wants": TRUNK},
+        {"application": ""},
+        {"application": "a\n"},
+        {"application": "x" * 65},
+        {"application": "phone-manager", "mode": ""},
+        {"application": b"phone-manager"},
+    ],
+)
+def test_what_names_neither_features_nor_one_application_is_a_mistake_of_the_caller(
+    said: dict[str, Any], daemon: StandIn, client: LicenseClient
+) -> None:
+    with pytest.raises(ValueError, match=r"application|at least one feature|mode"):
+        client.acquire("pc-1", **said)
+    assert daemon.calls == []
+
+
+def test_an_application_without_a_daemon_is_answered_as_the_caller_chose(
+    absent: StandIn, client: LicenseClient
+) -> None:
+    for allowed in (False, True):
+        answer = client.acquire("pc-1", application="phone-manager", fail_open=allowed)
+        assert (answer.allowed, answer.reason, answer.mode, answer.feature) == (allowed, "daemon_away", None, None)
+
+
+def test_an_emergency_call_of_an_application_is_an_emergency_call(daemon: StandIn, client: LicenseClient) -> None:
+    daemon.on("Acquire", {"allowed": True, "reason": "emergency"})
+    assert client.acquire("pc-1", application=7, mode="a\n", dialed="112").allowed  # type: ignore[arg-type]
+    assert daemon.parameters()["class"] == "emergency"
+    assert "application" not in daemon.parameters()
 
 
 @pytest.mark.parametrize("key", ["x" * 513, "call\n1", b"call\xff".decode("utf-8", "surrogateescape"), "\x00" * 600])

@@ -92,6 +92,23 @@ unit = "recorder"
 mode = "use"
 requires = ["edition"]
 source = "test"
+
+[features.tenant]
+code = 6
+title = "Tenants"
+unit = "tenant"
+mode = "configuration"
+base = 16383
+source = "test"
+
+[applications.desk]
+title = "Desk"
+source = "test"
+modes = [
+    { id = "voice", title = "Desk with Voice", wants = ["trunk", "recorder"] },
+    { id = "pro", title = "Desk Pro", wants = ["trunk"] },
+    { id = "lite", title = "Desk Lite" },
+]
 """
 
 
