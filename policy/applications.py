@@ -71,7 +71,9 @@ def _modes(situation: Situation, request: Request) -> tuple[ApplicationMode, ...
 
 def _ruled(situation: Situation, request: Request, wants: tuple[str, ...], now: Now, uid: int) -> tuple[Claim, Ruling]:
     wanted = tuple(Want(feature) for feature in wants)
-    claim = Claim(situation, msgspec.structs.replace(request, wants=wanted, application=None, mode=None), uid, now)
+    # An application falls back instead of waiting.
+    asked = msgspec.structs.replace(request, wants=wanted, application=None, mode=None, wait=None)
+    claim = Claim(situation, asked, uid, now)
     return claim, rule(claim)
 
 

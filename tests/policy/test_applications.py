@@ -201,6 +201,15 @@ def test_a_fall_is_counted_as_denied_of_the_feature_that_was_short(opened: Open)
     assert (tallies["trunk"].denied, tallies["phone"].granted, tallies["phone"].peak) == (1, 1, 1)
 
 
+def test_an_application_falls_back_and_does_not_wait(opened: Open) -> None:
+    site = opened(trunk=1, phone=2)
+    run(site)
+    decision = run(site, "pc-2", wait=True)
+    assert (decision.mode, decision.place) == ("pro", None)
+    site.release("pc-1", "desk")
+    assert site.acquire("call", "trunk").allowed, "nobody waits for it"
+
+
 def test_a_program_that_starts_anew_on_a_channel_ends_the_earlier_one_there(opened: Open) -> None:
     site = opened(trunk=1, phone=1)
     run(site, "pc-1", port="seat", channel="7")
