@@ -30,7 +30,7 @@ def call_request(holder: str, said: Mapping[str, Any]) -> dict[str, Any]:
         return request | {"wants": _wants(said["wants"])}
     if said["wants"]:
         raise ValueError("application stands in place of wants: give one of the two")
-    return request | {"wants": []} | {"application": application, "mode": mode}
+    return request | {"wants": [], "application": application, "mode": mode}
 
 
 def emergency_request(holder: str, said: Mapping[str, Any]) -> dict[str, Any]:

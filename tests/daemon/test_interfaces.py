@@ -314,10 +314,6 @@ def ask(checked: Checked) -> None:
         request = {"holder": "desk", "key": "pc-1", "application": "desk", **named}
         checked(f"{LICENSE}.Acquire", **request)
         checked(f"{LICENSE}.Explain", **request)
-    for named in ({}, {"mode": "lite"}, {"mode": "deluxe"}):
-        request = {"holder": "desk", "key": "pc-1", "application": "desk", **named}
-        checked(f"{LICENSE}.Acquire", **request)
-        checked(f"{LICENSE}.Explain", **request)
     assert len(checked(f"{LICENSE}.ListLeases")) == 3
     for holder, key in (("kamailio", "a"), ("kamailio", "a")):
         checked(f"{LICENSE}.Release", holder=holder, key=key)
