@@ -109,9 +109,17 @@ def certificate() -> None:
 @json_option
 @click.pass_obj
 def import_certificate(session: Session, file: str) -> int:
-    """Take the vendor's certificate of the Feature Key that is plugged in; FILE may be - for standard input."""
+    """Take the vendor's certificate of the Feature Key that is plugged in; FILE may be - for standard input.
+
+    When a Feature Key was exchanged, the vendor's file holds the certificate and the license list of the new one:
+    both are taken, or neither.
+    """
     reply = session.ask(f"{MANAGE}.ImportCertificate", text=read_text(file))
-    return _show_finding(session, reply)
+    status = _show_finding(session, reply)
+    of_list = objects(reply, "list_findings")
+    if not session.as_json:
+        _show_findings(of_list, "")
+    return status if all(map(_is_fine, of_list)) else REFUSED
 
 
 @click.command(
@@ -204,7 +212,10 @@ def licenses(session: Session) -> int:
         return DONE
     columns = [Column(heading) for heading in ("KEY", "FEATURE")] + [Column("INSTANCES", number=True)]
     columns += [Column(heading) for heading in ("STATUS", "ISSUED", "EXPIRES", "SOURCE", "FINDING")]
-    names = ("key", "feature", "instances", "status", "issued", "expires", "source", "finding")
+    names = ["key", "feature", "instances", "status", "issued", "expires", "source", "finding"]
+    if any(row.get("set") is not None for row in found):
+        columns.insert(-1, Column("SET"))
+        names.insert(-1, "set")
     rows = [[row.get(name) for name in names] for row in found]
     out_table(columns, rows, empty="no license is installed; enter one with: featurekeyctl add KEY")
     return DONE

@@ -29,6 +29,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     findings: list[Finding]
     event: EventName
     """What each finding that is news is told as."""
+    list_findings: list[Finding] = []
+    """What was found of a license list that came with a certificate; told as a list is."""
     stored: bool
     """Whether there is anything to store."""
     texts: dict[str, str | None] = {}
@@ -37,7 +39,12 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def news(self) -> list[Finding]:
         """The findings to tell of."""
-        return [finding for finding in self.findings if finding.verdict in _NEWS] if self.stored else []
+        found = [*self.findings, *self.list_findings] if self.stored else []
+        return [finding for finding in found if finding.verdict in _NEWS]
+
+    def event_of(self, finding: Finding) -> EventName:
+        """What a finding that is news is told as."""
+        return EventName.LIST_IMPORTED if finding in self.list_findings else self.event
 
 
 def added(enforcer: Enforcer, text: str, today: datetime.date) -> Change:
@@ -74,16 +81,35 @@ def certified(enforcer: Enforcer, certificate: Certificate, text: str) -> Change
     )
 
 
+def certified_with_list(enforcer: Enforcer, certificate: Certificate, newer: LicenseList, text: str) -> Change:
+    """The certificate and the license list of its serial in one text: both, or neither (an exchanged Feature Key)."""
+    first = certified(enforcer, certificate, text)
+    licenses, finding = first.licenses.with_list(newer)
+    refused = next((it for it in (first.findings[0], finding) if not it.accepted), None)
+    if refused is not None:
+        return Change(licenses=enforcer.licenses, findings=[neither(refused)], event=first.event, stored=False)
+    return Change(
+        licenses=licenses,
+        findings=first.findings,
+        event=first.event,
+        list_findings=[finding, *_unknown_features(enforcer, newer)],
+        stored=True,
+        texts={"certificate": text, "license_list": text},
+    )
+
+
+def neither(finding: Finding) -> Finding:
+    """The finding that keeps a certificate and the list beside it from being taken, with that said."""
+    message = f"{finding.message} Neither the certificate nor the license list is taken."
+    return msgspec.structs.replace(finding, message=message)
+
+
 def listed(enforcer: Enforcer, newer: LicenseList, text: str, *, dry_run: bool) -> Change:
     """A newer license list."""
     licenses, finding = enforcer.licenses.with_list(newer)
-    codes = {entry.key.feature_code for entry in newer.entries} - enforcer.catalog.by_code.keys()
-    unknown = [
-        refuse(Verdict.UNKNOWN_FEATURE, f"The catalog has no feature with code {code}.") for code in sorted(codes)
-    ]
     return Change(
         licenses=licenses,
-        findings=[finding, *unknown],
+        findings=[finding, *_unknown_features(enforcer, newer)],
         event=EventName.LIST_IMPORTED,
         stored=licenses is not enforcer.licenses and not dry_run,
         texts={"license_list": text},
@@ -107,6 +133,11 @@ def entered(
         event=EventName.LICENSE_ADDED,
         stored=licenses is not enforcer.licenses and not dry_run and not refused,
     )
+
+
+def _unknown_features(enforcer: Enforcer, newer: LicenseList) -> list[Finding]:
+    codes = {entry.key.feature_code for entry in newer.entries} - enforcer.catalog.by_code.keys()
+    return [refuse(Verdict.UNKNOWN_FEATURE, f"The catalog has no feature with code {code}.") for code in sorted(codes)]
 
 
 def _imported(certificate: Certificate) -> Finding:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from featurekeyd.policy.certificate import KIND as CERTIFICATE_KIND
 from featurekeyd.policy.certificate import read_certificate
 from featurekeyd.policy.findings import Unreadable, Verdict
 from featurekeyd.policy.licensekey import Term
@@ -26,6 +27,8 @@ from .site import Site
 from .storing import not_stored
 from .version import VERSION
 from .wire import MANAGE, error_reply, reply
+
+_TAKE_BOTH = "The text holds a certificate too; take both at once: featurekeyctl certificate import FILE"
 
 
 class AddLicense(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,14 +83,20 @@ class ManageService:
         return reply({"finding": change.findings[0]})
 
     async def import_certificate(self, client: Client, parameters: ImportCertificate) -> bytes:
-        """Take the certificate of the Feature Key that is there."""
+        """Take the certificate of the Feature Key that is there, and the license list where the text holds one."""
+        text, keys = parameters.text, self._site.vendor_keys
+        with_list = is_signed(LIST_KIND, text)
         try:
-            certificate = read_certificate(parameters.text, self._site.vendor_keys)
+            certificate = read_certificate(text, keys)
+            newer = await asyncio.to_thread(read_list, text, keys) if with_list else None
         except Unreadable as error:
-            return reply({"finding": error.finding})
+            return reply({"finding": changes.neither(error.finding) if with_list else error.finding})
         enforcer = self._site.enforcer
-        change = await self._change(lambda: changes.certified(enforcer, certificate, parameters.text), client)
-        return reply({"finding": change.findings[0]})
+        if newer is None:
+            change = await self._change(lambda: changes.certified(enforcer, certificate, text), client)
+            return reply({"finding": change.findings[0]})
+        change = await self._change(lambda: changes.certified_with_list(enforcer, certificate, newer, text), client)
+        return reply({"finding": change.findings[0], "list_findings": change.list_findings})
 
     async def import_list(self, client: Client, parameters: ImportList) -> bytes:
         """Take a signed license list, or a plain CSV text of keys."""
@@ -102,8 +111,11 @@ class ManageService:
         newer = await asyncio.to_thread(read_list, parameters.text, self._site.vendor_keys)
         enforcer, dry_run = self._site.enforcer, bool(parameters.dry_run)
         change = await self._change(lambda: changes.listed(enforcer, newer, parameters.text, dry_run=dry_run), client)
-        answer = {"accepted": change.findings[0].accepted, "stored": change.stored, "list_number": newer.number}
-        return reply({**answer, "findings": change.findings})
+        first, *others = change.findings
+        if not first.accepted and is_signed(CERTIFICATE_KIND, parameters.text):
+            first = msgspec.structs.replace(first, remedy=_TAKE_BOTH)
+        answer = {"accepted": first.accepted, "stored": change.stored, "list_number": newer.number}
+        return reply({**answer, "findings": [first, *others]})
 
     async def _import_plain(self, client: Client, parameters: ImportList) -> bytes:
         lines = list(read_plain(parameters.text))
@@ -122,8 +134,9 @@ class ManageService:
         site = self._site
         newest = site.enforcer.licenses.license_list
         source = f"list {newest.number}" if newest else ""
+        sets = {entry.key: entry.license_set for entry in newest.entries} if newest else {}
         licenses = site.enforcer.installed(site.clock())
-        return one_by_one("license", (self._license(license_, source) for license_ in licenses))
+        return one_by_one("license", (self._license(it, source, sets.get(it.key)) for it in licenses))
 
     def request(self, _: Client, __: Nothing) -> bytes:
         """What the vendor needs to know."""
@@ -156,7 +169,7 @@ class ManageService:
         by = f"uid {client.peer.uid}"
         return reply({"released": self._site.enforcer.release_by_force(parameters.holder, parameters.key, by)})
 
-    def _license(self, license_: License, source: str) -> dict[str, object]:
+    def _license(self, license_: License, source: str, license_set: str | None) -> dict[str, object]:
         key, features = license_.key, self._site.enforcer.catalog.features
         feature = features.get(license_.feature or "")
         return {
@@ -171,6 +184,7 @@ class ManageService:
             "days_left": max((key.expires - self._today()).days + 1, 0) if key.expires else None,
             "trial": key.term is Term.TRIAL,
             "source": source if license_.listed else "typed",
+            "set": license_set,
         }
 
     def _today(self) -> datetime.date:

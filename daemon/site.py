@@ -204,7 +204,7 @@ class Site:
         for finding in change.news:
             fields = {"LICENSE": finding.key, "FEATURE": finding.feature, "SERIAL": change.licenses.serial, "BY": by}
             about = {name: value for name, value in fields.items() if value}
-            self.tell(Event(name=change.event, message=finding.message, fields=about))
+            self.tell(Event(name=change.event_of(finding), message=finding.message, fields=about))
         if "certificate" in change.texts:
             await self.look()  # the key has not proved itself by this certificate yet, and does so only when asked
         return change

@@ -143,6 +143,8 @@ def _verb(*verb: str) -> list[str]:
         "acquire": ["f", "--holder", "h", "--key", "k"],
         "explain": ["f", "--holder", "h", "--key", "k"],
         "release": ["--holder", "h", "--key", "k"],
+        "reserve": ["f", "201"],
+        "unreserve": ["f", "201"],
         "check": ["-"],
         "what-if": ["--add", "f"],
     }
@@ -173,12 +175,13 @@ def test_a_missing_daemon_ends_every_verb_with_one_sentence_and_the_cure(control
 def test_a_missing_permission_names_the_group(daemon: StandIn, control: Control, verb: list[str]) -> None:
     denied = daemon.refuses("org.varlink.service.PermissionDenied")
     methods = "Status CheckNow Request ImportCertificate ImportList AddLicense RemoveLicense ListLicenses"
-    methods += " WhatIf CheckCatalog"
+    methods += " WhatIf CheckCatalog Reserve Unreserve ListReservations"
     for method in [*methods.split(), "ListFeatures", "ListLeases", "Acquire", "Release", "Explain", "Watch"]:
         daemon.on(method, denied)
     status, out, err = control(*verb, stdin=b"text")
     assert (status, out) == (exits.NO_PERMISSION, "")
     managing = verb[0] in {"request", "certificate", "import", "add", "remove", "licenses", "what-if", "catalog"}
+    managing = managing or verb[0] in {"reserve", "unreserve", "reservations"}
     assert ("group featurekey-admin;" in err) is managing
     assert ("group featurekey;" in err) is not managing
 
@@ -192,6 +195,8 @@ def test_a_reply_without_what_was_promised_is_an_error_and_no_traceback(
             daemon.on(method, reply)
         for method in ("RemoveLicense", "ListLicenses", "ListFeatures", "ListLeases", "Acquire", "Release", "Watch"):
             daemon.on(method, reply)
+        for method in ("Reserve", "Unreserve", "ListReservations"):
+            daemon.on(method, reply | {"reservation": 1})
         assert control(*verb, stdin=b"text")[0] in {exits.DAEMON_ERROR, exits.DONE}
 
 
@@ -466,6 +471,19 @@ def test_a_certificate_is_read_from_a_file_or_standard_input(daemon: StandIn, co
     assert [daemon.parameters(n)["text"] for n in range(2)] == ["signed", "piped"]
 
 
+def test_what_came_with_a_certificate_is_told_as_well(daemon: StandIn, control: Control) -> None:
+    taken = {"verdict": "imported", "accepted": True, "message": "certificate taken"}
+    listed = {"verdict": "imported", "accepted": True, "message": "list taken"}
+    daemon.on("ImportCertificate", {"finding": taken, "list_findings": [listed]})
+    expected = "imported: certificate taken\nimported: list taken\n"
+    assert control("certificate", "import", "-", stdin=b"x") == (0, expected, "")
+    assert json.loads(control("certificate", "import", "-", "--json", stdin=b"x")[1])["list_findings"] == [listed]
+    unknown = {"verdict": "unknown_feature", "accepted": False, "message": "no feature with code 9"}
+    daemon.on("ImportCertificate", {"finding": taken, "list_findings": [listed, unknown]})
+    expected += "unknown_feature: no feature with code 9\n"
+    assert control("certificate", "import", "-", stdin=b"x") == (exits.REFUSED, expected, "")
+
+
 def test_a_refused_certificate_names_the_line_and_the_cure(daemon: StandIn, control: Control) -> None:
     finding = {
         "verdict": "bad_document",
@@ -625,6 +643,13 @@ def test_licenses_are_listed(daemon: StandIn, control: Control) -> None:
         "4Q7K-…-GHJK  sip-trunk-channels          4  valid   2026-01-02  2027-01-01  list 7  on the list\n"
     )
     assert len(json.loads(control("licenses", "--json")[1])["licenses"]) == 2
+    of_set = license_ | {"set": "office-20"}
+    daemon.on("ListLicenses", daemon.says({"license": license_ | {"set": None}}, {"license": of_set}))
+    assert control("licenses")[1] == (
+        "KEY          FEATURE             INSTANCES  STATUS  ISSUED      EXPIRES  SOURCE  SET        FINDING\n"
+        "4Q7K-…-GHJK  sip-trunk-channels          4  valid   2026-01-02  -        list 7  -          on the list\n"
+        "4Q7K-…-GHJK  sip-trunk-channels          4  valid   2026-01-02  -        list 7  office-20  on the list\n"
+    )
     daemon.on("ListLicenses", {})
     assert control("licenses")[1] == "no license is installed; enter one with: featurekeyctl add KEY\n"
 

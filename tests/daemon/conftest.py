@@ -203,7 +203,12 @@ class Vendor:
         return seal(certificates.KIND, certificate_body(certificate), self.signer, self._key.sign)
 
     def key(
-        self, code: int = 2, instances: int = 8, term: Term = Term.PERPETUAL, catalog: str = "exchange"
+        self,
+        code: int = 2,
+        instances: int = 8,
+        term: Term = Term.PERPETUAL,
+        catalog: str = "exchange",
+        serial: str = SERIAL,
     ) -> LicenseKey:
         """Another license key."""
         self._sequence += 1
@@ -214,16 +219,16 @@ class Vendor:
             term=term,
             sequence=self._sequence,
             catalog=catalog,
-            serial=SERIAL,
+            serial=serial,
         )
 
-    def list_of(self, *keys: LicenseKey, number: int = 1) -> str:
+    def list_of(self, *keys: LicenseKey, number: int = 1, serial: str = SERIAL, license_set: str | None = None) -> str:
         newer = LicenseList(
-            serial=SERIAL,
+            serial=serial,
             catalog="exchange",
             number=number,
             date=TODAY,
-            entries=tuple(Entry(key, "", revoked=False) for key in keys),
+            entries=tuple(Entry(key, "", False, license_set) for key in keys),
             trials={},
         )
         return seal(licenselist.KIND, list_body(newer), self.signer, self._key.sign)

@@ -132,6 +132,56 @@ def test_a_test_certificate_is_told_as_one(house: House) -> None:
     assert change.news[0].message == "The certificate of serial 110123456789 is imported, for tests only."
 
 
+# Both in one text, as an exchange gives them
+
+OTHER = "110123456780"
+
+
+def exchanged(site: House, certificate: str, license_list: str) -> Change:
+    text = certificate + license_list
+    keys = site.vendor.keys
+    return changes.certified_with_list(site.enforcer, read_certificate(text, keys), read_list(text, keys), text)
+
+
+def test_a_certificate_and_the_list_beside_it_are_taken_in_one_change(site: House) -> None:
+    key = site.vendor.key(serial=OTHER)
+    certificate, license_list = site.vendor.certificate(serial=OTHER), site.vendor.list_of(key, serial=OTHER)
+    change = exchanged(site, certificate, license_list)
+    text = certificate + license_list
+    assert (change.stored, change.texts) == (True, {"certificate": text, "license_list": text})
+    assert (change.licenses.serial, change.licenses.keys()) == (OTHER, (key,))
+    told = [(change.event_of(finding), finding.message.split(":")[0]) for finding in change.news]
+    assert told == [
+        (EventName.CERTIFICATE_IMPORTED, f"The certificate of serial {OTHER} is imported."),
+        (EventName.LIST_IMPORTED, "License list 1 of 2026-12-01"),
+    ]
+
+
+def test_neither_is_taken_where_one_of_them_is_refused(site: House) -> None:
+    vendor = site.vendor
+    own, other = vendor.certificate(issued="2026-02-01"), vendor.certificate(serial=OTHER)
+    list_of_other = vendor.list_of(vendor.key(serial=OTHER), serial=OTHER)
+    for certificate, license_list, verdict in (
+        (vendor.certificate(serial=OTHER, test=True), list_of_other, "test_mismatch"),
+        (vendor.certificate(issued="2025-12-31"), vendor.list_of(number=2), "older_certificate"),
+        (own, list_of_other, "other_serial"),
+        (other, vendor.list_of(number=2), "other_serial"),
+        (own, vendor.list_of(vendor.key(), number=1), "older_list"),
+    ):
+        change = exchanged(site, certificate, license_list)
+        assert (change.stored, change.texts, change.list_findings, change.news) == (False, {}, [], [])
+        assert change.licenses is site.enforcer.licenses
+        assert verdicts(change.findings) == [verdict]
+        assert change.findings[0].message.endswith(" Neither the certificate nor the license list is taken.")
+
+
+def test_a_feature_that_the_catalog_has_not_is_told_with_the_list_beside_a_certificate(site: House) -> None:
+    key = site.vendor.key(code=901, serial=OTHER)
+    change = exchanged(site, site.vendor.certificate(serial=OTHER), site.vendor.list_of(key, serial=OTHER))
+    assert (change.stored, verdicts(change.list_findings)) == (True, ["imported", "unknown_feature"])
+    assert verdicts(change.news) == ["imported", "imported"]
+
+
 # Lists
 
 

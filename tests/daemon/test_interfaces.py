@@ -254,6 +254,7 @@ def manage(checked: Checked, certificate: str, license_list: str, key: str) -> N
         checked(f"{MANAGE}.ImportCertificate", text=text)
     for text in ("", "no,key\n", license_list, license_list, key):
         checked(f"{MANAGE}.ImportList", text=text)
+    checked(f"{MANAGE}.ImportCertificate", text=certificate + license_list)
     checked(f"{MANAGE}.ImportList", text=key, dry_run=True, all_or_nothing=True)
     for text in (key, key[:-1], "4", "0" * 32, key.replace(key[3], "Z" if key[3] != "Z" else "Y", 1)):
         checked(f"{MANAGE}.AddLicense", key=text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import pytest
 
+from featurekeyd.daemon.documents import read_documents
 from featurekeyd.daemon.site import Site
 from featurekeyd.daemon.store import Documents
 from featurekeyd.daemon.wire import MANAGE
@@ -217,6 +218,58 @@ def test_a_certificate_of_another_serial_takes_the_list_before_it_away(technicia
     documents, _ = licensed.store.load()
     assert (documents.certificate, documents.license_list) == (other, None)
     assert documents.marks["110123456789"].list_number == 2, "it is remembered how far the one before had come"
+
+
+def test_an_exchanged_key_brings_its_licenses_with_its_certificate(technician: Technician, licensed: House) -> None:
+    vendor, other = licensed.vendor, "110123456780"
+    typed = vendor.key(code=2, instances=3)
+    technician.finding("AddLicense", key=typed.text)
+    licensed.log.events.clear()
+    license_list = vendor.list_of(vendor.key(2, 5, serial=other), serial=other)
+    text = f"Dear technician,\r\n{vendor.certificate(serial=other)}\r\nand\r\n{license_list}"
+    answer = technician("ImportCertificate", text=text)
+    assert answer["finding"]["verdict"] == "imported"
+    assert [it["message"] for it in answer["list_findings"]] == ["License list 1 of 2026-12-01: 1 good keys."]
+    documents, _ = licensed.store.load()
+    assert (documents.certificate, documents.license_list) == (text, text)
+    assert documents.typed == (typed.text,), "keys of the Feature Key before are kept"
+    assert licensed.enforcer.entitlements["trunk"].limit == 5
+    names = [name for name in licensed.log.names() if name.endswith("_imported")]
+    assert names == [EventName.CERTIFICATE_IMPORTED, EventName.LIST_IMPORTED]
+    again, refused = read_documents(documents, vendor.keys, "exchange")
+    assert (again, refused) == (licensed.enforcer.licenses, [])
+    twice = technician("ImportCertificate", text=text)
+    assert [twice["finding"]["verdict"], twice["list_findings"][0]["verdict"]] == ["imported", "already_there"]
+    assert licensed.enforcer.licenses == again
+
+
+def test_a_list_that_cannot_be_read_keeps_the_certificate_beside_it_out(
+    technician: Technician, licensed: House
+) -> None:
+    vendor, other = licensed.vendor, "110123456780"
+    damaged = vendor.list_of(vendor.key(2, 5, serial=other), serial=other).replace("List: 1", "List: 2")
+    before = (licensed.enforcer.licenses, licensed.store.load())
+    answer = technician("ImportCertificate", text=vendor.certificate(serial=other) + damaged)
+    assert answer["finding"]["verdict"] == "bad_signature"
+    assert "Neither the certificate nor the license list is taken." in answer["finding"]["message"]
+    assert "list_findings" not in answer
+    assert (licensed.enforcer.licenses, licensed.store.load()) == before
+
+
+def test_who_imports_only_the_list_of_such_a_text_is_told_to_take_both(technician: Technician, licensed: House) -> None:
+    vendor, other = licensed.vendor, "110123456780"
+    text = vendor.certificate(serial=other) + vendor.list_of(vendor.key(serial=other), serial=other)
+    (finding,) = technician("ImportList", text=text)["findings"]
+    assert finding["verdict"] == "other_serial"
+    assert "featurekeyctl certificate import FILE" in finding["remedy"]
+
+
+def test_a_license_names_the_set_that_it_came_with(technician: Technician, licensed: House) -> None:
+    vendor = licensed.vendor
+    technician("ImportList", text=vendor.list_of(vendor.key(2, 20), number=2, license_set="office-20"))
+    technician.finding("AddLicense", key=vendor.key(2, 3).text)
+    rows = [it["parameters"]["license"] for it in licensed.ask(f"{MANAGE}.ListLicenses", more=True)]
+    assert [(row["source"], row.get("set")) for row in rows] == [("list 2", "office-20"), ("typed", None)]
 
 
 @pytest.mark.parametrize("name", ["AddLicense", "RemoveLicense", "ImportList", "ImportCertificate"])
