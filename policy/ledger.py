@@ -32,8 +32,6 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """Boot time at which it was granted or adopted."""
     present: dict[str, int] = {}
     """Features of mode presence that were asked for along with it: they are not taken and not counted."""
-    present: dict[str, int] = {}
-    """Features of mode presence that were asked for along with it: they are not taken and not counted."""
     port: str | None = None
     channel: str | None = None
     call_class: CallClass = CallClass.NORMAL
