@@ -178,6 +178,10 @@ def test_avaya_phones_are_free_unless_the_settings_say_that_they_count(ip_office
     assert phones["avaya-ip-endpoints"].limit == 2 * 12 + 5
 
 
+def test_a_freed_phone_instance_goes_to_waiting_dect_handsets_first(ip_office: Catalog) -> None:
+    assert ip_office.features["avaya-ip-endpoints"].ranks == ("dect-handset",)
+
+
 def test_lite_versions_and_basic_users_need_no_license(ip_office: Catalog) -> None:
     assert ip_office.features["basic-user"].free
     assert ip_office.applications["phone-manager"].modes[-1].id == "lite"
@@ -473,7 +477,9 @@ def test_the_server_edition_license_works_from_release_6_to_9_1(
     assert allowed(server_edition, "primary", "server-edition", release=release)["server-edition"].limit == limit
 
 
-def test_server_edition_shows_unlicensed_without_its_license(server_edition: Catalog, ip_office: Catalog) -> None:
+def test_both_ip_office_catalogs_name_the_edition_that_they_are_unlicensed_without(
+    server_edition: Catalog, ip_office: Catalog
+) -> None:
     assert server_edition.edition == "server-edition"
     assert ip_office.edition == "essential-edition"
 
