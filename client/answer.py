@@ -49,6 +49,7 @@ class Answer:
     feature: str | None = None
     limit: int | None = None
     in_use: int | None = None
+    place: int | None = None
     fallback: str | None = None
     mode: str | None = None
     """The mode that an application may run in; None where the client made the answer itself."""
@@ -76,6 +77,7 @@ def read_answer(reply: Mapping[str, Any]) -> Answer:
         feature=member(reply, "feature", str),
         limit=member(reply, "limit", int),
         in_use=member(reply, "in_use", int),
+        place=member(reply, "place", int),
         fallback=member(reply, "fallback", str),
         mode=member(reply, "mode", str),
         message=member(reply, "message", str),

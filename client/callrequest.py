@@ -81,4 +81,6 @@ _MEMBERS: dict[str, Callable[[Any], Any]] = {
     "class": partial(_word, "call_class", CLASSES),
     "dialed": dialed_text,
     "phase": partial(_word, "phase", PHASES),
+    "wait": lambda value: True if value else None,
+    "rank": partial(application_text, "rank"),
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import licensing, operating, rehearsing
+from . import licensing, operating, rehearsing, reserving
 from .call import DEFAULT_SOCKET, CallError
 from .console import complain, forgive_encoding, is_closed, mute, no_room
 from .exits import FILE_TROUBLE, INTERRUPTED, PIPE_CLOSED, WRONG_USAGE, FileTrouble, sentence, status_of
@@ -78,6 +78,8 @@ for _verb in (licensing.key, licensing.request, licensing.certificate, licensing
 for _verb in (licensing.remove, licensing.licenses, operating.status, operating.features, operating.usage):
     tree.add_command(_verb)
 for _verb in (operating.leases, operating.acquire, operating.release, operating.explain, operating.watch):
+    tree.add_command(_verb)
+for _verb in (reserving.reserve, reserving.unreserve, reserving.reservations):
     tree.add_command(_verb)
 for _verb in (rehearsing.what_if, rehearsing.catalog):
     tree.add_command(_verb)

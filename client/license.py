@@ -142,16 +142,21 @@ class LicenseClient:
         call_class: CallClass | None = None,
         dialed: str | int | None = None,
         phase: Phase | None = None,
+        wait: bool = False,
+        rank: str | None = None,
         fail_open: bool = False,
     ) -> Answer:
         """Take what the call needs, all of it or nothing; `fail_open` is the answer when the daemon cannot be asked.
 
         With `application` in place of wants: take what the best mode at or below `mode` needs; the answer names it.
+        With `wait` a key that lacks instances alone waits in order; `place` in the answer says where, and asking again
+        within 60 s keeps the place.
         Raises ValueError for an empty key, no or wrong wants, an unknown class or phase, or a value that is neither
         text nor a number; for an emergency call nothing.
         """
         said = {"key": key, "wants": wants, "port": port, "channel": channel}
         said |= {"class": call_class, "dialed": dialed, "phase": phase, "application": application, "mode": mode}
+        said |= {"wait": wait, "rank": rank}
         if not is_emergency(call_class, dialed, self._emergency_numbers):
             return self._acquire(call_request(self.holder, said), fail_open=bool(fail_open))
         try:

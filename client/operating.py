@@ -48,6 +48,7 @@ _KEY = _carried(key_text)
 _PORT = _carried(partial(place_text, "port"))
 _PORT_FILTER = _carried(lambda text: place_text("port", text) or text)
 """An empty one stays: a list of everything is not what was asked for."""
+_RANK = _carried(partial(application_text, "--rank"))
 _CHANNEL = _carried(partial(place_text, "channel"))
 _DIALED = _carried(dialed_text)
 
@@ -65,6 +66,8 @@ def _question_options(verb: Callable[..., int]) -> Callable[..., int]:
         click.option("--class", "call_class", type=click.Choice(["normal", "emergency", "callback"]), help="Class."),
         click.option("--dialed", callback=_DIALED, help="Dialed number; emergency numbers are always allowed."),
         click.option("--phase", type=click.Choice(["setup", "established"]), help="Where the call stands."),
+        click.option("--wait", is_flag=True, default=None, help="Wait in order where instances are all that it lacks."),
+        click.option("--rank", callback=_RANK, help="Rank in the waiting order, as the catalog names it, e.g. dect."),
     ]
     for option in reversed(options):
         verb = option(verb)
@@ -139,6 +142,8 @@ def _decision_lines(reply: Mapping[str, Any], *, allowed: bool) -> list[str]:
     if reply.get("mode") is not None:
         lines.append(f"  runs in mode {clean(reply['mode'])}")
     lines += [f"  {clean(reply[name])}" for name in ("message", "remedy") if reply.get(name) is not None]
+    if reply.get("place") is not None:
+        lines.append(f"  waits as number {clean(reply['place'])}; ask again within 60 s to keep the place")
     if reply.get("fallback") is not None:
         lines.append(f"  may run as {clean(reply['fallback'])} instead")
     return lines + _grace_lines(reply)

@@ -62,7 +62,7 @@ def test_a_grant_comes_with_its_numbers(daemon: StandIn, client: LicenseClient) 
 
 def test_a_refusal_is_a_value_with_reason_count_and_cure(daemon: StandIn, client: LicenseClient) -> None:
     daemon.on("Acquire", daemon.DENIED)
-    made = {"grace": (), "from_daemon": True, "mode": None}
+    made = {"grace": (), "from_daemon": True, "mode": None, "place": None}
     assert dataclasses.asdict(client.acquire("a", TRUNK)) == daemon.DENIED | made
 
 
