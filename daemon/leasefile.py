@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from featurekeyd.policy.ledger import Change, Dropped, Lease
+from featurekeyd.policy.ledger import Change, Dropped, Lease, Ledger
 
 SLACK_RECORDS = 4096
 """Records beyond twice the leases before the file is rewritten: about 1 MB, rewritten in some milliseconds."""
@@ -43,6 +43,8 @@ class Recovered(msgspec.Struct, frozen=True):
     leases: list[Lease]
     damage: str = ""
     """Why a part of the file could not be used; the file is then kept beside the new one."""
+    whole: bool = False
+    """Whether these are all leases there were: the file is of this boot, and nothing of it is damaged."""
 
 
 class LeaseFile:
@@ -108,6 +110,25 @@ class LeaseFile:
             return  # a read-only directory; the damage is told all the same
 
 
+def with_stored(recovered: Recovered, stored: list[Lease], boot: float) -> list[Lease]:
+    """The leases to begin with: those of the file, and of the stored ones those that a whole file would have had.
+
+    After a reboot, which the file does not outlive, the stored ones count as granted just now.
+    """
+    if recovered.whole:
+        return recovered.leases
+    known = {(lease.holder, lease.key) for lease in recovered.leases}
+    others = [lease for lease in stored if (lease.holder, lease.key) not in known]
+    return recovered.leases + [msgspec.structs.replace(lease, granted=boot) for lease in others]
+
+
+def forget_others(ledger: Ledger, stored: list[Lease]) -> None:
+    """Note the stored leases that are no more, so that the state file forgets them: they ended before they could be."""
+    for lease in stored:
+        if ledger.find(lease.holder, lease.key) is None:
+            ledger.configured[lease.holder, lease.key] = None
+
+
 def _recorded(change: Change) -> _Record:
     return _Record(lease=change) if isinstance(change, Lease) else _Record(dropped=change)
 
@@ -142,7 +163,7 @@ def _replay(data: bytes, boot_id: str) -> Recovered:
         elif record.dropped is not None:
             leases.pop((record.dropped.holder, record.dropped.key), None)
     if not damaged:
-        return Recovered(list(leases.values()))
+        return Recovered(list(leases.values()), whole=True)
     return Recovered(
         list(leases.values()), f"{len(damaged)} of {len(lines)} lines, the first of them line {damaged[0]}"
     )

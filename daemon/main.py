@@ -22,6 +22,7 @@ from featurekeyd.policy.catalog import Catalog, Cause
 from featurekeyd.policy.catalogfile import load_catalog
 from featurekeyd.policy.enforcer import Enforcer
 from featurekeyd.policy.events import Event, EventName
+from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.system import check_system
 from featurekeyd.policy.tables import FileMistakes, Mistake
 
@@ -29,7 +30,7 @@ from . import clock
 from .connection import Connection
 from .documents import read_documents, read_vendor_keys
 from .journal import Log, sink_for
-from .leasefile import LeaseFile
+from .leasefile import LeaseFile, forget_others, with_stored
 from .limits import MAX_CONNECTIONS
 from .listener import BACKLOG, SocketTaken, listening_socket
 from .recording import Recording
@@ -175,23 +176,25 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
         enforcer=enforcer,
         documents=documents,
         vendor_keys=vendor_keys,
-        recording=_restored(settings, enforcer, log),
+        recording=_restored(settings, enforcer, log, store.load_leases()),
         storing=Storing(store, log.tell),
         log=log,
         clock=clock.now,
     )
 
 
-def _restored(settings: Settings, enforcer: Enforcer, log: Log) -> Recording:
-    """Bring the leases of an earlier run back, and go on recording."""
+def _restored(settings: Settings, enforcer: Enforcer, log: Log, stored: list[Lease]) -> Recording:
+    """Bring the leases of an earlier run back, those that outlive a reboot from the state file, and go on recording."""
     lease_file = LeaseFile(settings.runtime / "leases", clock.boot_id())
     recovered = lease_file.recover()
     if recovered.damage:
         message = f"The lease file was damaged ({recovered.damage}); Sync of the holders mends the rest."
         log.tell(Event(name=EventName.LEASES_UNREADABLE, message=message))
-    enforcer.restore(recovered.leases, clock.now())
-    if recovered.leases:
-        message = f"{len(recovered.leases)} leases of the earlier run are restored."
+    leases = with_stored(recovered, stored, clock.now().boot)
+    enforcer.restore(leases, clock.now())
+    forget_others(enforcer.ledger, stored)
+    if leases:
+        message = f"{len(leases)} leases of the earlier run are restored."
         log.tell(Event(name=EventName.LEASES_RESTORED, message=message))
     recording = Recording(lease_file, enforcer.ledger)
     failure = recording.begin()

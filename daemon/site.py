@@ -118,6 +118,10 @@ class Site:
         failure = self._recording.record()
         if failure is not None:
             self.log.tell(failure)
+        ledger = self.enforcer.ledger
+        if ledger.configured:
+            self._storing.keep_leases(ledger.configured)
+            ledger.configured.clear()
         self.enforcer.call_waiters(self.clock())
         if self.enforcer.events:
             events = list(self.enforcer.events)
@@ -281,4 +285,5 @@ class Site:
             if event is not None:
                 self.log.tell(event)
         self.settle()
+        self._storing.keep_leases({})
         self._storing.keep_meters(list(self.enforcer.meters.values()), now.boot)

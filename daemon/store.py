@@ -1,4 +1,4 @@
-"""The state that outlives a reboot, in one SQLite file: documents, typed keys, reservations, drained meters.
+"""The state that outlives a reboot, in one SQLite file: documents, keys, reservations, leases, meters.
 
 Documents are stored as they came, signature and all, and verified again when they are read: what is in the file is not
 believed because it is in the file. Every method may wait for the disk and is called from the storing thread only, but
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import datetime
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
+from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.licenses import Mark
 from featurekeyd.policy.reservations import Reservation, Reservations
 
@@ -32,6 +34,9 @@ CREATE TABLE reservation (
     place INTEGER PRIMARY KEY, feature TEXT NOT NULL, key TEXT NOT NULL, holder TEXT, instances INTEGER NOT NULL,
     UNIQUE (feature, key)
 ) STRICT;
+CREATE TABLE configuration_lease (
+    holder TEXT NOT NULL, key TEXT NOT NULL, lease TEXT NOT NULL, PRIMARY KEY (holder, key)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE meter (cause TEXT PRIMARY KEY, drained REAL NOT NULL) STRICT;
 """
 
@@ -45,6 +50,9 @@ class Documents(msgspec.Struct, frozen=True, kw_only=True):
     removed: frozenset[str] = frozenset()
     marks: dict[str, Mark] = {}
     """How far the documents of each serial have come."""
+
+
+_decode_lease = msgspec.json.Decoder(Lease).decode
 
 
 class StateRefused(Exception):
@@ -119,6 +127,24 @@ class Store:
             transaction.execute("DELETE FROM reservation")
             columns = "INSERT INTO reservation (feature, key, holder, instances) VALUES (?, ?, ?, ?)"
             transaction.executemany(columns, rows)
+
+    def load_leases(self) -> list[Lease]:
+        """The leases that outlive a reboot; raises StateRefused."""
+        try:
+            rows = self._connection.execute("SELECT lease FROM configuration_lease").fetchall()
+            return [_decode_lease(text) for (text,) in rows]
+        except sqlite3.DatabaseError as error:
+            raise _unusable(self.path, error) from error
+        except msgspec.MsgspecError as error:
+            raise _unusable(self.path, sqlite3.DatabaseError(f"a lease is damaged: {error}")) from None
+
+    def save_leases(self, changed: Mapping[tuple[str, str], Lease | None]) -> None:
+        """Keep these leases by holder and key, forget those that are None, in one transaction; raises sqlite3.Error."""
+        kept = [(*place, msgspec.json.encode(lease).decode()) for place, lease in changed.items() if lease is not None]
+        with self._connection as transaction:
+            gone = [place for place, lease in changed.items() if lease is None]
+            transaction.executemany("DELETE FROM configuration_lease WHERE holder = ? AND key = ?", gone)
+            transaction.executemany("INSERT OR REPLACE INTO configuration_lease VALUES (?, ?, ?)", kept)
 
     def save_meters(self, drained: dict[str, float]) -> None:
         """Keep the drained seconds of each meter; raises sqlite3.Error."""

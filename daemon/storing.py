@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from featurekeyd.policy.events import Event, EventName
+from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.reservations import Reservations
 from featurekeyd.policy.standing import Meter
 
@@ -34,6 +36,11 @@ class Storing:
         self._thread = ThreadPoolExecutor(1, "store")
         self._drained: dict[str, float] = {}
         self._stored_at = float("-inf")
+        self._lock = threading.Lock()
+        self._leases: dict[tuple[str, str], Lease | None] = {}
+        """What waits to be stored, the newest state of each; under the lock."""
+        self._saving = self._lost = False
+        """Whether the thread is at it, and whether it failed the last time; under the lock."""
 
     async def save_documents(self, documents: Documents) -> None:
         """Store the documents; raises sqlite3.Error, which is told, and nothing has changed then."""
@@ -50,6 +57,18 @@ class Storing:
             self._tell(Event(name=EventName.STATE_NOT_STORED, message=f"Nothing was changed. {not_stored(error)}"))
             raise
 
+    def keep_leases(self, changed: Mapping[tuple[str, str], Lease | None]) -> None:
+        """Store what changed, by holder and key, and what could not be stored before; nobody waits for it.
+
+        What changes again before it is stored is stored once, as it is then.
+        """
+        with self._lock:
+            self._leases.update(changed)
+            if self._saving or not self._leases:
+                return
+            self._saving = True
+        self._thread.submit(self._save_leases)
+
     def keep_meters(self, meters: list[Meter], boot: float, *, now: bool = False) -> None:
         """Store the drained time where it has changed: now, or when it was last stored long enough ago."""
         drained = {str(meter.cause): meter.drained for meter in meters}
@@ -60,8 +79,34 @@ class Storing:
 
     def close(self) -> None:
         """Finish what waits, and close the file."""
+        self.keep_leases({})
         self._thread.shutdown()
         self._store.close()
+
+    def _save_leases(self) -> None:
+        """Store until nothing waits, or until it fails; what is newer than what failed stays."""
+        while changed := self._taken_leases():
+            try:
+                self._store.save_leases(changed)
+            except sqlite3.Error as error:
+                self._keep_for_later(changed, error)
+                return
+            with self._lock:
+                self._lost = False
+
+    def _taken_leases(self) -> dict[tuple[str, str], Lease | None]:
+        with self._lock:
+            changed, self._leases = self._leases, {}
+            self._saving = bool(changed)
+            return changed
+
+    def _keep_for_later(self, changed: dict[tuple[str, str], Lease | None], error: sqlite3.Error) -> None:
+        with self._lock:
+            self._leases = changed | self._leases
+            told, self._lost, self._saving = self._lost, True, False
+        if not told:
+            message = f"A reboot would forget leases for what is configured now. {not_stored(error)}"
+            self._tell(Event(name=EventName.STATE_NOT_STORED, message=message))
 
     def _save_meters(self, drained: dict[str, float]) -> None:
         try:

@@ -4,7 +4,8 @@ Every count is derived from the set. For speed the sums are carried along, and o
 with the whole lease in hand, so that a sum cannot move without its lease; `recount` derives them anew, and the tests
 hold the two against each other. A decision costs the same with ten leases and with a hundred thousand.
 
-Each change is also noted in `changes`, which the daemon records before it answers.
+Each change is also noted in `changes`, which the daemon records before it answers, and once more in `configured` where
+the lease outlives a reboot of the host.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """Number of the connection whose end frees it, None for a lease that outlives its connection."""
 
     @property
+    def outlives_reboot(self) -> bool:
+        """Whether it stands for something configured, which is there after a reboot too (DESIGN: Leases)."""
+        return self.scope is Scope.CONFIGURATION and self.bound is None and not self.emergency
+
+    @property
     def emergency(self) -> bool:
         """Whether it stands for an emergency call or a callback to one, which are counted apart."""
         return self.call_class is not CallClass.NORMAL
@@ -62,6 +68,9 @@ class Ledger:
     def __init__(self) -> None:
         self.changes: list[Change] = []
         """What happened since the daemon last took note, in order."""
+        self.configured: dict[tuple[str, str], Lease | None] = {}
+        """Leases by holder and key as they are now, of those that outlive a reboot and changed since the daemon last
+        took note; None for one that is no more."""
         self.emergencies = 0
         """Emergency calls among the leases."""
         self._leases: dict[str, dict[str, Lease]] = {}
@@ -126,6 +135,8 @@ class Ledger:
             self._channels.setdefault((lease.holder, lease.port, lease.channel), {})[lease.key] = None
         if lease.bound is not None:
             self._bound.setdefault(lease.bound, {})[lease.holder, lease.key] = None
+        if lease.scope is Scope.CONFIGURATION and lease.outlives_reboot:
+            self.configured[lease.holder, lease.key] = lease
         self.changes.append(lease)
 
     def drop(self, holder: str, key: str) -> Lease | None:
@@ -151,6 +162,8 @@ class Ledger:
         if not leases:
             del self._leases[holder]
         self._sum(lease, -1)
+        if lease.scope is Scope.CONFIGURATION and lease.outlives_reboot:
+            self.configured[holder, key] = None
         if lease.port is not None and lease.channel is not None:
             self._leave_channel((holder, lease.port, lease.channel), key)
         if lease.bound is not None:

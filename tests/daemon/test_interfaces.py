@@ -112,7 +112,7 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-ONE_OF_TWO = {f"{LICENSE}.{name}": {"wants": []} for name in ("Acquire", "Explain")}
+ONE_OF_TWO: dict[str, dict[str, Any]] = {f"{LICENSE}.{name}": {"wants": []} for name in ("Acquire", "Explain")}
 """Where one of two optional members must be there."""
 
 
@@ -291,7 +291,7 @@ def reserve(checked: Checked) -> None:
     ):
         checked(f"{MANAGE}.Reserve", **wanted)
     assert [it["reservation"]["key"] for it in checked(f"{MANAGE}.ListReservations")] == ["201"]
-    assert [it.get("reserved") for it in checked(f"{LICENSE}.ListFeatures")[0]["features"]] == [None, 1, None]
+    assert [it.get("reserved") for it in checked(f"{LICENSE}.ListFeatures")[0]["features"]] == [None, 1, None, None]
     for key in ("201", "201"):
         checked(f"{MANAGE}.Unreserve", feature="trunk", key=key)
 

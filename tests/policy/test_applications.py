@@ -244,17 +244,19 @@ def test_everybody_gets_the_best_mode_that_a_naive_count_allows(
 
 
 def test_an_application_goes_without_wants_and_a_mode_with_an_application() -> None:
-    for fields, member in (
+    wrong: tuple[tuple[dict[str, Any], str], ...] = (
         ({"application": "desk", "wants": (Want("trunk"),)}, "application"),
         ({"mode": "pro", "wants": (Want("trunk"),)}, "mode"),
         ({}, "wants"),
-    ):
+    )
+    for fields, member in wrong:
         with pytest.raises(ValueError, match=f"^`{member}` is refused"):
             Request(**{"holder": "desk", "key": "pc-1", **fields})
     assert Request(holder="desk", key="pc-1", application="desk", wants=()).application == "desk"
 
 
 def test_an_application_that_a_terminal_would_not_show_is_refused() -> None:
-    for fields in ({"application": "a\n"}, {"application": "desk", "mode": "\x1b[2J"}):
+    wrong: tuple[dict[str, Any], ...] = ({"application": "a\n"}, {"application": "desk", "mode": "\x1b[2J"})
+    for fields in wrong:
         with pytest.raises(ValueError, match="printable"):
             Request(**{"holder": "desk", "key": "pc-1", **fields})
