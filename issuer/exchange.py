@@ -16,6 +16,8 @@ import datetime
 
 import msgspec
 
+from featurekeyd.policy.certificate import read_certificate
+from featurekeyd.policy.licenselist import read_list
 from featurekeyd.policy.request_text import Request
 
 from .certify import Certified, certify_within, check_programmed
@@ -70,7 +72,11 @@ def exchange(
                 register.record_revocation(row, f"exchanged for {new_serial}", today)
         register.record_exchange(Exchange(old_serial=old_serial, new_serial=new_serial, day=today))
         listed = list_within(new_serial, vendor, register, today)
-    return Exchanged(certified=certified, listed=listed, carried=len(good), left_behind=len(rows) - len(good))
+        done = Exchanged(certified=certified, listed=listed, carried=len(good), left_behind=len(rows) - len(good))
+        # What a host could not read must not be given out: two good texts may be too long for one.
+        for read in (read_certificate, read_list):
+            read(done.text, {vendor.signer: vendor.public_key})
+    return done
 
 
 def _old_system(serial: str, register: Register) -> System:

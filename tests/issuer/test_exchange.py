@@ -15,6 +15,7 @@ from click.testing import Result
 from featurekeyd.issuer import exchange as exchange_module
 from featurekeyd.issuer.refusal import Refused
 from featurekeyd.issuer.register import Exchange, Register
+from featurekeyd.policy import signedtext
 from featurekeyd.policy.certificate import Certificate, read_certificate
 from featurekeyd.policy.licensekey import Term
 from featurekeyd.policy.licenselist import LicenseList, read_list
@@ -326,6 +327,18 @@ def test_a_host_that_names_the_old_or_the_new_serial_is_taken(
 def test_a_usb_key_of_nobody_is_no_replacement(desk: Desk, usb: Request, card: Request) -> None:
     simulated = desk.certified(msgspec.structs.replace(card, simulated=True))
     assert "does not carry a secret of this vendor" in refused(desk, simulated, usb)
+
+
+def test_a_text_that_no_host_would_read_is_refused(
+    desk: Desk, serial: str, spare: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.issued(serial, "softconsole")
+    text = desk.run("certify", "-", stdin=request_text(spare)).stdout
+    most = max(len(text), len(desk.run("list", serial).stdout)) + 100
+    monkeypatch.setattr(signedtext, "MAX_BYTES", most)
+    assert f"The text is longer than {most} characters." in refused(desk, serial, spare)
+    monkeypatch.undo()
+    exchanged(desk, serial, spare)
 
 
 def test_an_exchange_that_breaks_off_records_nothing_and_leaves_no_file(
