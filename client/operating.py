@@ -67,7 +67,9 @@ def _question_options(verb: Callable[..., int]) -> Callable[..., int]:
         click.option("--dialed", callback=_DIALED, help="Dialed number; emergency numbers are always allowed."),
         click.option("--phase", type=click.Choice(["setup", "established"]), help="Where the call stands."),
         click.option("--wait", is_flag=True, default=None, help="Wait in order where instances are all that it lacks."),
-        click.option("--rank", callback=_RANK, help="Rank in the waiting order, as the catalog names it, e.g. dect."),
+        click.option(
+            "--rank", callback=_RANK, help="Rank in the waiting order, as the catalog names it, e.g. dect-handset."
+        ),
     ]
     for option in reversed(options):
         verb = option(verb)

@@ -34,9 +34,9 @@ def kept_back(claim: Claim, feature: str, count: int) -> tuple[Reason, int] | No
 
 def _before(claim: Claim, feature: str) -> list[Waiter]:
     """Those who wait for the feature and come before the claim."""
-    waiting, request, boot = claim.situation.waiting, claim.request, claim.now.boot
+    request = claim.request
     rank = _rank(claim, feature) if request.wait else None
-    return waiting.before(feature, waiting.place(feature, request.holder, request.key, rank, boot), boot)
+    return claim.situation.waiting.before(feature, request.holder, request.key, rank, claim.now.boot)
 
 
 def _rank(claim: Claim, feature: str) -> int:

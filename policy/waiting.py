@@ -78,17 +78,11 @@ class Waiting:
         queue = self._queues.get(feature, {})
         return sorted((it for it in queue.values() if _has_patience(it, boot)), key=lambda it: it.place)
 
-    def place(self, feature: str, holder: str, key: str, rank: int | None, boot: float) -> Place:
-        """Where a key stands or would stand; a `rank` of None is of one that does not say that it waits."""
-        waiter = self._queues.get(feature, {}).get((holder, key))
-        if waiter is not None and _has_patience(waiter, boot):
-            return waiter.place if rank is None else (rank, waiter.place[1])
-        return _BEHIND_ALL if rank is None else (rank, math.inf)
-
-    def before(self, feature: str, place: Place, boot: float) -> list[Waiter]:
-        """Those who are served before that place, in no order."""
-        queue = self._queues.get(feature, {})
-        return [it for it in queue.values() if it.place < place and _has_patience(it, boot)]
+    def before(self, feature: str, holder: str, key: str, rank: int | None, boot: float) -> list[Waiter]:
+        """Those who are served before a key, in no order; its `rank` is None where it does not say that it waits."""
+        queue, place = self._queues.get(feature, {}), self._place(feature, holder, key, rank, boot)
+        others = (it for name, it in queue.items() if name != (holder, key))
+        return [it for it in others if it.place < place and _has_patience(it, boot)]
 
     def has_room(self, feature: str, holder: str, key: str, boot: float) -> bool:
         """Whether the key may wait: it does already, or not too many do."""
@@ -147,6 +141,12 @@ class Waiting:
         """Count everybody's patience from now on, because nobody was listening before."""
         for waiter in self:
             waiter.seen = boot
+
+    def _place(self, feature: str, holder: str, key: str, rank: int | None, boot: float) -> Place:
+        waiter = self._queues.get(feature, {}).get((holder, key))
+        if waiter is not None and _has_patience(waiter, boot):
+            return waiter.place if rank is None else (rank, waiter.place[1])
+        return _BEHIND_ALL if rank is None else (rank, math.inf)
 
     def _forget_impatient(self, boot: float) -> None:
         for waiter in [it for it in self if not _has_patience(it, boot)]:

@@ -1,0 +1,343 @@
+"""The waiting order: ranks before the order of asking, nobody past those who wait, and places kept by asking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from featurekeyd.policy import waiting as module
+from featurekeyd.policy.catalog import Catalog
+from featurekeyd.policy.catalogfile import load_catalog
+from featurekeyd.policy.decision import Decision
+from featurekeyd.policy.events import EventName
+from featurekeyd.policy.reasons import Reason
+from featurekeyd.policy.requests import Want
+from featurekeyd.policy.reservations import Reservation
+from featurekeyd.policy.tables import FileMistakes
+from featurekeyd.policy.waiting import MAX_WAITING, PATIENCE_SECONDS, rank_of
+
+if TYPE_CHECKING:
+    from tests.policy.conftest import Site
+
+RANKED = 'code = 4\nranks = ["dect", "phone"]\n'
+
+
+@pytest.fixture(scope="session")
+def ranked(catalog_text: str) -> Catalog:
+    """The catalog in which those who wait for a phone are ranked."""
+    return load_catalog(catalog_text.replace("code = 4\n", RANKED), "exchange.toml")
+
+
+@pytest.fixture(scope="session")
+def full(ranked: Catalog, make_site: Callable[..., Site]) -> Callable[[int], Site]:
+    """Makes sites whose phones are all taken, by the keys from `0` on."""
+
+    def made(phones: int) -> Site:
+        site = make_site(ranked)
+        site.certify()
+        site.buy(phone=phones)
+        for number in range(phones):
+            assert site.acquire(str(number), "phone").allowed
+        site.told()
+        return site
+
+    return made
+
+
+def waits(site: Site, key: str, rank: str | None = None, instances: int = 1) -> Decision:
+    return site.acquire(key, Want("phone", instances), wait=True, rank=rank)
+
+
+def order(site: Site) -> list[str]:
+    return [waiter.key for waiter in site.enforcer._situation.waiting.in_order("phone", site.boot)]
+
+
+def called(site: Site) -> list[str]:
+    """The keys whose turn was told since the last time this was called."""
+    site.enforcer.call_waiters(site.now)
+    keys = [event.fields["LEASE"] for event in site.enforcer.events if event.name is EventName.TURN]
+    site.enforcer.events.clear()
+    return keys
+
+
+def test_a_freed_instance_goes_to_who_waits_and_others_are_told_so(full: Callable[[int], Site]) -> None:
+    site = full(2)
+    first = waits(site, "a")
+    assert (first.reason, first.place) == (Reason.LIMIT_REACHED, 1)
+    site.release("0")
+    late = site.acquire("late", "phone")
+    assert (late.reason, late.limit, late.in_use, late.place) == (Reason.OTHERS_WAIT, 2, 1, None)
+    assert late.message == (
+        "1 of 2 licensed instances of Phones are in use, 1 go to others who wait for them, and 1 more asked for."
+    )
+    assert waits(site, "a").reason is Reason.GRANTED
+    assert order(site) == []
+    assert site.acquire("late", "phone").reason is Reason.LIMIT_REACHED
+
+
+def test_who_does_not_say_wait_has_no_place(full: Callable[[int], Site]) -> None:
+    site = full(1)
+    assert site.acquire("a", "phone").place is None
+    site.release("0")
+    assert site.acquire("b", "phone").allowed
+
+
+def test_those_who_wait_are_served_by_rank_then_in_the_order_of_asking(full: Callable[[int], Site]) -> None:
+    site = full(3)
+    ranks = [("a", None), ("b", "phone"), ("c", "dect"), ("d", "moon"), ("e", "dect"), ("f", "phone")]
+    assert [waits(site, key, rank).place for key, rank in ranks] == [1, 1, 1, 4, 2, 4]
+    assert order(site) == ["c", "e", "b", "f", "a", "d"]
+    for number in range(3):
+        site.release(str(number))
+    asked = {key: waits(site, key, rank) for key, rank in reversed(ranks)}
+    assert {key for key, answer in asked.items() if answer.allowed} == {"c", "e", "b"}
+    assert (asked["f"].reason, asked["f"].place) == (Reason.OTHERS_WAIT, 4)
+
+
+def test_who_begins_to_wait_in_a_better_rank_comes_first_and_who_does_not_wait_comes_last(
+    full: Callable[[int], Site],
+) -> None:
+    site = full(1)
+    waits(site, "a", "phone")
+    site.release("0")
+    assert site.acquire("b", "phone", rank="dect").reason is Reason.OTHERS_WAIT
+    assert waits(site, "c", "phone").reason is Reason.OTHERS_WAIT
+    assert waits(site, "d", "dect").allowed
+
+
+def test_asking_again_keeps_the_place_and_may_change_the_rank(full: Callable[[int], Site]) -> None:
+    site = full(1)
+    waits(site, "a", "phone")
+    waits(site, "b", "phone")
+    assert waits(site, "a", "phone").place == 1
+    assert waits(site, "b", "dect").place == 1
+    assert waits(site, "b", "phone").place == 2
+
+
+def test_a_place_is_lost_when_nothing_is_asked_for_over_60_seconds(full: Callable[[int], Site]) -> None:
+    assert PATIENCE_SECONDS == 60
+    site = full(1)
+    waits(site, "a")
+    site.wait(60)
+    assert order(site) == ["a"]
+    waits(site, "b")
+    site.release("0")
+    assert waits(site, "b").reason is Reason.OTHERS_WAIT
+    site.wait(1)
+    assert order(site) == ["b"]
+    assert waits(site, "a").reason is Reason.OTHERS_WAIT
+    assert waits(site, "b").allowed
+
+
+def test_time_in_which_nobody_was_heard_costs_no_place(full: Callable[[int], Site]) -> None:
+    site = full(1)
+    waits(site, "a")
+    site.boot += 1000
+    site.enforcer.restart_silence(site.now)
+    assert order(site) == ["a"]
+
+
+def test_whoever_gets_another_answer_gives_back_or_stops_waiting_loses_its_place(full: Callable[[int], Site]) -> None:
+    site = full(1)
+    for end in (
+        lambda: site.acquire("a", "phone"),
+        lambda: site.acquire("a", "moon", wait=True),
+        lambda: site.acquire("a", "phone", wait=True, dialed="112"),
+        lambda: site.release("a"),
+    ):
+        assert waits(site, "a").place == 1
+        end()
+        assert order(site) == []
+        site.release("a")
+
+
+def test_a_key_waits_for_one_feature_at_a_time(full: Callable[[int], Site]) -> None:
+    site = full(1)
+    waits(site, "a")
+    site.acquire("b", Want("coder", 4))
+    site.release("0")
+    answer = site.acquire("a", "coder", "phone", wait=True)
+    assert (answer.feature, answer.place) == ("coder", 1)
+    assert order(site) == []
+    assert site.acquire("c", "phone").allowed
+
+
+def test_an_emergency_call_never_waits(full: Callable[[int], Site]) -> None:
+    site = full(1)
+    waits(site, "a")
+    site.release("0")
+    answer = site.acquire("sos", "phone", wait=True, dialed="112")
+    assert (answer.reason, answer.place) == (Reason.EMERGENCY, None)
+    assert order(site) == ["a"]
+
+
+def test_who_wants_more_than_there_ever_is_does_not_wait_and_keeps_nobody_off(full: Callable[[int], Site]) -> None:
+    site = full(2)
+    assert waits(site, "a", instances=3).place is None
+    assert waits(site, "b", instances=2).place == 1
+    site.release("0")
+    assert site.acquire("late", "phone").reason is Reason.OTHERS_WAIT
+    site.release("1")
+    assert waits(site, "b", instances=2).allowed
+
+
+def test_others_get_what_is_free_beyond_those_who_wait(full: Callable[[int], Site]) -> None:
+    site = full(3)
+    waits(site, "a")
+    for number in range(3):
+        site.release(str(number))
+    assert site.acquire("b", Want("phone", 3)).reason is Reason.OTHERS_WAIT
+    assert site.acquire("b", Want("phone", 2)).allowed
+    assert site.acquire("c", "phone").reason is Reason.OTHERS_WAIT
+
+
+def test_so_many_may_wait_for_one_feature(full: Callable[[int], Site], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MAX_WAITING == 500
+    monkeypatch.setattr(module, "MAX_WAITING", 2)
+    site = full(1)
+    assert [waits(site, key).place for key in ("a", "b", "c", "a")] == [1, 2, None, 1]
+    site.wait(61)
+    assert waits(site, "c").place == 1
+
+
+def test_a_reserved_instance_is_outside_the_order(full: Callable[[int], Site]) -> None:
+    site = full(2)
+    reservations, finding = site.enforcer.reserve(Reservation(feature="phone", key="0"))
+    assert finding.accepted
+    site.enforcer.adopt_reservations(reservations)
+    site.release("0")
+    answer = waits(site, "a")
+    assert (answer.reason, answer.place) == (Reason.RESERVED, 1)
+    assert called(site) == []
+    assert site.acquire("0", "phone").allowed
+    site.release("0")
+    site.enforcer.adopt_reservations(site.enforcer.reservations.without("phone", "0")[0])
+    assert called(site) == ["a"]
+
+
+def test_a_turn_is_told_once_and_again_when_it_comes_again(full: Callable[[int], Site]) -> None:
+    site = full(2)
+    for key, rank in (("a", "phone"), ("b", "phone")):
+        waits(site, key, rank)
+    assert called(site) == []
+    site.release("0")
+    assert called(site) == ["a"]
+    assert called(site) == []
+    waits(site, "c", "dect")
+    assert waits(site, "c", "dect").allowed
+    assert called(site) == []
+    site.release("1")
+    assert called(site) == ["a"]
+    site.release("c")
+    assert called(site) == ["b"]
+
+
+def test_the_next_is_called_when_the_first_has_lost_its_place(full: Callable[[int], Site]) -> None:
+    site = full(1)
+    waits(site, "a")
+    site.wait(40)
+    waits(site, "b")
+    site.release("0")
+    assert called(site) == ["a"]
+    site.wait(21)
+    assert called(site) == ["b"]
+
+
+def test_nobody_is_called_while_everything_is_denied(full: Callable[[int], Site]) -> None:
+    site = full(1)
+    site.pull()
+    site.wait(7170)
+    waits(site, "a")
+    site.wait(30)
+    site.release("0")
+    assert called(site) == []
+
+
+def test_explain_shows_the_place_and_takes_none(full: Callable[[int], Site]) -> None:
+    site = full(1)
+    waits(site, "a", "phone")
+    site.release("0")
+    for request in (site.ask("b", "phone", wait=True), site.ask("b", "phone"), site.ask("a", "phone", wait=True)):
+        explained = site.enforcer.explain(request, 1000, site.now)
+        assert isinstance(explained, tuple)
+        assert order(site) == ["a"]
+        if request.key == "b":
+            assert explained[1][-1].finding.endswith("1 go to others who wait for them, and 1 more asked for.")
+            assert explained[0] == site.enforcer.acquire(request, 1000, site.now)
+            site.release("b")
+    assert explained[0].allowed
+
+
+# Ranks in the catalog
+
+
+@pytest.mark.parametrize(("rank", "place"), [("dect", 0), ("phone", 1), ("moon", 2), (None, 2)])
+def test_a_rank_that_the_catalog_does_not_name_comes_last(rank: str | None, place: int) -> None:
+    assert rank_of(("dect", "phone"), rank) == place
+    assert rank_of((), rank) == 0
+
+
+@pytest.mark.parametrize(
+    ("ranks", "what"),
+    [
+        ('["DECT"]', "'DECT' is no name of lower-case words and hyphens"),
+        ('["dect", ""]', "'' is no name of lower-case words and hyphens"),
+        ('["dect", "dect"]', "a rank stands there twice"),
+    ],
+)
+def test_ranks_are_names_and_each_stands_there_once(catalog_text: str, ranks: str, what: str) -> None:
+    text = catalog_text.replace("code = 4\n", f"code = 4\nranks = {ranks}\n")
+    with pytest.raises(FileMistakes) as wrong:
+        load_catalog(text, "exchange.toml")
+    assert [(it.where, it.what) for it in wrong.value.mistakes] == [("features.phone.ranks", what)]
+
+
+def test_the_shipped_catalog_serves_dect_handsets_before_other_phones(shipped: dict[str, Catalog]) -> None:
+    assert shipped["ip-office"].features["avaya-ip-endpoints"].ranks == ("dect-handset",)
+
+
+# Any story
+
+STORIES = st.lists(
+    st.tuples(
+        st.sampled_from(["wait", "ask", "release", "pass"]),
+        st.sampled_from(["a", "b", "c", "d", "0", "1"]),
+        st.sampled_from(["dect", "phone", None]),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(STORIES)
+def test_nobody_is_served_before_those_who_wait_and_whoever_is_called_is_granted(
+    full: Callable[[int], Site], story: list[tuple[str, str, str | None]]
+) -> None:
+    site = full(2)
+    for act, key, rank in story:
+        before = [(it.key, it.place[0]) for it in site.enforcer._situation.waiting.in_order("phone", site.boot)]
+        free = 2 - site.in_use("phone")
+        if act == "release":
+            site.release(key)
+        elif act == "pass":
+            site.wait(25)
+        else:
+            wait, new = act == "wait", site.enforcer.ledger.find("kamailio", key) is None
+            answer = site.acquire(key, "phone", wait=wait or None, rank=rank if wait else None)
+            mine = rank_of(("dect", "phone"), rank) if wait else 9
+            names = [name for name, _ in before]
+            if key in names and not wait:
+                mine = before[names.index(key)][1]
+            ahead = [
+                name for place, (name, theirs) in enumerate(before)
+                if name != key and (theirs, place) < (mine, names.index(key) if key in names else 99)
+            ]  # fmt: skip
+            assert answer.allowed is (not new or free > len(ahead))
+        assert site.in_use("phone") <= 2
+    site.enforcer.call_waiters(site.now)
+    for waiter in [it for it in site.enforcer._situation.waiting.in_order("phone", site.boot) if it.called]:
+        assert site.acquire(waiter.key, "phone", wait=True, rank=("dect", "phone", None)[waiter.place[0]]).allowed
