@@ -4,9 +4,11 @@ One line per change: CRC-32 in 8 hexadecimal digits, a blank, and JSON: a lease,
 more. The first line names the boot of the host: leases of an earlier boot are gone, as their calls are.
 
 The file lives in the runtime directory, on tmpfs: it survives the daemon and dies with the host; so it is written
-through and never synced to a disk. Reading leaves out a last line without its end, which a write cut short by a kill
-leaves and nobody was told of. A bad line before it is damage: it is passed over and told, and the file is set aside.
-The file is rewritten when it has grown to several times what it says.
+through and never synced to a disk. Leases that outlive the host are in the state file besides, which may lag behind.
+
+Reading leaves out a last line without its end, which a write cut short by a kill leaves and nobody was told of. A bad
+line before it is damage: it is passed over and told, and the file is set aside. The file is rewritten when it has grown
+to several times what it says.
 """
 
 from __future__ import annotations
