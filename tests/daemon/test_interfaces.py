@@ -307,7 +307,7 @@ def ask(checked: Checked) -> None:
         house.acquire("d", feature="recorder"),
         house.acquire("d", feature="nothing"),
         house.acquire("e", wants=[{"feature": "trunk", "instances": 9}]),
-        house.acquire("f", wants=[{"feature": "trunk", "instances": 5}], wait=True, rank="dect"),
+        house.acquire("f", wants=[{"feature": "trunk", "instances": 2}], wait=True, rank="dect"),
     ):
         checked(f"{LICENSE}.Acquire", **wanted["parameters"])
         checked(f"{LICENSE}.Explain", **wanted["parameters"])

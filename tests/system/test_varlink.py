@@ -125,7 +125,10 @@ def test_every_method_of_the_manage_interface_answers(client: Any, licensed: rig
         (change,) = managing.WhatIf([{"feature": "softconsole", "instances": 3}])["changes"]
         assert (change["feature"], change["before"], change["after"]) == ("softconsole", 0, 3)
         assert managing.CheckCatalog("id = 1")["mistakes"]
-    called = {"WhatIf", "CheckCatalog"}
+        assert managing.Reserve("sip-trunk-channels", "201", instances=2)["finding"]["verdict"] == "reserved"
+        assert [it["reservation"]["key"] for it in managing.ListReservations(_more=True)] == ["201"]
+        assert managing.Unreserve("sip-trunk-channels", "201")["finding"]["verdict"] == "removed"
+    called = {"WhatIf", "CheckCatalog", "Reserve", "ListReservations", "Unreserve"}
     called |= {"Request", "ImportCertificate", "AddLicense", "ImportList", "ListLicenses", "RemoveLicense"}
     assert called | {"CheckNow", "ReleaseLease"} == methods(client.get_interface(MANAGE))
 
@@ -150,6 +153,14 @@ def test_answers_are_as_the_interface_describes_them(client: Any, licensed: rig.
     assert_described(licensed, client, f"{MANAGE}.CheckNow", {})
     assert_described(licensed, client, f"{MANAGE}.RemoveLicense", {"key": licensed.keys[1]})
     assert_described(licensed, client, f"{MANAGE}.ListLicenses", {}, more=True)
+    for feature in ("vcm-channels", "sip-trunk-channels", "no-such-feature"):
+        wanted = {"feature": feature, "key": "201", "holder": "asterisk", "instances": 7}
+        assert_described(licensed, client, f"{MANAGE}.Reserve", wanted)
+    assert_described(licensed, client, f"{MANAGE}.ListReservations", {}, more=True)
+    assert_described(licensed, client, f"{LICENSE}.ListFeatures", {})
+    waiting = {"holder": "kamailio", "key": "w", "wants": [{"feature": "sip-trunk-channels", "instances": 2}]}
+    assert_described(licensed, client, f"{LICENSE}.Acquire", {**waiting, "wait": True, "rank": "dect"})
+    assert_described(licensed, client, f"{MANAGE}.Unreserve", {"feature": "sip-trunk-channels", "key": "201"})
 
 
 def test_events_are_as_the_interface_describes_them(client: Any, licensed: rig.Licensed) -> None:
