@@ -309,8 +309,9 @@ def ask(checked: Checked) -> None:
         house.acquire("e", wants=[{"feature": "trunk", "instances": 9}]),
         house.acquire("f", wants=[{"feature": "trunk", "instances": 2}], wait=True, rank="dect"),
     ):
-        checked(f"{LICENSE}.Acquire", **wanted["parameters"])
+        (answer,) = checked(f"{LICENSE}.Acquire", **wanted["parameters"])
         checked(f"{LICENSE}.Explain", **wanted["parameters"])
+    assert answer["place"] == 1
     for named in ({}, {"mode": "lite"}, {"mode": "deluxe"}):
         request = {"holder": "desk", "key": "pc-1", "application": "desk", **named}
         checked(f"{LICENSE}.Acquire", **request)
