@@ -113,6 +113,10 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     finding: str
 
 
+_NOBODYS: dict[str, int] = {}
+"""What nearly every request wants of features that nobody takes; one for all, because nobody changes it."""
+
+
 class Claim:
     """A request beside what its holder has already."""
 
@@ -126,7 +130,7 @@ class Claim:
         self.uid = uid
         self.now = now
         self.held = situation.ledger.find(request.holder, request.key)
-        self.present: dict[str, int] = {}
+        self.present = _NOBODYS
         self.wants = self._wants()
         self.added = self.wants if self.held is None else _beyond(self.wants, self.held.wants)
         if self.present:
@@ -358,7 +362,7 @@ def _lease(claim: Claim, call_class: CallClass, bound: int | None) -> Lease:
         uid=claim.uid,
         scope=_scope(claim),
         wants=claim.wants if call_class is CallClass.NORMAL else {},
-        present=claim.present if call_class is CallClass.NORMAL else {},
+        present=claim.present,
         granted=held.granted if held else claim.now.boot,
         port=claim.port,
         channel=claim.channel,
