@@ -107,8 +107,12 @@ class Ledger:
 
     def held(self, feature: str, key: str, holder: str | None = None) -> int:
         """Instances of a feature that are held under a key: by that holder, or by all together."""
-        leases = self._leases.values() if holder is None else (self.of_holder(holder),)
-        return sum(found[key].wants.get(feature, 0) for found in leases if key in found)
+        total = 0
+        for leases in self._leases.values() if holder is None else (self.of_holder(holder),):
+            lease = leases.get(key)
+            if lease is not None:
+                total += lease.wants.get(feature, 0)
+        return total
 
     def on_port(self, port: str) -> int:
         """Leases on a port, of all holders, emergency calls left out."""

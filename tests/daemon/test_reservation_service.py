@@ -76,7 +76,7 @@ def test_a_reservation_that_cannot_be_stored_does_not_count(licensed: House, mon
     reserve(licensed, "201")
     monkeypatch.setattr(licensed.store, "save_reservations", full)
     for name in ("Reserve", "Unreserve"):
-        instances = {"instances": 8} if name == "Reserve" else {}
+        instances: dict[str, Any] = {"instances": 8} if name == "Reserve" else {}
         (reply,) = licensed.ask(f"{MANAGE}.{name}", feature="trunk", key="201", **instances)
         assert reply["error"] == f"{MANAGE}.StateNotStored"
         assert "disk is full" in reply["parameters"]["hint"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -94,7 +94,7 @@ def test_a_reservation_for_any_holder_is_used_up_by_all_of_them_together(phones:
 def test_a_displaced_call_gives_its_reserved_instance_back_to_its_reservation(open_site: Callable[..., Site]) -> None:
     site = open_site(licensed={"trunk": 2})
     reserve(site, "a", feature="trunk")
-    place = {"port": "x", "channel": "1", "phase": Phase.ESTABLISHED}
+    place: dict[str, Any] = {"port": "x", "channel": "1", "phase": Phase.ESTABLISHED}
     site.acquire("a", "trunk", **place)
     site.acquire("b", "trunk", phase=Phase.ESTABLISHED)
     assert site.acquire("c", "trunk", **place).reason is Reason.RESERVED
