@@ -143,14 +143,19 @@ def read_line(prompt: str) -> str:
     return lines[0] if lines else ""
 
 
+def _private(path: str, flags: int) -> int:
+    """Open a file that nobody else may read: it may hold license keys in whole."""
+    return os.open(path, flags, 0o600)
+
+
 def write_new(name: str, text: str) -> None:
-    """Write a text to a new file; raises FileTrouble, also where something of that name is.
+    """Write a text to a new file that nobody else may read; raises FileTrouble, also where something of that name is.
 
     Not in one step: a reader may see a part of it. What could not be written whole is removed.
     """
     path = Path(name)
     try:
-        target = path.open("xb")
+        target = open(path, "xb", opener=_private)
     except FileExistsError:
         raise FileTrouble(f"{name} exists already and is not overwritten; name another file") from None
     except OSError as error:

@@ -221,6 +221,35 @@ def licenses(session: Session) -> int:
     return DONE
 
 
+@click.command(
+    short_help="Write the licenses in whole, to keep them.",
+    epilog=examples("featurekeyctl export --output licenses.csv", "featurekeyctl export --typed"),
+)
+@click.option("--typed", is_flag=True, help="The keys that were typed, as CSV, instead of the signed list.")
+@click.option("--output", metavar="FILE", help="Write the text to this new file instead of standard output (-).")
+@json_option
+@click.pass_obj
+def export(session: Session, output: str | None, *, typed: bool) -> int:
+    """Write the signed license list as it was imported, or the keys that were typed; `import` takes both.
+
+    Keep the file as you keep the Feature Key: it has the license keys in whole. Without a signed list the typed keys
+    are written.
+    """
+    reply = session.ask(f"{MANAGE}.ExportLicenses")
+    text = reply.get("license_list")
+    if typed or not isinstance(text, str):
+        text = needed(reply, "typed", str)
+    if output not in {None, "-"}:
+        write_new(str(output), text)
+    if session.as_json:
+        out_json(reply)
+    elif output in {None, "-"}:
+        out("\n".join(clean(line) for line in text.splitlines()))
+    else:
+        out(f"written to {clean(output)}")
+    return DONE
+
+
 def _typed(arguments: tuple[str, ...]) -> str:
     typed = read_line("License key: ").strip() if arguments == ("-",) else " ".join(arguments)
     if not typed.strip():

@@ -11,6 +11,7 @@ import msgspec
 
 from featurekeyd.policy.certificate import KIND as CERTIFICATE_KIND
 from featurekeyd.policy.certificate import read_certificate
+from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.findings import Unreadable, Verdict
 from featurekeyd.policy.licensekey import Term
 from featurekeyd.policy.licenselist import KIND as LIST_KIND
@@ -22,7 +23,7 @@ from featurekeyd.policy.signedtext import is_signed
 from . import changes
 from .changes import Change
 from .license_service import Release, feature_key_state
-from .methods import Client, ErrorReply, Method, Nothing, Permission, method, one_by_one
+from .methods import Client, ErrorReply, Method, Nothing, Permission, method, one_by_one, said
 from .site import Site
 from .storing import not_stored
 from .version import VERSION
@@ -65,6 +66,7 @@ class ManageService:
             f"{MANAGE}.ImportList": method(manage, ImportList, self.import_list),
             f"{MANAGE}.RemoveLicense": method(manage, AddLicense, self.remove_license),
             f"{MANAGE}.ListLicenses": method(manage, Nothing, self.list_licenses, more=True),
+            f"{MANAGE}.ExportLicenses": method(manage, Nothing, self.export_licenses),
             f"{MANAGE}.ImportCertificate": method(manage, ImportCertificate, self.import_certificate),
             f"{MANAGE}.Request": method(manage, Nothing, self.request),
             f"{MANAGE}.CheckNow": method(manage, Nothing, self.check_now),
@@ -137,6 +139,19 @@ class ManageService:
         sets = {entry.key: entry.license_set for entry in newest.entries} if newest else {}
         licenses = site.enforcer.installed(site.clock())
         return one_by_one("license", (self._license(it, source, sets.get(it.key)) for it in licenses))
+
+    def export_licenses(self, client: Client, _: Nothing) -> bytes:
+        """The signed list as it came, and the typed keys as CSV."""
+        features = self._site.enforcer.catalog.by_code
+        typed = self._site.enforcer.licenses.typed
+        rows = [
+            f"{key.text},{features[key.feature_code].title if key.feature_code in features else ''}" for key in typed
+        ]
+        about = {"BY": f"uid {client.peer.uid}", "SERIAL": self._site.enforcer.licenses.serial or ""}
+        message = f"The licenses were exported by {about['BY']}."
+        self._site.tell(Event(name=EventName.LICENSES_EXPORTED, message=message, fields=about))
+        text = self._site.documents.license_list if self._site.enforcer.licenses.license_list else None
+        return reply(said({"license_list": text, "typed": "\n".join(["key,name", *rows, ""])}))
 
     def request(self, _: Client, __: Nothing) -> bytes:
         """What the vendor needs to know."""

@@ -36,6 +36,7 @@ class EventName(enum.StrEnum):
     CERTIFICATE_IMPORTED = "certificate_imported"
     LICENSE_ADDED = "license_added"
     LICENSE_REMOVED = "license_removed"
+    LICENSES_EXPORTED = "licenses_exported"
     LIST_IMPORTED = "list_imported"
     LICENSE_EXPIRES_SOON = "license_expires_soon"
     LICENSE_EXPIRED = "license_expired"
@@ -79,6 +80,7 @@ SORT = {
     EventName.FEATURE_KEY_TROUBLE: Sort(Priority.WARNING, "6a8bb889f28b4ba395835aed5a399f13"),
     EventName.CERTIFICATE_IMPORTED: Sort(Priority.NOTICE, "5ab7fa8f4da247e9b94b2fc53e52bcf8"),
     EventName.LICENSE_ADDED: Sort(Priority.NOTICE, "e97a433cdf494a3cbc94480aa33321bf"),
+    EventName.LICENSES_EXPORTED: Sort(Priority.NOTICE, "cfc950e2a9f7434b86cdd27965cf93a8"),
     EventName.LICENSE_REMOVED: Sort(Priority.NOTICE, "cd624449df2644c9bf5911d57b2ff224"),
     EventName.LIST_IMPORTED: Sort(Priority.NOTICE, "db4556b5a21c4720b244ddab16ce5135"),
     EventName.LICENSE_EXPIRES_SOON: Sort(Priority.WARNING, "1392a24357b1499dab678978c72dee30"),

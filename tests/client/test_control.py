@@ -175,12 +175,22 @@ def test_a_missing_daemon_ends_every_verb_with_one_sentence_and_the_cure(control
 def test_a_missing_permission_names_the_group(daemon: StandIn, control: Control, verb: list[str]) -> None:
     denied = daemon.refuses("org.varlink.service.PermissionDenied")
     methods = "Status CheckNow Request ImportCertificate ImportList AddLicense RemoveLicense ListLicenses"
-    methods += " WhatIf CheckCatalog Reserve Unreserve ListReservations"
+    methods += " ExportLicenses WhatIf CheckCatalog Reserve Unreserve ListReservations"
     for method in [*methods.split(), "ListFeatures", "ListLeases", "Acquire", "Release", "Explain", "Watch"]:
         daemon.on(method, denied)
     status, out, err = control(*verb, stdin=b"text")
     assert (status, out) == (exits.NO_PERMISSION, "")
-    managing = verb[0] in {"request", "certificate", "import", "add", "remove", "licenses", "what-if", "catalog"}
+    managing = verb[0] in {
+        "request",
+        "certificate",
+        "import",
+        "add",
+        "remove",
+        "licenses",
+        "export",
+        "what-if",
+        "catalog",
+    }
     managing = managing or verb[0] in {"reserve", "unreserve", "reservations"}
     assert ("group featurekey-admin;" in err) is managing
     assert ("group featurekey;" in err) is not managing
@@ -652,6 +662,19 @@ def test_licenses_are_listed(daemon: StandIn, control: Control) -> None:
     )
     daemon.on("ListLicenses", {})
     assert control("licenses")[1] == "no license is installed; enter one with: featurekeyctl add KEY\n"
+
+
+def test_licenses_are_exported_as_they_came(daemon: StandIn, control: Control, tmp_path: Path) -> None:
+    daemon.on("ExportLicenses", {"license_list": "-----BEGIN-----\nSerial: 1\n", "typed": "key,name\n40A0,Trunks\n"})
+    assert control("export") == (0, "-----BEGIN-----\nSerial: 1\n", "")
+    assert control("export", "--typed") == (0, "key,name\n40A0,Trunks\n", "")
+    file = tmp_path / "licenses.csv"
+    assert control("export", "--output", str(file)) == (0, f"written to {file}\n", "")
+    assert file.read_text() == "-----BEGIN-----\nSerial: 1\n"
+    assert file.stat().st_mode & 0o077 == 0
+    assert control("export", "--output", str(file))[0] == exits.FILE_TROUBLE
+    daemon.on("ExportLicenses", {"typed": "key,name\n"})
+    assert control("export")[1] == "key,name\n"
 
 
 # What would be.

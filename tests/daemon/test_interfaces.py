@@ -259,6 +259,9 @@ def manage(checked: Checked, certificate: str, license_list: str, key: str) -> N
     for text in (key, key[:-1], "4", "0" * 32, key.replace(key[3], "Z" if key[3] != "Z" else "Y", 1)):
         checked(f"{MANAGE}.AddLicense", key=text)
     assert len(checked(f"{MANAGE}.ListLicenses")) == 3
+    (exported,) = checked(f"{MANAGE}.ExportLicenses")
+    assert exported["license_list"] == license_list
+    assert exported["typed"].startswith(f"key,name\n{key},")
     for text in (key, key, "0"):
         checked(f"{MANAGE}.RemoveLicense", key=text)
     checked(f"{MANAGE}.CheckNow")

@@ -119,6 +119,7 @@ def test_every_method_of_the_manage_interface_answers(client: Any, licensed: rig
         assert managing.ImportList(licensed.vendor.license_list(licensed.serial))["list_number"] == 2
         shown = [it["license"]["feature"] for it in managing.ListLicenses(_more=True)]
         assert sorted(shown) == ["sip-trunk-channels", "softconsole", "vcm-channels"]
+        assert key in managing.ExportLicenses()["typed"]
         assert managing.RemoveLicense(key)["finding"]["verdict"] == "removed"
         assert managing.CheckNow()["state"] == "present"
         assert managing.ReleaseLease(**CALL) == {"released": True}
@@ -128,7 +129,7 @@ def test_every_method_of_the_manage_interface_answers(client: Any, licensed: rig
         assert managing.Reserve("sip-trunk-channels", "201", instances=2)["finding"]["verdict"] == "reserved"
         assert [it["reservation"]["key"] for it in managing.ListReservations(_more=True)] == ["201"]
         assert managing.Unreserve("sip-trunk-channels", "201")["finding"]["verdict"] == "removed"
-    called = {"WhatIf", "CheckCatalog", "Reserve", "ListReservations", "Unreserve"}
+    called = {"ExportLicenses", "WhatIf", "CheckCatalog", "Reserve", "ListReservations", "Unreserve"}
     called |= {"Request", "ImportCertificate", "AddLicense", "ImportList", "ListLicenses", "RemoveLicense"}
     assert called | {"CheckNow", "ReleaseLease"} == methods(client.get_interface(MANAGE))
 
