@@ -143,11 +143,6 @@ def read_line(prompt: str) -> str:
     return lines[0] if lines else ""
 
 
-def _private(path: str, flags: int) -> int:
-    """Open a file that nobody else may read: it may hold license keys in whole."""
-    return os.open(path, flags, 0o600)
-
-
 def write_new(name: str, text: str) -> None:
     """Write a text to a new file that nobody else may read; raises FileTrouble, also where something of that name is.
 
@@ -155,7 +150,7 @@ def write_new(name: str, text: str) -> None:
     """
     path = Path(name)
     try:
-        target = open(path, "xb", opener=_private)
+        target = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
     except FileExistsError:
         raise FileTrouble(f"{name} exists already and is not overwritten; name another file") from None
     except OSError as error:

@@ -75,23 +75,11 @@ def tree(context: click.Context, path: str, *, as_json: bool) -> None:
 
 for _verb in (licensing.key, licensing.request, licensing.certificate, licensing.import_list, licensing.add):
     tree.add_command(_verb)
-for _verb in (
-    licensing.remove,
-    licensing.licenses,
-    licensing.export,
-    operating.status,
-    operating.features,
-    operating.usage,
-):
+for _verb in (licensing.remove, licensing.licenses, licensing.export, operating.status, operating.features):
     tree.add_command(_verb)
-for _verb in (
-    operating.usage,
-    operating.leases,
-    operating.acquire,
-    operating.release,
-    operating.explain,
-    operating.watch,
-):
+for _verb in (operating.usage, operating.leases, operating.acquire, operating.release):
+    tree.add_command(_verb)
+for _verb in (operating.explain, operating.watch):
     tree.add_command(_verb)
 for _verb in (reserving.reserve, reserving.unreserve, reserving.reservations):
     tree.add_command(_verb)
