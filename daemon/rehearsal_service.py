@@ -22,6 +22,9 @@ from .wire import MANAGE, reply
 MAX_ORDERS = 100
 """Licenses supposed in one question: more than the largest order has."""
 
+MAX_REMOVED = 16
+"""Licenses supposed away in one question: each name is held against every installed key."""
+
 MAX_MISTAKES = 200
 """Mistakes told of one catalog: who has more mends these first."""
 
@@ -37,7 +40,7 @@ class WhatIf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The parameters of WhatIf."""
 
     add: Annotated[list[Order], msgspec.Meta(max_length=MAX_ORDERS)] | None = None
-    remove: Annotated[list[str], msgspec.Meta(max_length=MAX_ORDERS)] | None = None
+    remove: Annotated[list[str], msgspec.Meta(max_length=MAX_REMOVED)] | None = None
     platform: str | None = None
     release: str | None = None
 
@@ -62,8 +65,11 @@ class RehearsalService:
             f"{MANAGE}.CheckCatalog": method(Permission.MANAGE, CheckCatalog, self.check_catalog),
         }
 
-    def what_if(self, _: Client, parameters: WhatIf) -> bytes:
-        """Which limits would change."""
+    async def what_if(self, _: Client, parameters: WhatIf) -> bytes:
+        """Which limits would change; in a thread, because there may be ten thousand keys to look through."""
+        return await asyncio.to_thread(self._what_if, parameters)
+
+    def _what_if(self, parameters: WhatIf) -> bytes:
         supposed = self._supposed(parameters)
         if isinstance(supposed, list):
             return reply({"changes": [], "findings": supposed})

@@ -18,7 +18,8 @@ from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.licenses import Mark
 from featurekeyd.policy.reservations import Reservation, Reservations
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 had no tables for trials, reservations and configuration leases."""
 
 _SCHEMA = """
 CREATE TABLE document (kind TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT;
@@ -178,7 +179,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise StateRefused(f"{path} was written by a later release (schema {version}); install that release again")
     if version == 0:
         path.chmod(0o600)
-        connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    if version < SCHEMA_VERSION:
+        # An earlier schema lacks tables and is right in those it has.
+        schema = _SCHEMA.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS") if version else _SCHEMA
+        connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 
 def _date(text: str) -> datetime.date:

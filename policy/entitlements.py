@@ -110,6 +110,8 @@ def _entitlement(catalog: Catalog, system: System, feature: Feature, sums: _Sums
     licensed = 0 if missing else sums.counting * feature.yields
     capacity = catalog.platforms[system.platform].capacity.get(feature.id, feature.capacity)
     limit = base + licensed if capacity is None else min(base + licensed, capacity)
+    if capacity == 0:
+        return Entitlement(feature=feature, limit=0, capacity=0, surplus=base + licensed, lack=Reason.NOT_SUPPORTED)
     return Entitlement(
         feature=feature,
         limit=limit,

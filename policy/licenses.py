@@ -19,7 +19,7 @@ import msgspec
 from .catalog import Catalog, Feature
 from .certificate import Certificate
 from .findings import Finding, Verdict, accept, refuse
-from .licensekey import LicenseKey, Term, read_key
+from .licensekey import MAX_TYPED, LicenseKey, Term, read_key
 from .licenselist import LicenseList
 
 CLOCK_TOLERANCE = datetime.timedelta(days=1)
@@ -151,17 +151,27 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
         before = frozenset(self.keys())
         typed, entered = dict.fromkeys(self.typed), dict[LicenseKey, None]()
         findings: list[Finding] = []
+        trials: dict[int, datetime.date] = {}
         for text in texts:
             key = self._good_key(text, catalog, today)
+            if (
+                isinstance(key, LicenseKey)
+                and key.term is Term.TRIAL
+                and trials.get(key.feature_code, key.issued) != key.issued
+            ):
+                key = refuse(
+                    Verdict.TRIAL_USED, "A text has one trial of a feature, and this is another.", key=key.short
+                )
             if isinstance(key, Finding):
                 findings.append(key)
                 continue
             findings.append(self._accepted(key, catalog, known=key in before or key in entered))
+            if key.term is Term.TRIAL:
+                trials[key.feature_code] = key.issued
             if key not in before:
                 entered[key] = None
         if not entered:
             return self, findings
-        trials = {key.feature_code: key.issued for key in entered if key.term is Term.TRIAL}
         mark = msgspec.structs.replace(self.mark, trials={**trials, **self.mark.trials})
         changed = msgspec.structs.replace(
             self,
@@ -173,7 +183,7 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
 
     def named(self, text: str) -> LicenseKey | Finding:
         """The one installed key that this text names: whole, as listings show it, or by its beginning."""
-        matches = [key for key in self.keys() if _names(text, key)]
+        matches = [key for key in self.keys() if _names(text, key)] if len(text) <= MAX_TYPED else []
         if len(matches) == 1:
             return matches[0]
         verdict = Verdict.AMBIGUOUS if matches else Verdict.NOT_FOUND

@@ -26,10 +26,20 @@ def kept_back(claim: Claim, feature: str, count: int) -> tuple[Reason, int] | No
     own = shares.own(request.holder, request.key)
     if count > own + shares.unreserved:
         return Reason.RESERVED, shares.reserved - own
-    lacking = sum(waiter.lacks(shares) for waiter in _before(claim, feature))
-    if count - own > max(shares.unreserved - lacking, 0):
+    lacking = sum(waiter.lacks(shares) for waiter in _before(claim, feature) if _can_ever_have(claim, waiter))
+    # What a call frees by displacing another on its channel is its own: it was in use until now.
+    freed = claim.displaced.wants.get(feature, 0) if claim.displaced else 0
+    if count - own - freed > max(shares.unreserved - freed - lacking, 0):
         return Reason.OTHERS_WAIT, min(lacking, shares.unreserved)
     return None
+
+
+def _can_ever_have(claim: Claim, waiter: Waiter) -> bool:
+    """Whether the reservations of others leave as much: who waits for one to be given up keeps nobody off meanwhile."""
+    situation = claim.situation
+    reservations = situation.reservations.of(waiter.feature)
+    reserved = sum(it.instances for key, it in reservations.items() if key != waiter.key)
+    return waiter.instances <= situation.limit(waiter.feature) - reserved
 
 
 def _before(claim: Claim, feature: str) -> list[Waiter]:

@@ -21,7 +21,7 @@ import msgspec
 from .reservations import Shares
 
 PATIENCE_SECONDS = 60.0
-"""Boot time within which a key asks again to keep its place: telephones register anew each minute or so."""
+"""Boot time within which a key asks again to keep its place: who waits asks more often than a telephone registers."""
 
 MAX_WAITING = 500
 """Keys that wait for one feature: more than the 384 extensions of a whole control unit (facts/catalog.md section 5). A

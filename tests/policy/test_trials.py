@@ -61,3 +61,10 @@ def test_another_feature_key_has_trials_of_its_own(site: Site) -> None:
     other = msgspec.structs.replace(site.licenses.certificate, serial="110123456780")
     assert site.licenses.with_certificate(other).mark.trials == {}
     assert site.licenses.with_certificate(other).with_certificate(site.licenses.certificate).mark.trials
+
+
+def test_of_two_trials_in_one_text_the_second_is_refused(site: Site) -> None:
+    keys = [site.key("trunk", 8, Term.TRIAL, issued) for issued in (FIRST, SECOND)]
+    licenses, findings = site.licenses.with_keys([key.text for key in keys], site.catalog, SECOND)
+    assert [finding.verdict for finding in findings] == [Verdict.UNLISTED, Verdict.TRIAL_USED]
+    assert licenses.keys() == (keys[0],)

@@ -79,6 +79,30 @@ def test_a_freed_instance_goes_to_who_waits_and_others_are_told_so(full: Callabl
     assert site.acquire("late", "phone").reason is Reason.LIMIT_REACHED
 
 
+def test_a_call_that_displaces_another_on_its_channel_takes_what_that_one_held(full: Callable[[int], Site]) -> None:
+    site = full(1)
+    site.release("0")
+    site.acquire("over", "phone", port="p", channel="7")
+    assert waits(site, "w").place == 1
+    assert site.acquire("next", "phone", port="p", channel="7").reason is Reason.GRANTED
+    assert [lease.key for lease in site.enforcer.ledger] == ["next"]
+    site.release("next")
+    assert site.acquire("late", "phone").reason is Reason.OTHERS_WAIT
+    assert waits(site, "w").reason is Reason.GRANTED
+
+
+def test_who_wants_more_than_the_reservations_leave_keeps_nobody_off(
+    full: Callable[[int], Site],
+) -> None:
+    site = full(4)
+    for number in range(4):
+        site.release(str(number))
+    site.enforcer.adopt_reservations(site.enforcer.reserve(Reservation(feature="phone", key="r", instances=2))[0])
+    big = site.acquire("big", Want("phone", 3), wait=True)
+    assert (big.reason, big.place) == (Reason.RESERVED, 1)  # the reservation may be given up
+    assert site.acquire("small", "phone").reason is Reason.GRANTED
+
+
 def test_who_does_not_say_wait_has_no_place(full: Callable[[int], Site]) -> None:
     site = full(1)
     assert site.acquire("a", "phone").place is None
