@@ -122,7 +122,8 @@ class Site:
         if ledger.configured:
             self._storing.keep_leases(ledger.configured)
             ledger.configured.clear()
-        self.enforcer.call_waiters(self.clock())
+        if self.enforcer.anyone_waits:
+            self.enforcer.call_waiters(self.clock())
         if self.enforcer.events:
             events = list(self.enforcer.events)
             self.enforcer.events.clear()

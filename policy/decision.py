@@ -88,7 +88,7 @@ class Ruling(msgspec.Struct, frozen=True, gc=False):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """Allow or deny, with the numbers; what is said about a denial is added by `worded`."""
+    """Allow or deny, with the numbers; what is said about a denial is added by `decided`."""
 
     allowed: bool
     reason: Reason
@@ -175,10 +175,6 @@ class Claim:
         """What the licenses allow of a feature, None where the catalog has no such feature."""
         return self.situation.entitlements.get(feature)
 
-    def limit(self, entitlement: Entitlement) -> int:
-        """How much of it may be in use in this standing."""
-        return self.situation.limit(entitlement.feature.id)
-
     def in_use(self, feature: str) -> int:
         """What others hold of it: the lease that this request displaces is counted as free."""
         freed = self.displaced.wants.get(feature, 0) if self.displaced else 0
@@ -259,7 +255,7 @@ def _instances(claim: Claim) -> Ruling | None:
         entitlement = claim.entitlement(feature)
         if entitlement is None:
             continue
-        limit, in_use = claim.limit(entitlement), claim.in_use(feature)
+        limit, in_use = claim.situation.limit(feature), claim.in_use(feature)
         if in_use + count > limit:
             return Ruling(Reason.LIMIT_REACHED, feature, limit, in_use)
         kept = kept_back(claim, feature, count)
@@ -390,8 +386,7 @@ def _measured(claim: Claim, reason: Reason) -> Ruling:
     if not claim.request.wants:
         return Ruling(reason)
     feature = claim.request.wants[0].feature
-    entitlement = claim.entitlement(feature)
-    return Ruling(reason, feature, claim.limit(entitlement) if entitlement else 0, claim.in_use(feature))
+    return Ruling(reason, feature, claim.situation.limit(feature), claim.in_use(feature))
 
 
 def decided(claim: Claim, ruling: Ruling) -> Decision:

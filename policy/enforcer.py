@@ -221,6 +221,11 @@ class Enforcer:
         """Let these reservations count from now on; the daemon has stored them."""
         self._situation.reservations = reservations
 
+    @property
+    def anyone_waits(self) -> bool:
+        """Whether there may be somebody for `call_waiters` to call."""
+        return self._situation.waiting.anyone
+
     def call_waiters(self, now: Now) -> None:
         """Tell of each key that waits and whose turn has come."""
         situation, waiting = self._situation, self._situation.waiting
@@ -356,7 +361,7 @@ class Enforcer:
         self._tell(EventName.CHANNEL_DRIFT, message, **about, PORT=str(request.port), CHANNEL=str(request.channel))
 
     def _note_drift(self, holder: Holder, request: SyncRequest, synced: Synced) -> None:
-        for tally, feature in zip(self.tallies.values(), self.tallies, strict=True):
+        for feature, tally in self.tallies.items():
             tally.peak = max(tally.peak, self.ledger.in_use(feature))
         if not (synced.adopted or synced.changed or synced.freed):
             return

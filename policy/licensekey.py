@@ -19,7 +19,7 @@ import hashlib
 
 import msgspec
 
-from .checksymbols import LENGTH, Exchanged, append_checks, find_mistake
+from .checksymbols import CHECKS, LENGTH, Exchanged, append_checks, find_mistake
 from .encoding import length_prefixed
 from .findings import Finding, Verdict, refuse
 
@@ -189,7 +189,7 @@ def _suggestion(symbols: list[int], catalog: str, serial: str) -> str | None:
 
 def _taken_apart(symbols: list[int]) -> LicenseKey | Finding:
     bits = 0
-    for symbol in symbols[:-2]:
+    for symbol in symbols[:-CHECKS]:
         bits = (bits << 5) | symbol
     digest, payload = bits & ((1 << _DIGEST_BITS) - 1), bits >> _DIGEST_BITS
     version, term, instances = payload >> 53, (payload >> 10) & 7, (payload >> 27) & MAX_INSTANCES

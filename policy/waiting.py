@@ -69,6 +69,11 @@ class Waiting:
         for queue in self._queues.values():
             yield from queue.values()
 
+    @property
+    def anyone(self) -> bool:
+        """Whether somebody waits for anything, or waited until a moment ago."""
+        return bool(self._queues)
+
     def any_for(self, feature: str) -> bool:
         """Whether somebody waits, or waited until a moment ago."""
         return feature in self._queues
