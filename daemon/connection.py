@@ -1,7 +1,8 @@
 """One client: its bytes in, its answers out, and the limits that keep it from disturbing anybody else.
 
 Calls of a connection are answered in their order. A call that must wait (for the disk, for the Feature Key) holds up
-its own connection and no other. All answers of one turn leave in one write, after the leases they tell of are recorded.
+its own connection and no other. All answers of one turn (`daemon.turns`) leave in one write, after the leases they tell
+of are recorded.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Connection(asyncio.Protocol):
         self._cut_off: asyncio.TimerHandle | None = None
         """Runs once the client was turned away."""
         self._scheduled = False
-        """Whether the connection has its turn of the loop before it already."""
+        """Whether more work of the connection waits for its share already."""
         self._paused = False
         """Whether nothing is read from the client for now."""
         self._no_more = False
@@ -52,7 +53,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Find out who it is, and turn away whom the settings do not name or who has too many connections."""
-        # uvloop's transports are no subclasses of asyncio's, only alike.
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=limits.MAX_UNREAD_BYTES)
         peer = read_peer(transport.get_extra_info("socket"))
@@ -91,13 +91,14 @@ class Connection(asyncio.Protocol):
             self._turn_away(error.reply, str(error))
             return
         self._calls.extend(messages)
-        self._time_half_message(ended=bool(messages))
+        if self._half_message is not None or self._messages.unfinished:
+            self._time_half_message(ended=bool(messages))
         self._serve()
 
     def eof_received(self) -> bool:
         """A client that will send nothing more still gets its answers; then the connection ends."""
         self._no_more = True
-        return self._busy()
+        return self._busy() or bool(self._replies)
 
     def pause_writing(self) -> None:
         """The client does not read its answers: give it a limited time, and take nothing more from it."""
@@ -114,22 +115,21 @@ class Connection(asyncio.Protocol):
 
     def _serve(self) -> None:
         """Serve what waits, up to the share of one turn; the rest comes after other connections had theirs."""
-        served = 0
+        turns, served = self._server.turns, 0
         while self._calls and served < limits.CALLS_PER_TURN and not self._busy_with_one():
             self._serve_one(self._calls.popleft())
             served += 1
-        self._flush()
+        turns.calls += served
+        turns.answer(self)
         if self._calls and not self._busy_with_one():
             self._go_on_later()
         self._regulate()
-        if self._no_more and not self._busy():
-            self._transport.close()
 
     def _go_on_later(self) -> None:
-        """Go on in the next turn of the loop: once, however often this is asked for."""
+        """Go on in a later share of the user's: once, however often this is asked for."""
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._go_on)
+            self._server.turns.queue(self._client.peer.uid, self._go_on)
 
     def _go_on(self) -> None:
         self._scheduled = False
@@ -201,8 +201,10 @@ class Connection(asyncio.Protocol):
         if self._unread is not None:
             return
         try:
-            self._replies.extend(islice(listing, limits.REPLIES_PER_TURN))
-            ended = len(self._replies) < limits.REPLIES_PER_TURN
+            replies = list(islice(listing, limits.REPLIES_PER_TURN))
+            self._replies += replies
+            self._server.turns.calls += len(replies)
+            ended = len(replies) < limits.REPLIES_PER_TURN
         except Exception as error:  # noqa: BLE001 - a bug in one method must not end the daemon
             self._replies.append(self._server.unexpected(error))
             ended = True
@@ -216,18 +218,21 @@ class Connection(asyncio.Protocol):
         """Send an event to a subscriber, unless it has not read what it was sent before."""
         if self._ended or self._unread is not None:
             return False
-        if self._replies:  # they belong to earlier calls and leave in a moment
-            self._replies.append(reply)
-        else:
-            self._transport.write(reply)
+        waits = bool(self._replies)  # for earlier calls, and leaves with their answers
+        self._replies.append(reply)
+        if not waits:
+            self._server.turns.answer(self)
         return True
 
-    def _flush(self) -> None:
-        """Record what changed, and only then send the answers of this turn in one write."""
-        self._server.site.settle()
-        if self._replies and not self._transport.is_closing():
-            self._transport.write(b"".join(self._replies))
-        self._replies.clear()
+    def send(self) -> None:
+        """Send the answers in one write; the turn calls this when what they tell of is recorded."""
+        replies = self._replies
+        if replies:
+            if not self._transport.is_closing():
+                self._transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
+            replies.clear()
+        if self._no_more and not self._busy():
+            self._transport.close()
 
     # Limits
 
@@ -267,7 +272,8 @@ class Connection(asyncio.Protocol):
         if self._ended:
             return
         self._replies.append(reply)
-        self._flush()
+        self._server.site.settle()
+        self.send()
         self._ended = True
         self._server.turned_away(self._client.peer, hint)
         self._transport.close()

@@ -22,10 +22,13 @@ HALF_MESSAGE_SECONDS = 10
 """How long a message may be under way: a local client sends it in one piece."""
 
 CALLS_PER_TURN = 32
-"""Calls of one connection served in one turn of the loop, so that a pipelining client does not keep others waiting."""
+"""Calls of one connection served in one turn, so that a pipelining client does not keep its user's others waiting."""
+
+CALLS_OF_USER = 64
+"""Calls of one user served in one turn, some half a millisecond: so long does a flood of one user hold up another's."""
 
 REPLIES_PER_TURN = 128
-"""Replies of one listing sent in one turn of the loop, for the same reason."""
+"""Replies of one listing sent in one turn, for the same reason."""
 
 MAX_CONNECTIONS_PER_USER = 256
 """Connections of one user: a switch opens one for each worker, and large ones have 64 workers."""
@@ -38,3 +41,9 @@ KEPT_FOR_MANAGERS = 32
 
 MAX_SUBSCRIBERS = 32
 """Connections that Watch: each costs an encoding of every event."""
+
+ACCEPTED_AT_ONCE = 64
+"""Connections accepted between two turns, so that a storm of them does not keep those who are connected waiting."""
+
+ACCEPT_AGAIN_SECONDS = 1.0
+"""Pause after the system refused a connection for want of descriptors or memory: asking it all the time frees none."""

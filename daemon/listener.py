@@ -1,11 +1,15 @@
-"""The listening socket: the one that systemd hands over, or one made here."""
+"""The listening socket: the one that systemd hands over, or one made here; and who connects to it."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from systemd.daemon import listen_fds
+
+from . import limits
 
 BACKLOG = 512
 """Connections that may wait to be accepted: a burst of a hundred workers reconnecting after a restart, and more."""
@@ -52,3 +56,44 @@ def _answers(path: Path) -> bool:
         except OSError:
             return True  # EAGAIN: too busy to answer; whatever else it is, the socket is not known to be stale
     return True
+
+
+class Accepting:
+    """Accepts connections until it is closed; `connected` gets each new socket, `refused` hears why there is none."""
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        connected: Callable[[socket.socket], object],
+        refused: Callable[[OSError], object],
+    ) -> None:
+        self._listening = listening
+        self._loop = loop
+        self._connected = connected
+        self._refused = refused
+        self._again: asyncio.TimerHandle | None = None
+        listening.settimeout(0)
+        self._begin()
+
+    def close(self) -> None:
+        """Accept no more; the socket stays open."""
+        self._loop.remove_reader(self._listening)
+        if self._again is not None:
+            self._again.cancel()
+
+    def _begin(self) -> None:
+        self._loop.add_reader(self._listening, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(limits.ACCEPTED_AT_ONCE):
+            try:
+                connected, _ = self._listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no descriptors left: those who wait stay in the backlog
+                self._loop.remove_reader(self._listening)
+                self._again = self._loop.call_later(limits.ACCEPT_AGAIN_SECONDS, self._begin)
+                self._refused(error)
+                return
+            self._connected(connected)

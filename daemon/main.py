@@ -32,17 +32,15 @@ from .documents import read_documents, read_vendor_keys
 from .journal import Log, sink_for
 from .leasefile import LeaseFile, forget_others, with_stored
 from .limits import MAX_CONNECTIONS
-from .listener import BACKLOG, SocketTaken, listening_socket
+from .listener import Accepting, SocketTaken, listening_socket
 from .recording import Recording
 from .server import Server
 from .settings import DEFAULT_PATH, Settings, read_settings
 from .site import Site
 from .store import StateRefused, Store
 from .storing import Storing
+from .stream import Stream
 from .version import RELEASED, VERSION
-
-_SOCKET_OPTIONS: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-"""From Python 3.13 on, a loop takes a socket's path away at the end, also where systemd goes on listening on it."""
 
 
 def main() -> int:
@@ -127,17 +125,19 @@ async def _serve_site(settings: Settings, catalog: Catalog, log: Log, stack: con
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     site.start()
     server = Server(site, asyncio.get_running_loop())
-    # Calls are answered from now on, also while a slow reader is still being asked. The loop listens anew with a
-    # backlog of its own, 100, unless it is told.
-    serving = await server.loop.create_unix_server(
-        lambda: Connection(server), sock=listening, backlog=BACKLOG, **_SOCKET_OPTIONS
+    # Calls are answered from now on, also while a slow reader is still being asked.
+    accepting = Accepting(
+        listening,
+        server.loop,
+        lambda connected: Stream(server.turns, connected, Connection(server)),
+        server.cannot_accept,
     )
     await _until_looked(site, stop)
     if not stop.is_set():
         _announce(site)
     await stop.wait()
     _notify("STOPPING=1")
-    serving.close()
+    accepting.close()
     await server.close()
     site.tell(Event(name=EventName.STOPPED, message="featurekeyd stops; live leases stay recorded for the next start."))
 

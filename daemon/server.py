@@ -18,6 +18,7 @@ from .rehearsal_service import RehearsalService
 from .reservation_service import ReservationService
 from .service_info import service_methods
 from .site import Site
+from .turns import Turns
 from .wire import LICENSE, error_reply
 
 _TOLD_SECONDS = 60.0
@@ -25,6 +26,9 @@ _TOLD_SECONDS = 60.0
 
 _CLOSING_TURNS = 100
 """Turns of the loop that the end waits for connections to end; an aborted one needs two."""
+
+_NOBODY = -1
+"""In place of a user, for what no client is the cause of."""
 
 _MAX_TOLD = 1024
 """Users remembered as told of; more are forgotten all at once."""
@@ -36,6 +40,7 @@ class Server:
     def __init__(self, site: Site, loop: asyncio.AbstractEventLoop) -> None:
         self.site = site
         self.loop = loop
+        self.turns = Turns(loop, site.settle, self.unexpected)
         services = (LicenseService(site), ManageService(site), RehearsalService(site), ReservationService(site))
         self.methods = service_methods()
         for service in services:
@@ -86,21 +91,31 @@ class Server:
             cast("asyncio.Transport", transport).abort()
         for _ in range(_CLOSING_TURNS):
             if not self._transports:
-                return
+                break
             await asyncio.sleep(0)
+        self.turns.close()
 
     def turned_away(self, peer: Peer, hint: str) -> None:
         """Log that a client was turned away, but not each time of a storm."""
-        now = self.site.clock().boot
         # Where in a message a mistake stands is the client's choice, so it makes no hint a new one.
-        kind = (peer.uid, hint.partition(" (byte ")[0])
-        if now - self._told.get(kind, float("-inf")) < _TOLD_SECONDS:
-            return
+        if self._is_news(peer.uid, hint.partition(" (byte ")[0]):
+            message = f"A client of uid {peer.uid} (process {peer.pid}) was turned away: {hint}."
+            self.site.log.tell(Event(name=EventName.CLIENT_REFUSED, message=message, fields={"UID": str(peer.uid)}))
+
+    def _is_news(self, uid: int, kind: str) -> bool:
+        now = self.site.clock().boot
+        if now - self._told.get((uid, kind), float("-inf")) < _TOLD_SECONDS:
+            return False
         if len(self._told) >= _MAX_TOLD:
             self._told.clear()
-        self._told[kind] = now
-        message = f"A client of uid {peer.uid} (process {peer.pid}) was turned away: {hint}."
-        self.site.log.tell(Event(name=EventName.CLIENT_REFUSED, message=message, fields={"UID": str(peer.uid)}))
+        self._told[uid, kind] = now
+        return True
+
+    def cannot_accept(self, error: OSError) -> None:
+        """Log that the system gives no more connections, but not each time."""
+        if self._is_news(_NOBODY, error.strerror or ""):
+            message = f"Clients must wait to connect: {error.strerror}. See which process holds so many descriptors."
+            self.site.log.tell(Event(name=EventName.CLIENT_REFUSED, message=message))
 
     def unexpected(self, error: Exception) -> bytes:
         """Log an exception nobody foresaw; the reply to send, which says nothing of it."""

@@ -417,6 +417,7 @@ class House:
         return self.loop.run_until_complete(wait())
 
     def close(self) -> None:
+        self.server.turns.close()
         self.storing.close()
         self.recording.close()
 
@@ -518,6 +519,6 @@ def live(request: pytest.FixtureRequest, tmp_path: Path, catalog: Catalog) -> It
     opened = House(tmp_path, cast("Loop", loop), catalog, access=access)
     yield opened.licensed(opened.vendor.key(code=1, instances=1), opened.vendor.key(code=2, instances=8))
     loop.run_until_complete(loop.shutdown_default_executor())
-    loop.close()
     opened.close()
+    loop.close()
     assert failures == []

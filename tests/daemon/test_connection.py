@@ -81,16 +81,17 @@ def test_answers_come_in_the_order_of_the_calls_and_leave_in_one_write(house: Ho
 
 
 def test_a_pipelining_client_has_its_share_of_a_turn_and_others_come_between(house: House) -> None:
-    share, caller, other = limits.CALLS_PER_TURN, house.caller(), house.caller()
-    caller.send(*echoes(house, *range(3 * share)))
+    share, of_user = limits.CALLS_PER_TURN, limits.CALLS_OF_USER
+    caller, other = house.caller(), house.caller()
+    caller.send(*echoes(house, *range(share + 2 * of_user)))
     assert len(caller.replies) == share
     assert not caller.wire.is_reading()
     other.send(*echoes(house, 7))
     assert numbers(other) == [7]
     house.loop.turn()
-    assert len(caller.replies) == 2 * share
+    assert len(caller.replies) == share + of_user
     house.loop.turn()
-    assert numbers(caller) == list(range(3 * share))
+    assert numbers(caller) == list(range(share + 2 * of_user))
     assert caller.wire.is_reading()
 
 
@@ -102,7 +103,7 @@ def test_a_client_that_stops_and_goes_on_reading_has_no_second_share_for_it(hous
         caller.connection.resume_writing()
     done = len(caller.replies)
     house.loop.turn()
-    assert len(caller.replies) - done <= share
+    assert len(caller.replies) - done <= limits.CALLS_OF_USER
     house.loop.turn(6)
     assert numbers(caller) == list(range(6 * share))
 

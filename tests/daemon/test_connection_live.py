@@ -14,6 +14,7 @@ import pytest
 from featurekeyd.daemon import limits
 from featurekeyd.daemon.connection import Connection
 from featurekeyd.daemon.methods import Client
+from featurekeyd.daemon.stream import Stream
 from featurekeyd.daemon.wire import LICENSE, SERVICE, reply, reply_continues
 from featurekeyd.policy.events import EventName
 
@@ -36,7 +37,7 @@ class Talker:
         self.socket.setblocking(False)
         if first:
             self.socket.send(first)
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: Connection(self._house.server), theirs)
+        Stream(self._house.server.turns, theirs, Connection(self._house.server))
         return self
 
     async def send(self, *calls: dict[str, Any] | bytes) -> None:

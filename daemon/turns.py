@@ -1,0 +1,134 @@
+"""Turns: all that clients have sent is read, decided, recorded with one write, and only then answered.
+
+The sockets of the clients are in an epoll of their own, inside the loop's: one turn serves whoever is ready, so that
+recording and the waking of the loop are paid once for all of them (facts/speed.md: read all, decide, write all). What
+this module promises:
+
+* no answer leaves before what it tells of is recorded;
+* every user has a share of each turn: who floods the daemon waits for its next turn, and nobody else does;
+* work that one connection leaves over goes to the end of its user's queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from . import limits
+
+
+class Ready(Protocol):
+    """What the turns wake: a stream whose socket can be read or written."""
+
+    def ready(self, events: int) -> None:
+        """Take note of what epoll says of the socket."""
+        ...
+
+
+class Answers(Protocol):
+    """A connection that has answers to send once they are recorded."""
+
+    def send(self) -> None:
+        """Send them in one write."""
+        ...
+
+
+class Turns:
+    """The epoll of the clients, and the work that waits by user."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, settle: Callable[[], None], unexpected: Callable[[Exception], object]
+    ) -> None:
+        self.running = False
+        """Whether a turn is being served: answers wait for its end."""
+        self.calls = 0
+        """Calls served so far; connections count them."""
+        self.loop = loop
+        self._settle = settle
+        self._unexpected = unexpected
+        self._epoll = select.epoll()
+        self._streams: dict[int, Ready] = {}
+        self._queues: dict[int, deque[Callable[[], None]]] = {}
+        """Work that waits, by user."""
+        self._answers: list[Answers] = []
+        self._scheduled = False
+        loop.add_reader(self._epoll.fileno(), self._turn)
+
+    def close(self) -> None:
+        """Serve no more turns; calling it twice is harmless."""
+        if self._epoll.closed:
+            return
+        self.loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        self._queues.clear()
+
+    def watch(self, descriptor: int, stream: Ready, events: int) -> None:
+        """Wake the stream on these events of its socket from now on; on none where there are none."""
+        known = descriptor in self._streams
+        if not events:
+            self.forget(descriptor)
+        elif known:
+            self._epoll.modify(descriptor, events)
+        else:
+            self._epoll.register(descriptor, events)
+            self._streams[descriptor] = stream
+
+    def forget(self, descriptor: int) -> None:
+        """Wake nobody for that socket any more."""
+        if self._streams.pop(descriptor, None) is not None and not self._epoll.closed:
+            self._epoll.unregister(descriptor)
+
+    def queue(self, user: int, work: Callable[[], None]) -> None:
+        """Do this in a share of that user: in this turn or in one soon."""
+        self._queues.setdefault(user, deque()).append(work)
+        if not self.running:
+            self._go_on()
+
+    def answer(self, connection: Answers) -> None:
+        """Let the connection send its answers: at the end of the turn, or at once where none is being served."""
+        self._answers.append(connection)
+        if not self.running:
+            self._end()
+
+    def _go_on(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        if self._epoll.closed:
+            return
+        self.running = True
+        try:
+            for descriptor, events in self._epoll.poll(0):
+                self._streams[descriptor].ready(events)
+            for user in list(self._queues):
+                self._serve(user)
+        finally:
+            self._end()
+        if self._queues:
+            self._go_on()
+
+    def _serve(self, user: int) -> None:
+        queue, most = self._queues[user], self.calls + limits.CALLS_OF_USER
+        while queue and self.calls < most:
+            work = queue.popleft()
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 - a bug in one connection must not hold the others up
+                self._unexpected(error)
+        if not queue:
+            del self._queues[user]
+
+    def _end(self) -> None:
+        """Record what changed, and only then send the answers; what settling tells subscribers leaves with them."""
+        self.running = True
+        self._settle()
+        self.running = False
+        answers, self._answers = self._answers, []
+        for connection in answers:
+            connection.send()
