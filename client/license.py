@@ -217,7 +217,7 @@ class LicenseClient:
         results = []
         for number, part in enumerate(parts, 1):
             age = round((self._clock() - taken) * 1000)
-            request = common | {"leases": part, "list_age_ms": age, "last": number == len(parts)}
+            request = common | {"leases": part, "list_age_ms": age, "part": number, "last": number == len(parts)}
             results.append(self._question("Sync", request, read_sync_result))
         adopted, changed, freed = (sum(getattr(r, name) for r in results) for name in ("adopted", "changed", "freed"))
         return SyncResult(adopted, changed, freed, held=results[-1].held)

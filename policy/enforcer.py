@@ -154,6 +154,7 @@ class Enforcer:
             return NotYours(holder)
         if self.holders.find(holder) is not None:
             self.holders.hear(holder, uid, now.boot)
+            self._rounds.note_release(holder, key, now.boot)
         self._situation.waiting.leave(holder, key)
         return self.ledger.drop(holder, key) is not None
 
@@ -329,6 +330,7 @@ class Enforcer:
         elif not decision.allowed:
             self._count_denied(decision)
         if decision.allowed and claim.displaced is not None:
+            self._rounds.note_release(claim.displaced.holder, claim.displaced.key, claim.now.boot)
             self._tell_displaced(claim.request, claim.displaced)
 
     def _count_denied(self, decision: Decision) -> None:

@@ -117,6 +117,8 @@ class SyncRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     list_age_ms: Annotated[int, msgspec.Meta(ge=0, le=600_000)] | None = None
     ttl_seconds: Annotated[int, msgspec.Meta(ge=1, le=86_400)] | None = None
     generation: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+    part: Annotated[int, msgspec.Meta(ge=1, le=2**31)] | None = None
+    """Which part of the list this is; 1 where nothing is said."""
     last: bool | None = None
     """True where nothing is said."""
     takes_over: HolderName | None = None

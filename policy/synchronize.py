@@ -1,13 +1,16 @@
 """Sync: the holder's own list is the truth about one scope of its leases.
 
-Unknown leases are adopted, whatever the limit: the calls are there. Missing ones are freed, except those granted after
-the list was taken. A list in several parts takes effect part by part for what it names, and with its last part for what
-it leaves out (DESIGN: Leases).
+Unknown leases are adopted, whatever the limit: the calls are there. Missing ones are freed. Neither holds for what
+happened after the list was taken: it frees nothing that was granted since, and adopts nothing that was given back since
+(DESIGN: Leases).
+
+A list in several parts takes effect part by part for what it names, and with its last part for what it leaves out. The
+parts are numbered, because a daemon that restarts in the middle of a list has not seen the first ones: what they named
+would be missing from the rest.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 
 import msgspec
@@ -19,7 +22,12 @@ from .ledger import Lease
 from .requests import CallClass, Phase, SyncLease, SyncRequest
 
 MARGIN_SECONDS = 2.0
-"""Leases granted this long before the list was taken are spared too: the holder's list may not have had them yet."""
+"""Leases granted this long before the list was taken are spared too: the holder's list may not have had them yet. Those
+given back as long before are not adopted: it may have had them still."""
+
+MAX_RELEASES = 1024
+"""Releases remembered for one holder: 25 s of a system where 40 calls end each second (facts/telephony.md section 3),
+and a list is seconds old. What is forgotten sooner is adopted by an old list, and freed by the next one."""
 
 
 class Synced(msgspec.Struct, frozen=True):
@@ -44,12 +52,18 @@ class _Round(msgspec.Struct):
     taken: float
     """Boot time at which the list was taken."""
     named: set[str]
+    parts: int = 0
+    """Parts that have come, from the first on without a gap."""
+    over: bool = False
+    """Whether that list is complete, or a whole one came since: what it leaves out stays."""
 
 
 class Rounds:
-    """The lists that came in part, by holder and scope."""
+    """The lists that came in part, by holder and scope, and what was given back lately."""
 
     def __init__(self) -> None:
+        self._given_back: dict[str, dict[str, float]] = {}
+        """Boot time by holder and key, the latest release last."""
         self._open: dict[tuple[str, Scope], _Round] = {}
         self._newest: dict[tuple[str, Scope], int] = {}
 
@@ -58,41 +72,62 @@ class Rounds:
         round_ = self._round(request, now)
         if isinstance(round_, ListRefused):
             return round_
-        keys = {lease.key for lease in request.leases}
+        listed = [lease for lease in request.leases if not self._ended(situation, request, lease.key, round_.taken)]
+        keys = {lease.key for lease in listed}
         most = situation.rules.max_leases
         if _together(keys, round_.named) > most:
             return ListRefused(f"a list has at most {most} leases")
         new = sum(key not in situation.ledger.of_holder(request.holder) for key in keys)
         if situation.ledger.of_user(uid) + new > 2 * most:
             return ListRefused(f"these would be more than {2 * most} leases: a whole list beside all that was before")
-        claims = tuple(lease.key for lease in request.leases if _claims(situation, request, lease))
-        changes = [_adopt(situation, request, lease, uid, now) for lease in request.leases]
+        claims = tuple(lease.key for lease in listed if _claims(situation, request, lease))
+        changes = [_adopt(situation, request, lease, uid, now) for lease in listed]
         round_.named |= keys
         freed = self._close(situation, request, round_) if _is_last(request) else 0
         held = sum(lease.scope is request.scope for lease in situation.ledger.of_holder(request.holder).values())
         return Synced(changes.count("adopted"), changes.count("changed"), freed, held, claims)
 
+    def note_release(self, holder: str, key: str, boot: float) -> None:
+        """Remember that a call is over, so that an older list does not bring it back."""
+        releases = self._given_back.setdefault(holder, {})
+        releases.pop(key, None)
+        releases[key] = boot
+        if len(releases) > MAX_RELEASES:
+            del releases[next(iter(releases))]
+
     def forget(self, holder: str) -> None:
-        """Drop what is open for a holder that is no more."""
+        """Drop what is known of a holder that is no more."""
+        self._given_back.pop(holder, None)
         for place in [place for place in self._newest.keys() | self._open.keys() if place[0] == holder]:
             self._open.pop(place, None)
             self._newest.pop(place, None)
 
+    def _ended(self, situation: Situation, request: SyncRequest, key: str, taken: float) -> bool:
+        """Whether nobody has the key any more, and it was given back when or after the list was taken."""
+        holders = [holder for holder in (request.holder, request.takes_over) if holder is not None]
+        if any(situation.ledger.find(holder, key) is not None for holder in holders):
+            return False
+        times = (self._given_back.get(holder, {}).get(key) for holder in holders)
+        return any(time is not None and time > taken - MARGIN_SECONDS for time in times)
+
     def _round(self, request: SyncRequest, now: Now) -> _Round | ListRefused:
-        place = (request.holder, request.scope)
+        place, part = (request.holder, request.scope), request.part or 1
         taken = now.boot - (request.list_age_ms or 0) / 1000
+        if not (_is_last(request) and part == 1) and None in {request.generation, request.part}:
+            return ListRefused("a list in several parts needs a generation, and each part its number")
         if request.generation is None:
-            whole = _Round(0, taken, set())
-            return whole if _is_last(request) else ListRefused("a list in several parts needs a generation")
+            return _Round(0, taken, set())
         newest = self._newest.get(place)
         if newest is not None and request.generation < newest:
             return ListRefused(f"generation {request.generation} is older than generation {newest}")
         open_ = self._open.get(place)
         if open_ is None and request.generation == newest:
-            # That list is complete, or a whole one came since: the part is adopted, and what it leaves out stays.
-            return _Round(request.generation, -math.inf, set())
+            return _Round(request.generation, taken, set(), over=True)
         if open_ is None or open_.generation != request.generation:
             open_ = _Round(request.generation, taken, set())
+        if part > open_.parts + 1:
+            return ListRefused(f"part {part} came and part {open_.parts + 1} did not; send the whole list again")
+        open_.parts = max(open_.parts, part)
         open_.taken = min(open_.taken, taken)
         self._open[place] = open_
         self._newest[place] = request.generation
@@ -100,6 +135,8 @@ class Rounds:
 
     def _close(self, situation: Situation, request: SyncRequest, round_: _Round) -> int:
         """Free what the whole list leaves out, of the holder and of the earlier one that it takes over."""
+        if round_.over:
+            return 0
         self._open.pop((request.holder, request.scope), None)
         holders = dict.fromkeys(filter(None, (request.holder, request.takes_over)))
         missing = [
@@ -112,6 +149,8 @@ class Rounds:
         ]
         for holder, key in missing:
             situation.ledger.drop(holder, key)
+            # A list that is older than this one shall not bring it back; a newer one may at once.
+            self.note_release(holder, key, round_.taken - MARGIN_SECONDS)
         return len(missing)
 
 

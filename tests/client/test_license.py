@@ -783,6 +783,7 @@ def test_a_long_list_goes_in_chunks_of_256_with_one_generation(daemon: StandIn, 
         "list_age_ms": 40,
         "ttl_seconds": 7,
         "generation": sent[0]["generation"],
+        "part": 3,
         "last": True,
         "takes_over": "old",
     }

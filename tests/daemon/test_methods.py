@@ -128,6 +128,8 @@ LIMITS: list[tuple[type, dict[str, Any], str, Any, Any]] = [
     (SyncRequest, SYNC, "ttl_seconds", 1, 0),
     (SyncRequest, SYNC, "generation", 2**53, 2**53 + 1),
     (SyncRequest, SYNC, "generation", 0, -1),
+    (SyncRequest, SYNC, "part", 2**31, 2**31 + 1),
+    (SyncRequest, SYNC, "part", 1, 0),
     (SyncRequest, SYNC, "takes_over", text(64), text(65)),
 ]
 
@@ -171,6 +173,7 @@ def test_the_longest_list_with_the_longest_names_fits_into_a_message() -> None:
         "list_age_ms": 600_000,
         "ttl_seconds": 86_400,
         "generation": 2**53,
+        "part": 2**31,
         "last": False,
         "takes_over": text(64),
     }

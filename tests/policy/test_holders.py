@@ -183,10 +183,11 @@ def test_nothing_piles_up_for_names_that_are_gone(site: Site) -> None:
         name = f"caller {number}"
         site.acquire("sos", dialed="112", holder=name)
         site.release("sos", holder=name)
-        site.sync(holder=name, generation=1, last=False)
+        site.sync(holder=name, generation=1, part=1, last=False)
     enforcer = site.enforcer
     kept = (enforcer.holders, enforcer._situation.last_emergency, enforcer._rounds._open, enforcer._rounds._newest)
-    assert [len(each) for each in kept] == [MAX_HOLDERS_OF_USER] * 4
+    kept += (enforcer._rounds._given_back,)
+    assert [len(each) for each in kept] == [MAX_HOLDERS_OF_USER] * 5
 
 
 def test_restored_leases_keep_their_holders_names(site: Site) -> None:

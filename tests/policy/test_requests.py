@@ -109,7 +109,7 @@ def test_a_list_has_at_most_256_leases_in_one_call(count: int, good: bool) -> No
 
 @pytest.mark.parametrize(
     ("field", "least", "most"),
-    [("list_age_ms", 0, 600_000), ("ttl_seconds", 1, 86_400), ("generation", 0, 2**53)],
+    [("list_age_ms", 0, 600_000), ("ttl_seconds", 1, 86_400), ("generation", 0, 2**53), ("part", 1, 2**31)],
 )
 def test_each_number_of_a_list_has_its_bounds(field: str, least: int, most: int) -> None:
     assert fits(SyncRequest, {**LIST, field: least})

@@ -15,7 +15,7 @@ from featurekeyd.policy.events import EventName
 from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.reasons import Reason
 from featurekeyd.policy.requests import CallClass, Phase, SyncLease, Want
-from featurekeyd.policy.synchronize import MARGIN_SECONDS, ListRefused, Synced
+from featurekeyd.policy.synchronize import MARGIN_SECONDS, MAX_RELEASES, ListRefused, Synced
 
 if TYPE_CHECKING:
     from tests.policy.conftest import Site
@@ -162,24 +162,66 @@ def test_a_list_in_parts_frees_with_its_last_part_only(site: Site) -> None:
     for key in "abcd":
         site.acquire(key, "trunk")
     site.wait(10)
-    assert site.sync("a", generation=1, last=False).freed == 0
-    assert site.sync("b", generation=1, last=False).held == 4
-    assert site.sync("c", generation=1, last=True).freed == 1
+    assert site.sync("a", generation=1, part=1, last=False).freed == 0
+    assert site.sync("b", generation=1, part=2, last=False).held == 4
+    assert site.sync("c", generation=1, part=3, last=True).freed == 1
     assert keys(site) == ["a", "b", "c"]
 
 
 def test_a_list_of_1000_calls_in_parts_is_adopted_and_kept(site: Site) -> None:
     names = [f"call {number}" for number in range(1000)]
     for generation in (1, 2):
-        for begin in range(0, 1000, 250):
-            site.sync(*names[begin : begin + 250], generation=generation, last=begin == 750)
+        for part in (1, 2, 3, 4):
+            listed = names[250 * (part - 1) : 250 * part]
+            site.sync(*listed, generation=generation, part=part, last=part == 4)
             site.wait(10)
     assert site.in_use("trunk") == 1000
 
 
-def test_parts_without_a_generation_are_refused(site: Site) -> None:
-    assert "generation" in refusal(site, "a", last=False)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"last": False},
+        {"last": False, "generation": 1},
+        {"last": False, "part": 1},
+        {"part": 2},
+    ],
+)
+def test_parts_without_a_generation_or_a_number_are_refused(site: Site, fields: dict[str, object]) -> None:
+    assert refusal(site, "a", **fields) == "a list in several parts needs a generation, and each part its number"
     assert keys(site) == []
+
+
+def test_a_list_of_one_part_may_say_so(site: Site) -> None:
+    site.sync("a", part=1)
+    site.sync("a", "b", part=1, generation=1, last=True)
+    assert keys(site) == ["a", "b"]
+
+
+def test_the_rest_of_a_list_frees_nothing_after_a_restart_in_the_middle_of_it(site: Site) -> None:
+    for key in "abc":
+        site.acquire(key, "trunk")
+    site.wait(60)
+    site.sync("a", generation=1, part=1, last=False)
+    leases = list(site.enforcer.ledger)
+    site = site.restarted()
+    site.enforcer.restore(leases, site.now)
+    hint = "part 2 came and part 1 did not; send the whole list again"
+    assert refusal(site, "b", generation=1, part=2, last=False) == hint
+    assert refusal(site, "c", generation=1, part=3, last=True) == hint.replace("2", "3")
+    assert keys(site) == ["a", "b", "c"]
+    site.sync("a", generation=2, part=1, last=False)
+    assert site.sync("c", generation=2, part=2, last=True).freed == 1
+    assert keys(site) == ["a", "c"]
+
+
+def test_a_list_that_lost_a_part_on_the_way_frees_nothing(site: Site) -> None:
+    for key in "abc":
+        site.acquire(key, "trunk")
+    site.wait(60)
+    site.sync("a", generation=1, part=1, last=False)
+    assert refusal(site, "c", generation=1, part=3) == "part 3 came and part 2 did not; send the whole list again"
+    assert keys(site) == ["a", "b", "c"]
 
 
 def test_a_part_of_an_older_generation_is_refused_and_changes_nothing(site: Site) -> None:
@@ -191,7 +233,7 @@ def test_a_part_of_an_older_generation_is_refused_and_changes_nothing(site: Site
 def test_a_newer_generation_abandons_the_one_that_was_not_finished(site: Site) -> None:
     site.acquire("a", "trunk")
     site.wait(10)
-    site.sync("a", generation=1, last=False)
+    site.sync("a", generation=1, part=1, last=False)
     site.sync("b", generation=2, last=True)
     assert keys(site) == ["b"]
     assert "older" in refusal(site, "a", generation=1, last=True)
@@ -200,74 +242,149 @@ def test_a_newer_generation_abandons_the_one_that_was_not_finished(site: Site) -
 def test_a_repeated_part_is_counted_once(open_site: Callable[..., Site]) -> None:
     site = open_site(max_leases=3)
     for _ in range(5):
-        site.sync("a", "b", generation=1, last=False)
-    assert site.sync("c", generation=1, last=True).held == 3
+        site.sync("a", "b", generation=1, part=1, last=False)
+    assert site.sync("c", generation=1, part=2, last=True).held == 3
 
 
 def test_the_last_part_once_more_frees_nothing_of_the_earlier_parts(site: Site) -> None:
-    site.sync("a", generation=1, last=False)
-    site.sync("b", generation=1, last=True)
+    site.sync("a", generation=1, part=1, last=False)
+    site.sync("b", generation=1, part=2, last=True)
     site.wait(60)
-    assert site.sync("b", generation=1, last=True).freed == 0
+    assert site.sync("b", generation=1, part=2, last=True).freed == 0
     assert keys(site) == ["a", "b"]
 
 
 def test_a_part_that_comes_behind_the_last_one_is_adopted_and_frees_nothing(site: Site) -> None:
     site.sync("b", generation=1, last=True)
     site.wait(60)
-    assert site.sync("a", generation=1, last=False).adopted == 1
+    assert site.sync("a", generation=1, part=1, last=False).adopted == 1
     assert site.sync("c", generation=2, last=True).freed == 1
 
 
 def test_a_whole_list_between_two_parts_is_the_newer_truth(site: Site) -> None:
     site.acquire("z", "trunk")
     site.wait(60)
-    site.sync("a", generation=1, last=False)
+    site.sync("a", generation=1, part=1, last=False)
     site.wait(60)
     site.sync("a", "b", "z")
     site.wait(60)
-    assert site.sync("b", generation=1, last=True).freed == 0
+    assert site.sync("b", generation=1, part=2, last=True).freed == 0
     assert keys(site) == ["a", "b", "z"]
 
 
 def test_generations_of_two_scopes_and_two_holders_do_not_mix(open_site: Callable[..., Site]) -> None:
     site = open_site(licensed={"trunk": 8, "phone": 8})
     phone = SyncLease(key="phone", wants=(Want("phone"),))
-    site.sync("a", generation=9, last=False)
-    site.sync(phone, scope=Scope.REGISTRATIONS, generation=1, last=False)
+    site.sync("a", generation=9, part=1, last=False)
+    site.sync(phone, scope=Scope.REGISTRATIONS, generation=1, part=1, last=False)
     site.sync("x", holder="asterisk", generation=2, last=True)
     site.wait(60)
-    assert site.sync(scope=Scope.REGISTRATIONS, generation=1, last=True).freed == 0
-    assert site.sync("b", generation=9, last=True).freed == 0
+    assert site.sync(scope=Scope.REGISTRATIONS, generation=1, part=2, last=True).freed == 0
+    assert site.sync("b", generation=9, part=2, last=True).freed == 0
     assert (keys(site), keys(site, "asterisk")) == (["a", "b", "phone"], ["x"])
 
 
 def test_the_oldest_part_of_a_list_says_when_it_was_taken(site: Site) -> None:
-    site.sync("a", generation=1, last=False)
+    site.sync("a", generation=1, part=1, last=False)
     site.wait(1)
     site.acquire("new", "trunk")
     site.wait(60)
-    assert site.sync(generation=1, last=True).freed == 0
+    assert site.sync(generation=1, part=2, last=True).freed == 0
     assert keys(site) == ["a", "new"]
 
 
 def test_a_later_part_may_say_that_the_list_was_taken_earlier(site: Site) -> None:
     site.acquire("new", "trunk")
     site.wait(60)
-    site.sync("a", generation=1, last=False)
-    assert site.sync(generation=1, last=True, list_age_ms=58_000).freed == 0
+    site.sync("a", generation=1, part=1, last=False)
+    assert site.sync(generation=1, part=2, last=True, list_age_ms=58_000).freed == 0
     assert keys(site) == ["a", "new"]
 
 
 def test_a_list_and_a_holder_have_their_limits(open_site: Callable[..., Site]) -> None:
     site = open_site(max_leases=2)
     assert refusal(site, "a", "b", "c") == "a list has at most 2 leases"
-    site.sync("a", "b", generation=1, last=False)
+    site.sync("a", "b", generation=1, part=1, last=False)
     assert refusal(site, "c", generation=1) == "a list has at most 2 leases"
-    site.sync("c", "d", generation=2, last=False)
-    assert "more than 4 leases" in refusal(site, "e", generation=3, last=False)
+    site.sync("c", "d", generation=2, part=1, last=False)
+    assert "more than 4 leases" in refusal(site, "e", generation=3, part=1, last=False)
     site.wait(10)
     assert site.sync("a", generation=4).held == 1
+
+
+# Lists that come late
+
+
+def test_a_list_does_not_bring_back_what_was_released_after_it_was_taken(site: Site) -> None:
+    site.acquire("a", "trunk")
+    site.acquire("b", "trunk")
+    site.wait(10)
+    site.release("a")
+    assert site.sync("a", "b", list_age_ms=1000) == Synced(adopted=0, changed=0, freed=0, held=1)
+    assert keys(site) == ["b"]
+
+
+@pytest.mark.parametrize(("ago", "adopted"), [(1.5, 0), (2.0, 1)])
+def test_a_key_that_a_later_list_still_has_is_adopted_again(site: Site, ago: float, adopted: int) -> None:
+    site.acquire("a", "trunk")
+    site.release("a")
+    site.wait(ago)
+    assert site.sync("a").adopted == adopted
+
+
+def test_a_key_that_was_taken_again_after_its_release_is_held(site: Site) -> None:
+    site.acquire("a", "trunk")
+    site.release("a")
+    site.acquire("a", "trunk")
+    assert site.sync("a") == Synced(adopted=0, changed=0, freed=0, held=1)
+
+
+def test_what_was_not_even_held_when_it_was_released_is_over_all_the_same(site: Site) -> None:
+    site.acquire("a", "trunk")
+    site.release("never heard of")
+    assert site.sync("a", "never heard of").adopted == 0
+
+
+def test_a_call_that_was_displaced_from_its_channel_is_not_brought_back_by_an_older_list(site: Site) -> None:
+    site.acquire("a", "trunk", port="x", channel="1")
+    site.wait(10)
+    site.acquire("b", "trunk", port="x", channel="1")
+    site.wait(1)
+    site.sync(SyncLease(key="a", wants=(Want("trunk"),), port="x", channel="1"), list_age_ms=5000)
+    assert keys(site) == ["b"]
+
+
+def test_a_list_without_a_generation_does_not_bring_back_what_a_newer_one_freed(site: Site) -> None:
+    site.acquire("a", "trunk")
+    site.wait(60)
+    assert site.sync(list_age_ms=1000).freed == 1
+    assert site.sync("a", list_age_ms=1500).adopted == 0
+    assert site.sync("a", list_age_ms=500).adopted == 1
+
+
+def test_a_takeover_does_not_bring_back_what_the_earlier_holder_released(site: Site) -> None:
+    site.acquire("a", "trunk", holder="old")
+    site.release("a", holder="old")
+    assert site.sync("a", takes_over="old", list_age_ms=1000).adopted == 0
+    assert site.sync("a", list_age_ms=1000).adopted == 1
+
+
+def test_an_emergency_call_that_is_over_raises_no_alarm_when_an_older_list_names_it(site: Site) -> None:
+    site.acquire("a", "trunk", dialed="112")
+    site.release("a")
+    site.told()
+    site.sync(SyncLease(key="a", wants=(), call_class=CallClass.EMERGENCY))
+    assert (site.told(), site.enforcer.emergencies_total) == ([], 1)
+
+
+def test_the_releases_of_a_holder_that_are_remembered_are_bounded_and_the_oldest_goes_first(site: Site) -> None:
+    assert MAX_RELEASES == 1024
+    site.acquire("a", "trunk")
+    for number in range(MAX_RELEASES + 1):
+        site.release(f"call {number}")
+    site.release("call 1", holder="asterisk")  # nobody has used that name: it takes no room
+    assert site.sync("call 0", "call 1", list_age_ms=1000).adopted == 1
+    assert {holder: len(it) for holder, it in site.enforcer._rounds._given_back.items()} == {"kamailio": MAX_RELEASES}
 
 
 # Taking over
@@ -290,9 +407,9 @@ def test_a_takeover_leaves_what_the_old_holder_got_after_the_list_was_taken(site
     site.wait(100)
     site.acquire("new call", "trunk", holder="old")
     site.sync("phone", holder="old", scope=Scope.REGISTRATIONS)
-    site.sync("a", takes_over="old", generation=1, last=False)
+    site.sync("a", takes_over="old", generation=1, part=1, last=False)
     assert keys(site, "old") == ["new call", "phone"]
-    site.sync(takes_over="old", generation=1, last=True)
+    site.sync(takes_over="old", generation=1, part=2, last=True)
     assert keys(site, "old") == ["new call", "phone"]
     site.wait(100)
     site.sync("a", takes_over="old", generation=2)
@@ -407,7 +524,7 @@ def test_after_a_list_in_any_parts_the_scope_is_exactly_what_was_listed(
     for key in before:
         site.acquire(key, "trunk")
     site.wait(10)
-    for place, part in enumerate(parts):
-        site.sync(*part, generation=1, last=place == len(parts) - 1)
+    for number, part in enumerate(parts, 1):
+        site.sync(*part, generation=1, part=number, last=number == len(parts))
     assert keys(site) == sorted({key for part in parts for key in part})
     assert site.in_use("trunk") == len(keys(site))
