@@ -34,6 +34,20 @@ class Holder(msgspec.Struct, kw_only=True):
     drift: int = 0
     """How often Sync found something to mend."""
 
+    def known(self) -> Known:
+        """What a restart shall not forget of it."""
+        return Known(name=self.name, uid=self.uid, ttls=self.ttls)
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="holder"):
+    """What a restart of the daemon shall not forget of a holder."""
+
+    name: str
+    uid: int
+    ttls: dict[Scope, float] = {}
+    gone: bool = False
+    """Whether the name is nobody's any more."""
+
 
 class Holders:
     """All holders by name."""
@@ -56,6 +70,10 @@ class Holders:
         """The user that the name belongs to, None while it is nobody's."""
         holder = self._holders.get(name)
         return self._owners.get(name, holder.uid if holder else None)
+
+    def known(self) -> list[Known]:
+        """What a restart shall not forget."""
+        return [holder.known() for holder in self]
 
     def hear(self, name: str, uid: int, boot: float) -> Holder | None:
         """The holder of that name, heard just now; None when the name belongs to another user."""

@@ -16,10 +16,11 @@ from typing import TypeVar
 import msgspec
 
 from .catalog import Scope
+from .holders import Known
 from .requests import CallClass
 
 
-class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="lease"):
     """Instances that one holder has taken under one key."""
 
     holder: str
@@ -50,14 +51,14 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
         return self.call_class is not CallClass.NORMAL
 
 
-class Dropped(msgspec.Struct, frozen=True, gc=False):
+class Dropped(msgspec.Struct, frozen=True, gc=False, tag="dropped"):
     """The lease under this holder and key is no more."""
 
     holder: str
     key: str
 
 
-Change = Lease | Dropped
+Change = Lease | Dropped | Known
 
 _Name = TypeVar("_Name", str, int)
 
@@ -92,6 +93,12 @@ class Ledger:
         """The lease under that holder and key."""
         leases = self._leases.get(holder)
         return leases.get(key) if leases else None
+
+    def places(self) -> Iterator[tuple[str, str]]:
+        """Holder and key of every lease that is there all the while; leases may come and go meanwhile."""
+        for holder in list(self._leases):
+            for key in list(self._leases.get(holder, ())):
+                yield holder, key
 
     def of_holder(self, holder: str) -> Mapping[str, Lease]:
         """The holder's leases by key."""

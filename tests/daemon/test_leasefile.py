@@ -43,7 +43,8 @@ def recovered(path: Path, boot: str = BOOT) -> list[Lease]:
 def written(path: Path, *changes: Change) -> LeaseFile:
     opened = LeaseFile(path, BOOT)
     opened.rewrite([])
-    opened.append(list(changes))
+    for change in changes:
+        opened.append([change])
     return opened
 
 
@@ -185,7 +186,9 @@ def test_leases_without_a_boot_before_them_are_not_believed(tmp_path: Path) -> N
     assert found.leases == []
     assert found.damage == "its first line, which names the boot, is damaged"
     path.write_bytes(head + b"\n" + head + b"\n" + rest)
-    assert recovered(path) == [lease("a")]
+    again = LeaseFile(path, BOOT).recover()
+    assert again.leases == [lease("a")]
+    assert again.damage == "1 of 3 lines, the first of them line 2"
 
 
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
@@ -302,6 +305,17 @@ class FileAgainstDictionary(RuleBasedStateMachine):
     def rewrite(self) -> None:
         self.file.rewrite(list(self.there.values()))
 
+    @precondition(lambda self: not self.file.being_rewritten)
+    @rule()
+    def begin_anew(self) -> None:
+        # Each lease as it is when it is its turn, and none that has ended by then.
+        places = list(self.there)
+        self.file.begin_anew(self.there[place] for place in places if place in self.there)
+
+    @rule()
+    def write_slice(self) -> None:
+        self.file.write_slice()
+
     @rule()
     def restart(self) -> None:
         self.file.close()
@@ -312,7 +326,7 @@ class FileAgainstDictionary(RuleBasedStateMachine):
     def kill_in_a_write(self, length: int) -> None:
         self.file.close()
         with self.path.open("ab") as file:
-            file.write(leasefile._line(leasefile._Record(lease=lease("never")))[:length])
+            file.write(leasefile._line([lease("never")])[:length])
         self.file = LeaseFile(self.path, BOOT)
         self.file.rewrite(self.file.recover().leases)
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from featurekeyd.daemon.leasefile import SLACK_RECORDS, LeaseFile
+from featurekeyd.daemon.leasefile import SLACK_RECORDS, SLICE_RECORDS, LeaseFile
 from featurekeyd.daemon.recording import Recording
 from featurekeyd.policy.catalog import Scope
 from featurekeyd.policy.events import EventName
+from featurekeyd.policy.holders import Known
 from featurekeyd.policy.ledger import Lease, Ledger
 
 
@@ -29,10 +30,14 @@ class Kept:
             taken = Lease(holder="a", key=key, uid=0, scope=Scope.CALLS, wants={"trunk": 1}, granted=1.0)
             self.ledger.put(taken)
 
-    def recovered(self) -> set[str]:
+    def recovered(self, damage: str = "") -> set[str]:
         found = LeaseFile(self.path, "boot").recover()
-        assert found.damage == ""
+        assert found.damage == damage
+        assert found.whole is not bool(damage)
         return {lease.key for lease in found.leases}
+
+
+STOPPED = "recording had stopped"
 
 
 @pytest.fixture
@@ -86,7 +91,7 @@ def test_a_failure_is_told_once_and_mended_with_the_whole_ledger(
             assert kept.recording.record() is None
             assert kept.recording.keep_up() is None
         # A kill now finds a part of what was, and nothing that was not.
-        assert {"before"} <= kept.recovered() <= {"before", "lost 1", "lost 2"}
+        assert {"before"} <= kept.recovered(STOPPED) <= {"before", "lost 1", "lost 2"}
     kept.ledger.drop("a", "lost 1")
     mended = kept.recording.keep_up()
     assert mended is not None
@@ -117,9 +122,10 @@ def test_an_append_that_fails_half_way_and_one_that_would_succeed_neither_lose_n
     disk.room = 1 << 20
     kept.take("next")
     assert kept.recording.record() is None
-    assert kept.recovered() == set()
+    assert kept.recovered(STOPPED) == set()
     assert kept.recording.keep_up() is not None
     assert kept.recovered() == {"torn", "next"}
+    assert not kept.path.with_suffix(".stale").exists()
 
 
 def test_changes_do_not_pile_up_while_nothing_can_be_recorded(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,38 +149,111 @@ def test_a_file_that_cannot_be_begun_is_told_and_begun_later(tmp_path: Path) -> 
     recording.close()
 
 
-def overgrown(kept: Kept) -> None:
-    """Let the file grow to much more than the one lease it tells of."""
-    for _ in range(SLACK_RECORDS // 64 + 1):
+def grow(kept: Kept, records: int) -> None:
+    """Let so many records be written that leave nothing behind."""
+    for _ in range(records // 64):
         for number in range(32):
             kept.take(f"{number}")
             kept.ledger.drop("a", f"{number}")
         assert kept.recording.record() is None
-    kept.take("last")
+
+
+def overgrown(kept: Kept) -> Path:
+    """Let the file grow until a new one is begun; the new one."""
+    new = kept.path.with_suffix(".new")
     assert kept.recording.record() is None
+    for _ in range(1000):
+        grow(kept, 64)
+        if new.exists():
+            return new
+    raise AssertionError("the file grows and grows")
 
 
-def test_an_overgrown_file_that_cannot_be_rewritten_is_appended_to_and_rewritten_later(
+def test_an_overgrown_file_that_cannot_be_written_anew_is_appended_to_and_tried_again_on_a_tick(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overgrown(kept)
-    before = kept.path.stat().st_size
-    for number in range(3):
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "write", Disk(0).write)
-            assert kept.recording.keep_up() is None
-        kept.take(f"next {number}")
+    new, begun = kept.path.with_suffix(".new"), []
+    opened = os.open
+
+    def refuse(path: Path, *rest: int) -> int:
+        begun.append(path)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        grow(kept, SLACK_RECORDS + 640)
+        assert begun == [new], "once, and not in every turn"
+        assert kept.recording.keep_up() is None
+        assert begun == [new, new]
+        kept.take("last")
         assert kept.recording.record() is None
-    assert kept.recovered() == {"last", "next 0", "next 1", "next 2"}
-    assert kept.path.stat().st_size > before
-    assert kept.recording.keep_up() is None
-    assert kept.path.stat().st_size < before / 10
-    assert kept.recovered() == {"last", "next 0", "next 1", "next 2"}
-
-
-def test_an_overgrown_file_is_rewritten_silently(kept: Kept) -> None:
-    overgrown(kept)
+    assert os.open is opened
+    assert kept.recovered() == {"last"}
     before = kept.path.stat().st_size
-    assert kept.recording.keep_up() is None
+    for _ in range(3):
+        assert kept.recording.keep_up() is None
     assert kept.path.stat().st_size < before / 100
     assert kept.recovered() == {"last"}
+
+
+def test_a_file_is_written_anew_beside_the_decisions_and_misses_none(kept: Kept) -> None:
+    lasting = {f"lasting {number}" for number in range(10 * SLICE_RECORDS)}
+    kept.take(*lasting)
+    new = overgrown(kept)
+    before = kept.path.stat().st_size
+    # What ends and what begins meanwhile, in both files; a lease that has been written already, and one that has not.
+    places = list(kept.ledger.places())
+    ended, begun = {places[0][1], places[-1][1]}, set()
+    for key in ended:
+        kept.ledger.drop("a", key)
+    turns = 0
+    while new.exists():
+        turns += 1
+        begun.add(f"begun {turns}")
+        kept.take(f"begun {turns}")
+        assert kept.recording.record() is None
+        assert kept.recovered() == (lasting - ended) | begun
+    assert 8 <= turns <= 14
+    assert kept.path.stat().st_size < before / 2
+    assert kept.recovered() == (lasting - ended) | begun
+
+
+def test_a_new_file_that_finds_no_room_is_given_up_and_the_old_one_goes_on(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.take(*(f"{number}" for number in range(100, 100 + 3 * SLICE_RECORDS)))
+    new = overgrown(kept)
+    inode, write = new.stat().st_ino, os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        if os.fstat(descriptor).st_ino == inode:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", full)
+    kept.take("last")
+    assert kept.recording.record() is None
+    assert not new.exists()
+    assert "last" in kept.recovered()
+    assert len(kept.recovered()) == 3 * SLICE_RECORDS + 1
+
+
+def test_a_file_of_a_directory_that_cannot_be_written_is_not_taken_for_the_whole(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.take("a")
+    assert kept.recording.record() is None
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert kept.recovered("its directory cannot be written, so recording may have stopped") == {"a"}
+
+
+def test_what_is_known_of_the_holders_comes_back(tmp_path: Path) -> None:
+    path, ledger = tmp_path / "leases", Ledger()
+    a, b = Known(name="a", uid=7, ttls={Scope.CALLS: 60.0}), Known(name="b", uid=8)
+    recording = Recording(LeaseFile(path, "boot"), ledger, lambda: [a, b])
+    assert recording.begin() is None
+    changed = Known(name="a", uid=7, ttls={Scope.CALLS: 90.0})
+    ledger.changes += [Known(name="c", uid=9), changed, Known(name="b", uid=8, gone=True)]
+    assert recording.record() is None
+    assert LeaseFile(path, "boot").recover().holders == (changed, Known(name="c", uid=9))
+    recording.close()
