@@ -82,7 +82,8 @@ class Rounds:
             return ListRefused(f"these would be more than {2 * most} leases: a whole list beside all that was before")
         claims = tuple(lease.key for lease in listed if _claims(situation, request, lease))
         changes = [_adopt(situation, request, lease, uid, now) for lease in listed]
-        round_.named |= keys
+        _leave(situation, request, keys)
+        self._take_in(request, round_, keys)
         freed = self._close(situation, request, round_) if _is_last(request) else 0
         held = sum(lease.scope is request.scope for lease in situation.ledger.of_holder(request.holder).values())
         return Synced(changes.count("adopted"), changes.count("changed"), freed, held, claims)
@@ -127,11 +128,15 @@ class Rounds:
             open_ = _Round(request.generation, taken, set())
         if part > open_.parts + 1:
             return ListRefused(f"part {part} came and part {open_.parts + 1} did not; send the whole list again")
-        open_.parts = max(open_.parts, part)
-        open_.taken = min(open_.taken, taken)
-        self._open[place] = open_
-        self._newest[place] = request.generation
-        return open_
+        return msgspec.structs.replace(open_, taken=min(open_.taken, taken), parts=max(open_.parts, part))
+
+    def _take_in(self, request: SyncRequest, round_: _Round, keys: set[str]) -> None:
+        """Remember what the list has named so far; a part that was refused never gets here."""
+        round_.named |= keys
+        if request.generation is not None and not round_.over:
+            place = (request.holder, request.scope)
+            self._open[place] = round_
+            self._newest[place] = request.generation
 
     def _close(self, situation: Situation, request: SyncRequest, round_: _Round) -> int:
         """Free what the whole list leaves out, of the holder and of the earlier one that it takes over."""
@@ -149,9 +154,18 @@ class Rounds:
         ]
         for holder, key in missing:
             situation.ledger.drop(holder, key)
+            situation.waiting.leave(holder, key)
             # A list that is older than this one shall not bring it back; a newer one may at once.
             self.note_release(holder, key, round_.taken - MARGIN_SECONDS)
         return len(missing)
+
+
+def _leave(situation: Situation, request: SyncRequest, keys: Collection[str]) -> None:
+    """Let the keys that the list names wait no more: they have what they have."""
+    if situation.waiting.anyone:
+        for holder in filter(None, (request.holder, request.takes_over)):
+            for key in keys:
+                situation.waiting.leave(holder, key)
 
 
 def _is_last(request: SyncRequest) -> bool:

@@ -312,6 +312,15 @@ def test_a_list_and_a_holder_have_their_limits(open_site: Callable[..., Site]) -
     assert site.sync("a", generation=4).held == 1
 
 
+def test_a_list_of_which_a_part_was_refused_frees_nothing(open_site: Callable[..., Site]) -> None:
+    site = open_site(licensed={"trunk": 8}, max_leases=2)
+    site.acquire("a", "trunk")
+    site.wait(60)
+    assert refusal(site, "a", "b", "c", generation=1, part=1, last=False) == "a list has at most 2 leases"
+    assert "part 1 did not" in refusal(site, "b", generation=1, part=2)
+    assert keys(site) == ["a"]
+
+
 # Lists that come late
 
 
