@@ -170,13 +170,17 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
     for event in refused:
         log.tell(event)
     enforcer.adopt_stored(licenses, now)
-    enforcer.adopt_reservations(store.load_reservations())
+    reservations, damaged = store.load_reservations()
+    stored, damaged_too = store.load_leases()
+    for what in (*damaged, *damaged_too):
+        log.tell(Event(name=EventName.STATE_REFUSED, message=f"In {store.path}, {what}."))
+    enforcer.adopt_reservations(reservations)
     return Site(
         settings=settings,
         enforcer=enforcer,
         documents=documents,
         vendor_keys=vendor_keys,
-        recording=_restored(settings, enforcer, log, store.load_leases()),
+        recording=_restored(settings, enforcer, log, stored),
         storing=Storing(store, log.tell),
         log=log,
         clock=clock.now,
@@ -188,15 +192,15 @@ def _restored(settings: Settings, enforcer: Enforcer, log: Log, stored: list[Lea
     lease_file = LeaseFile(settings.runtime / "leases", clock.boot_id())
     recovered = lease_file.recover()
     if recovered.damage:
-        message = f"The lease file was damaged ({recovered.damage}); Sync of the holders mends the rest."
+        message = f"The lease file is not whole ({recovered.damage}); Sync of the holders mends the rest."
         log.tell(Event(name=EventName.LEASES_UNREADABLE, message=message))
     leases = with_stored(recovered, stored, clock.now().boot)
-    enforcer.restore(leases, clock.now())
+    enforcer.restore(leases, clock.now(), recovered.holders)
     forget_others(enforcer.ledger, stored)
     if leases:
         message = f"{len(leases)} leases of the earlier run are restored."
         log.tell(Event(name=EventName.LEASES_RESTORED, message=message))
-    recording = Recording(lease_file, enforcer.ledger)
+    recording = Recording(lease_file, enforcer.ledger, enforcer.holders.known)
     failure = recording.begin()
     if failure is not None:
         log.tell(failure)

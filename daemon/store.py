@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import datetime
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
 from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.licenses import Mark
 from featurekeyd.policy.reservations import Reservation, Reservations
+
+_Loaded = TypeVar("_Loaded")
 
 SCHEMA_VERSION = 2
 """1 had no tables for trials, reservations and configuration leases."""
@@ -109,17 +112,14 @@ class Store:
             transaction.executemany("INSERT INTO mark VALUES (?, ?, ?, ?)", marks)
             transaction.executemany("INSERT INTO trial VALUES (?, ?, ?)", trials)
 
-    def load_reservations(self) -> Reservations:
-        """The reservations, in the order of their making; raises StateRefused."""
+    def load_reservations(self) -> tuple[Reservations, list[str]]:
+        """The reservations, in the order of their making, and what is wrong with rows; raises StateRefused."""
         rows = "SELECT feature, key, holder, instances FROM reservation ORDER BY place"
         names = ("feature", "key", "holder", "instances")
-        try:
-            found = [dict(zip(names, row, strict=True)) for row in self._connection.execute(rows)]
-            return Reservations(msgspec.convert(found, list[Reservation]))
-        except sqlite3.DatabaseError as error:
-            raise _unusable(self.path, error) from error
-        except (msgspec.ValidationError, ValueError) as error:
-            raise _unusable(self.path, sqlite3.DatabaseError(f"a reservation is damaged: {error}")) from None
+        found, damaged = self._load_each(
+            rows, lambda row: msgspec.convert(dict(zip(names, row, strict=True)), Reservation)
+        )
+        return Reservations(found), [f"a reservation is damaged and left out: {it}" for it in damaged]
 
     def save_reservations(self, reservations: Reservations) -> None:
         """Keep these reservations instead of those before, in one transaction; raises sqlite3.Error."""
@@ -129,15 +129,23 @@ class Store:
             columns = "INSERT INTO reservation (feature, key, holder, instances) VALUES (?, ?, ?, ?)"
             transaction.executemany(columns, rows)
 
-    def load_leases(self) -> list[Lease]:
-        """The leases that outlive a reboot; raises StateRefused."""
+    def load_leases(self) -> tuple[list[Lease], list[str]]:
+        """The leases that outlive a reboot, and what is wrong with rows that hold none; raises StateRefused."""
+        found, damaged = self._load_each("SELECT lease FROM configuration_lease", lambda row: _decode_lease(row[0]))
+        return found, [f"a lease is damaged and left out; the next Sync mends it: {it}" for it in damaged]
+
+    def _load_each(self, rows: str, load: Callable[[tuple[Any, ...]], _Loaded]) -> tuple[list[_Loaded], list[str]]:
+        """What each row holds, and why some hold nothing: one that is damaged takes nothing from the others."""
+        found, damaged = [], []
         try:
-            rows = self._connection.execute("SELECT lease FROM configuration_lease").fetchall()
-            return [_decode_lease(text) for (text,) in rows]
+            for row in self._connection.execute(rows):
+                try:
+                    found.append(load(row))
+                except (msgspec.MsgspecError, ValueError) as error:
+                    damaged.append(str(error))
         except sqlite3.DatabaseError as error:
             raise _unusable(self.path, error) from error
-        except msgspec.MsgspecError as error:
-            raise _unusable(self.path, sqlite3.DatabaseError(f"a lease is damaged: {error}")) from None
+        return found, damaged
 
     def save_leases(self, changed: Mapping[tuple[str, str], Lease | None]) -> None:
         """Keep these leases by holder and key, forget those that are None, in one transaction; raises sqlite3.Error."""

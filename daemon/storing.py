@@ -22,7 +22,7 @@ METER_SECONDS = 60.0
 """How often drained time is stored while a meter drains (DESIGN: What lives where)."""
 
 
-def not_stored(error: sqlite3.Error) -> str:
+def not_stored(error: Exception) -> str:
     """Why the state file could not be written, and what to do."""
     return f"The state file cannot be written ({error}). See whether its disk is full, and who has it open."
 
@@ -88,7 +88,7 @@ class Storing:
         while changed := self._taken_leases():
             try:
                 self._store.save_leases(changed)
-            except sqlite3.Error as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, these leases must be tried again
                 self._keep_for_later(changed, error)
                 return
             with self._lock:
@@ -100,7 +100,7 @@ class Storing:
             self._saving = bool(changed)
             return changed
 
-    def _keep_for_later(self, changed: dict[tuple[str, str], Lease | None], error: sqlite3.Error) -> None:
+    def _keep_for_later(self, changed: dict[tuple[str, str], Lease | None], error: Exception) -> None:
         with self._lock:
             self._leases = changed | self._leases
             told, self._lost, self._saving = self._lost, True, False

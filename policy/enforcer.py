@@ -8,6 +8,7 @@ takes both, logs, records and stores. Nothing in here waits, reads a clock or to
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 
 import msgspec
 
@@ -18,7 +19,7 @@ from .decision import Claim, Decision, Rules, Situation, Step, decide, decided, 
 from .entitlements import Entitlements, entitlements, with_statuses
 from .events import Event, EventName
 from .findings import Finding, Verdict, refuse
-from .holders import MAX_HOLDERS, MAX_HOLDERS_OF_USER, Holder, Holders
+from .holders import MAX_HOLDERS, MAX_HOLDERS_OF_USER, Holder, Holders, Known
 from .instant import Now
 from .ledger import Lease, Ledger
 from .licensekey import LicenseKey
@@ -39,6 +40,10 @@ _STANDING_EVENT = {
     Standing.DEACTIVATED: EventName.STANDING_DEACTIVATED,
 }
 
+
+ADOPTION_SECONDS = 600.0
+"""How long after a restart of the daemon the name of a holder that was there before is kept for it: a switch that is
+slow to start comes back within that time, and may have no lease until then."""
 
 WARNING_DAYS = frozenset({30, 14, 7, 3, 2, 1})
 """Days left at which it is told that a license is about to end: time to order, and time to hurry."""
@@ -89,6 +94,8 @@ class Enforcer:
         self._situation = Situation(catalog, rules)
         self._rounds = Rounds()
         self._seen = NOT_LOOKED_YET
+        self._restored = float("-inf")
+        """When the leases of an earlier run were taken back."""
         self._advanced = now.boot
         self._released = released
         self._basis: tuple[Licenses, datetime.date] | None = None
@@ -155,12 +162,11 @@ class Enforcer:
         if self.holders.find(holder) is not None:
             self.holders.hear(holder, uid, now.boot)
             self._rounds.note_release(holder, key, now.boot)
-        self._situation.waiting.leave(holder, key)
-        return self.ledger.drop(holder, key) is not None
+        return self._end(holder, key)
 
     def release_by_force(self, holder: str, key: str, by: str) -> bool:
         """Free a lease in place of its holder, on behalf of a technician; False where there is none."""
-        if self.ledger.drop(holder, key) is None:
+        if not self._end(holder, key):
             return False
         message = f"The lease {key} of {holder} was freed by {by}."
         self._tell(EventName.LEASE_FORCED, message, HOLDER=holder, LEASE=key, BY=by)
@@ -169,7 +175,7 @@ class Enforcer:
     def release_bound(self, connection: int) -> None:
         """Free the leases that end with a connection."""
         for lease in self.ledger.bound_to(connection):
-            self.ledger.drop(lease.holder, lease.key)
+            self._end(lease.holder, lease.key)
 
     def synchronize(self, request: SyncRequest, uid: int, now: Now) -> Synced | ListRefused | NotYours:
         """Make the holder's list of one scope true."""
@@ -181,18 +187,24 @@ class Enforcer:
         synced = self._rounds.synchronize(self._situation, request, uid, now)
         if isinstance(synced, ListRefused):
             return synced
-        if request.ttl_seconds is not None:
+        if request.ttl_seconds is not None and holder.ttls.get(request.scope) != request.ttl_seconds:
             holder.ttls = {**holder.ttls, request.scope: float(request.ttl_seconds)}
+            self.ledger.changes.append(holder.known())
         self._note_drift(holder, request, synced)
         for key in synced.claims:
             self._count_emergency(request.holder, key, None, None)
         return synced
 
-    def restore(self, leases: list[Lease], now: Now) -> None:
+    def restore(self, leases: list[Lease], now: Now, holders: Iterable[Known] = ()) -> None:
         """Take back the leases of an earlier run, but for those whose connection ended with it.
 
-        The holders' names stay with the users who had them.
+        The holders' names stay with the users who had them, and their silence counts from now on.
         """
+        self._restored = now.boot
+        for known in holders:
+            holder = self.holders.hear(known.name, known.uid, now.boot)
+            if holder is not None:  # the settings may have given the name to another user since
+                holder.ttls = known.ttls
         for lease in leases:
             if lease.bound is not None:
                 continue
@@ -221,6 +233,7 @@ class Enforcer:
     def adopt_reservations(self, reservations: Reservations) -> None:
         """Let these reservations count from now on; the daemon has stored them."""
         self._situation.reservations = reservations
+        self.ledger.aside = reservations.counted(self.ledger)
 
     @property
     def anyone_waits(self) -> bool:
@@ -293,23 +306,39 @@ class Enforcer:
     # What follows from all that
 
     def _hear(self, name: str, uid: int, now: Now) -> Holder | None:
-        if self.holders.find(name) is None and self.holders.owner(name) is None and not self._make_room(uid):
+        known = self.holders.find(name)
+        if known is None and self.holders.owner(name) is None and not self._make_room(uid, now):
             return None
-        return self.holders.hear(name, uid, now.boot)
+        holder = self.holders.hear(name, uid, now.boot)
+        if holder is not known and holder is not None:
+            self.ledger.changes.append(holder.known())
+        return holder
 
-    def _make_room(self, uid: int) -> bool:
+    def _make_room(self, uid: int, now: Now) -> bool:
         """Room for one more name, if need be in place of an idle one of the same user: nobody pushes others out."""
         own = [holder for holder in self.holders if holder.uid == uid]
         if len(self.holders) < MAX_HOLDERS and len(own) < MAX_HOLDERS_OF_USER:
             return True
-        idle = [holder for holder in own if not self.ledger.of_holder(holder.name)]
+        idle = [holder for holder in own if not self._keeps_its_name(holder, now)]
         if not idle:
             return False
         longest = min(idle, key=lambda holder: holder.heard)
         self.holders.forget(longest.name)
+        self.ledger.changes.append(Known(name=longest.name, uid=uid, gone=True))
         self._rounds.forget(longest.name)
         self._situation.last_emergency.pop(longest.name, None)
+        self._situation.waiting.leave_all(longest.name)
         return True
+
+    def _end(self, holder: str, key: str) -> bool:
+        """Free a lease, whose key then waits for nothing any more; False where there is none."""
+        self._situation.waiting.leave(holder, key)
+        return self.ledger.drop(holder, key) is not None
+
+    def _keeps_its_name(self, holder: Holder, now: Now) -> bool:
+        """Whether it has leases, or may not have come back yet after a restart."""
+        awaited = holder.heard == self._restored and now.boot - holder.heard <= ADOPTION_SECONDS
+        return awaited or bool(self.ledger.of_holder(holder.name))
 
     def _foreign(self, request: Request) -> Decision | NotYours:
         """An emergency call under another user's name is granted and leaves that user's leases alone."""
@@ -331,6 +360,7 @@ class Enforcer:
             self._count_denied(decision)
         if decision.allowed and claim.displaced is not None:
             self._rounds.note_release(claim.displaced.holder, claim.displaced.key, claim.now.boot)
+            self._situation.waiting.leave(claim.displaced.holder, claim.displaced.key)
             self._tell_displaced(claim.request, claim.displaced)
 
     def _count_denied(self, decision: Decision) -> None:
@@ -376,7 +406,7 @@ class Enforcer:
         del holder.ttls[scope]
         gone = [lease for lease in self.ledger.of_holder(holder.name).values() if lease.scope is scope]
         for lease in gone:
-            self.ledger.drop(lease.holder, lease.key)
+            self._end(lease.holder, lease.key)
         message = f"{holder.name} fell silent: its {len(gone)} leases of scope {scope} are freed."
         self._tell(EventName.HOLDER_SILENT, message, HOLDER=holder.name, SCOPE=str(scope))
 

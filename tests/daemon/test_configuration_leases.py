@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import threading
 from collections.abc import Mapping
@@ -12,7 +14,7 @@ import pytest
 
 from featurekeyd.daemon.leasefile import LeaseFile, forget_others, with_stored
 from featurekeyd.daemon.site import TICK_SECONDS
-from featurekeyd.daemon.store import StateRefused, Store
+from featurekeyd.daemon.store import Store
 from featurekeyd.daemon.storing import Storing
 from featurekeyd.policy.catalog import Scope
 from featurekeyd.policy.events import EventName
@@ -41,7 +43,7 @@ def changed(*leases: Lease) -> Changed:
 def stored(place: Path) -> set[str]:
     """The keys that another run would find."""
     store = Store(place / "featurekeyd.db")
-    found = {it.key for it in store.load_leases()}
+    found = {it.key for it in store.load_leases()[0]}
     store.close()
     return found
 
@@ -56,16 +58,19 @@ def test_leases_come_back_as_they_were_and_go_when_they_end(tmp_path: Path) -> N
     store.save_leases({("asterisk", "a"): None, ("asterisk", "none"): None})
     store.close()
     later = Store(tmp_path / "featurekeyd.db")
-    assert later.load_leases() == [full]
+    assert later.load_leases() == ([full], [])
     later.close()
 
 
-def test_a_lease_that_is_damaged_is_refused_with_the_cure(tmp_path: Path) -> None:
+def test_a_lease_that_is_damaged_is_left_out_and_told_and_the_others_come_back(tmp_path: Path) -> None:
     store = Store(tmp_path / "featurekeyd.db")
+    store.save_leases(changed(lease("a"), lease("z")))
     with store._connection as transaction:
         transaction.execute("INSERT INTO configuration_lease VALUES ('a', 'b', '{}')")
-    with pytest.raises(StateRefused, match=r"a lease is damaged: .*; restore it from a backup"):
-        store.load_leases()
+    found, damaged = store.load_leases()
+    assert {it.key for it in found} == {"a", "z"}
+    (told,) = damaged
+    assert told.startswith("a lease is damaged and left out; the next Sync mends it: Object missing required field")
     store.close()
 
 
@@ -198,7 +203,7 @@ def test_a_tick_tries_again_what_could_not_be_stored(licensed: House, monkeypatc
 def restarted(place: Path, boot_id: str) -> Ledger:
     """The ledger of a later run, as `main` makes it."""
     store = Store(place / "featurekeyd.db")
-    found = store.load_leases()
+    found, _ = store.load_leases()
     store.close()
     ledger = Ledger()
     for it in with_stored(LeaseFile(place / "leases", boot_id).recover(), found, BOOT):
@@ -242,6 +247,30 @@ def test_a_damaged_lease_file_is_completed_from_the_state_file(licensed: House) 
     lines = (licensed.place / "leases").read_bytes().splitlines(keepends=True)
     (licensed.place / "leases").write_bytes(lines[0] + b"00000000 spoiled\n" + lines[2])
     assert {it.key for it in restarted(licensed.place, "this-boot")} == {"extension", "call"}
+
+
+def test_what_is_configured_is_believed_of_the_state_file_where_recording_had_stopped(
+    licensed: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquire(licensed, "ended")
+    acquire(licensed, "stays")
+    acquire(licensed, "call", "trunk")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        acquire(licensed, "newer")
+        licensed.ask("io.featurekey.License.Release", holder="kamailio", key="ended")
+        licensed.site.settle()
+    idle(licensed.storing)
+    ledger = restarted(licensed.place, "this-boot")
+    assert {it.key: it.granted for it in ledger} == {
+        "stays": licensed.clock.boot,
+        "call": licensed.clock.boot,
+        "newer": BOOT,
+    }
 
 
 @pytest.mark.parametrize(

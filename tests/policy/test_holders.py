@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from featurekeyd.policy.catalog import Scope
 from featurekeyd.policy.decision import Decision
-from featurekeyd.policy.enforcer import NotYours
+from featurekeyd.policy.enforcer import ADOPTION_SECONDS, NotYours
 from featurekeyd.policy.events import EventName
-from featurekeyd.policy.holders import MAX_HOLDERS, MAX_HOLDERS_OF_USER, Holders
+from featurekeyd.policy.holders import MAX_HOLDERS, MAX_HOLDERS_OF_USER, Holders, Known
 from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.reasons import Reason
 from featurekeyd.policy.requests import CallClass
@@ -206,3 +206,64 @@ def test_a_lease_of_before_the_last_boot_was_not_granted_in_the_future(site: Sit
     later.enforcer.restore(list(site.enforcer.ledger), later.now)
     (lease,) = list[Lease](later.enforcer.ledger)
     assert lease.granted == 60.0
+
+
+def known(site: Site) -> dict[str, Known]:
+    """What a file that the changes were appended to knows of the holders."""
+    found: dict[str, Known] = {}
+    for change in site.enforcer.ledger.changes:
+        if isinstance(change, Known):
+            found.pop(change.name, None)
+            if not change.gone:
+                found[change.name] = change
+    return found
+
+
+def test_what_a_restart_shall_not_forget_of_a_holder_is_noted_when_it_changes(site: Site) -> None:
+    site.acquire("a", "trunk")
+    assert known(site) == {"kamailio": Known(name="kamailio", uid=1000)}
+    site.sync(ttl_seconds=60)
+    assert known(site) == {"kamailio": Known(name="kamailio", uid=1000, ttls={Scope.CALLS: 60.0})}
+    count = len(site.enforcer.ledger.changes)
+    site.sync(ttl_seconds=60)
+    assert len(site.enforcer.ledger.changes) == count, "nothing is noted twice"
+
+
+def test_a_holder_of_before_a_restart_falls_silent_after_its_ttl_counted_from_the_restart(site: Site) -> None:
+    site.acquire("a", "trunk")
+    site.sync("a", ttl_seconds=60)
+    later = site.restarted()
+    later.boot = site.boot + 1000
+    later.enforcer.restore(list(site.enforcer.ledger), later.now, site.enforcer.holders.known())
+    later.boot += 60
+    later.enforcer.tick(later.now)
+    assert len(later.enforcer.ledger) == 1
+    later.boot += 1
+    later.enforcer.tick(later.now)
+    assert len(later.enforcer.ledger) == 0
+
+
+def test_after_a_restart_earlier_holders_without_leases_keep_their_names_for_a_while(site: Site) -> None:
+    for number in range(MAX_HOLDERS_OF_USER):
+        site.sync(holder=f"before {number}")
+    later = site.restarted()
+    later.enforcer.restore([], later.now, site.enforcer.holders.known())
+
+    def finds_room(name: str) -> bool:
+        return isinstance(later.enforcer.acquire(later.ask("a", "trunk", holder=name), 1000, later.now), Decision)
+
+    assert not finds_room("newcomer")
+    later.boot += ADOPTION_SECONDS
+    later.sync(holder="before 0")
+    assert finds_room("newcomer")
+    assert later.enforcer.holders.find("before 0") is None, "it has come back, and has nothing"
+    assert not finds_room("another")
+    later.boot += 1
+    assert finds_room("another")
+    assert Known(name="before 1", uid=1000, gone=True) in later.enforcer.ledger.changes
+
+
+def test_a_name_that_the_settings_gave_to_another_user_since_is_that_users(open_site: Callable[..., Site]) -> None:
+    site = open_site(owners={"asterisk": 1001})
+    site.enforcer.restore([], site.now, [Known(name="asterisk", uid=1000, ttls={Scope.CALLS: 60.0})])
+    assert site.enforcer.holders.find("asterisk") is None
