@@ -1,4 +1,4 @@
-"""What the size of a catalog costs: what `./dev bench catalog` runs.
+"""What the size of a catalog costs: `./dev bench catalog`.
 
 Entitlements are worked out for 500 licenses over 100 features, and for a tenth of both; decisions are made with 4 and
 with 400 features in the catalog. Pure policy, in this process, without a daemon; the ratio is what counts.
@@ -6,11 +6,11 @@ with 400 features in the catalog. Pure policy, in this process, without a daemon
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from featurekeyd.policy.catalog import Catalog
 from featurekeyd.policy.catalogfile import load_catalog
@@ -25,6 +25,12 @@ from featurekeyd.policy.licenses import Licenses
 from featurekeyd.policy.presence import Sighting
 from featurekeyd.policy.requests import Phase, Request, Want
 from featurekeyd.policy.system import System
+
+from .bench import Bench
+from .report import Row, ratio, table
+
+REPEATS = 6
+"""Rounds for each round of the others: these are short."""
 
 SERIAL = "110000000001"
 TODAY = datetime.date(2026, 11, 21)
@@ -114,13 +120,6 @@ def decide(features: int) -> Callable[[], object]:
     return calls
 
 
-def measure(ours: Callable[[], object], other: Callable[[], object], rounds: int) -> tuple[float, float, float]:
-    """Median milliseconds of both, in turn, and the median ratio of a pair."""
-    pairs = [(milliseconds(ours), milliseconds(other)) for _ in range(rounds)]
-    medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
-    return medians[0], medians[1], statistics.median(one / another for one, another in pairs)
-
-
 def milliseconds(work: Callable[[], object]) -> float:
     """Time of one run."""
     begun = time.perf_counter()
@@ -128,16 +127,20 @@ def milliseconds(work: Callable[[], object]) -> float:
     return (time.perf_counter() - begun) * 1000
 
 
-def main() -> None:
-    """Run the comparison."""
-    parser = argparse.ArgumentParser(prog="./dev bench catalog", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=30, help="rounds of each (default 30)")
-    rounds = parser.parse_args().rounds
-    large, small, ratio = measure(recompute(100, 500), recompute(10, 50), rounds)
-    print(f"500 licenses over 100 features: {large:.2f} ms; 50 over 10: {small:.2f} ms; ratio {ratio:.1f}")
-    wide, narrow, ratio = measure(decide(400), decide(4), rounds)
-    print(f"100 decisions and releases with 400 features: {wide:.2f} ms; with 4: {narrow:.2f} ms; ratio {ratio:.2f}")
-
-
-if __name__ == "__main__":
-    main()
+def run(bench: Bench) -> list[Row]:
+    """Measure, and print what came out."""
+    works = {
+        "500 licenses over 100 features": recompute(100, 500),
+        "50 licenses over 10 features": recompute(10, 50),
+        "100 decisions and releases, 400 features": decide(400),
+        "100 decisions and releases, 4 features": decide(4),
+    }
+    deeper = replace(bench, rounds=bench.rounds * REPEATS)
+    figures = deeper.interleaved(works, lambda name: milliseconds(works[name]))
+    lines = [[name, f"{statistics.median(its):.2f} ms"] for name, its in figures.items()]
+    print(f"\ncatalogs, in process\n\n{table(('work', 'time'), lines)}")
+    large, small, wide, narrow = figures.values()
+    return [
+        ratio("statuses and entitlements, ten times the catalog and licenses", large, small),
+        ratio("a decision with 400 features beside 4", wide, narrow),
+    ]
