@@ -5,6 +5,7 @@ Every change gives a new value and a finding, so that the daemon can store what 
 * A key on the vendor's list is valid. The list is the authority; it is read with the certificate's serial.
 * A key that was typed, or came in a plain CSV text, is *unknown* until a list has it.
 * The same key counts once, however often it was entered.
+* A trial on the list is the vendor's own: nothing that was typed, and no `Trial` line, is held against it.
 * A removed key stays away until it is typed again or a newer list is imported.
 """
 
@@ -52,7 +53,7 @@ class Mark(msgspec.Struct, frozen=True):
     certified: datetime.date = datetime.date.min
     """Issue day of the newest certificate."""
     trials: dict[int, datetime.date] = {}
-    """Issue day of the one trial of a feature, by feature code: as the vendor's list says, else as first typed."""
+    """Issue day of the one trial of a feature, by feature code: as the vendor's list says or has it, else as typed."""
 
 
 class License(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +128,7 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
             self.mark,
             list_number=newer.number,
             listed=max(self.mark.listed, newer.date),
-            trials={**self.mark.trials, **newer.trials},
+            trials={**self.mark.trials, **_trials_of(newer)},
         )
         changed = msgspec.structs.replace(
             self,
@@ -154,14 +155,9 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
         trials: dict[int, datetime.date] = {}
         for text in texts:
             key = self._good_key(text, catalog, today)
-            if (
-                isinstance(key, LicenseKey)
-                and key.term is Term.TRIAL
-                and trials.get(key.feature_code, key.issued) != key.issued
-            ):
-                key = refuse(
-                    Verdict.TRIAL_USED, "A text has one trial of a feature, and this is another.", key=key.short
-                )
+            if isinstance(key, LicenseKey) and self._is_second(key, trials):
+                message = "A text has one trial of a feature, and this is another."
+                key = refuse(Verdict.TRIAL_USED, message, key=key.short)
             if isinstance(key, Finding):
                 findings.append(key)
                 continue
@@ -233,14 +229,22 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
 
     def _disowned(self, key: LicenseKey, feature: Feature) -> Finding | None:
         """Why the vendor would not stand by a well-made key: it is a second trial, or a later list leaves it out."""
-        used, newest = self.mark.trials.get(key.feature_code), self.license_list
-        if key.term is Term.TRIAL and used not in {None, key.issued}:
+        if key in self.revocations:
+            return None
+        newest = self.license_list
+        if self._is_second(key, self.mark.trials):
+            used = self.mark.trials[key.feature_code]
             message = f"This system has had its trial of {feature.title}, issued on {used}."
             return refuse(Verdict.TRIAL_USED, message)
-        if newest is not None and key not in self.revocations and key.issued < newest.date:
+        if newest is not None and key.issued < newest.date:
             message = f"The vendor's list {newest.number} of {newest.date.isoformat()} does not have this key."
             return refuse(Verdict.NOT_ON_LIST, message)
         return None
+
+    def _is_second(self, key: LicenseKey, trials: dict[int, datetime.date]) -> bool:
+        """Whether it is a trial beside that of another day, which the vendor has not listed."""
+        unlisted = key.term is Term.TRIAL and key not in self.revocations
+        return unlisted and trials.get(key.feature_code, key.issued) != key.issued
 
     def _good_key(self, text: str, catalog: Catalog, today: datetime.date) -> LicenseKey | Finding:
         """The key that was typed, or why it cannot be taken."""
@@ -281,6 +285,14 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
         if newer.number > newest or (newer.number == newest and self.license_list is None):
             return None
         return refuse(Verdict.OLDER_LIST, f"List {newer.number} is not newer than list {newest}, which was imported.")
+
+
+def _trials_of(newer: LicenseList) -> dict[int, datetime.date]:
+    """Newest issue day of a trial by feature code, from the list's own lines and from the trials that stand on it."""
+    trials = dict(newer.trials)
+    for key in (entry.key for entry in newer.entries if entry.key.term is Term.TRIAL):
+        trials[key.feature_code] = max(key.issued, trials.get(key.feature_code, key.issued))
+    return trials
 
 
 def _names(text: str, key: LicenseKey) -> bool:
