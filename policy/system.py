@@ -32,7 +32,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
         return self.release or catalog.release
 
     def parts(self, catalog: Catalog, name: str) -> int:
-        """How many of a part there are, at most as many as one system holds."""
+        """How many of a part there are, at most as many as one system holds; `check_system` refuses more."""
         part = catalog.hardware[name]
         return min(self.hardware.get(name, part.default), part.most)
 
@@ -77,7 +77,19 @@ def check_system(catalog: Catalog, system: System) -> list[Mistake]:
         )
     mistakes += _strange(catalog, "product.options", system.options, catalog.options)
     mistakes += _strange(catalog, "product.shared", system.shared, catalog.features)
-    return mistakes + _strange(catalog, "hardware", system.hardware, catalog.hardware)
+    mistakes += _strange(catalog, "hardware", system.hardware, catalog.hardware)
+    return mistakes + _too_many(catalog, system.hardware)
+
+
+def _too_many(catalog: Catalog, hardware: dict[str, int]) -> list[Mistake]:
+    parts = [(catalog.hardware[name], name, count) for name, count in hardware.items() if name in catalog.hardware]
+    return [
+        Mistake(
+            f"hardware.{name}", f"{count} of {part.title}, and one system holds {part.most}; say {part.most} or fewer"
+        )
+        for part, name, count in parts
+        if count > part.most
+    ]
 
 
 def _strange(catalog: Catalog, where: str, names: Iterable[str], known: Iterable[str]) -> list[Mistake]:

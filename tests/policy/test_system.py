@@ -143,3 +143,10 @@ def test_settings_that_the_catalog_does_not_know_are_named(catalog: Catalog) -> 
         "product.shared",
         "hardware",
     ]
+
+
+def test_parts_above_the_most_that_one_system_holds_are_named_with_the_cure(changed: Changed) -> None:
+    catalog = changed("base_per = { card = 8 }")
+    assert check_system(catalog, System(platform="large", hardware={"card": 3})) == []
+    (mistake,) = check_system(catalog, System(platform="large", hardware={"card": 4}))
+    assert (mistake.where, mistake.what) == ("hardware.card", "4 of Card, and one system holds 3; say 3 or fewer")
