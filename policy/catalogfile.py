@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -23,7 +24,21 @@ from .licensekey import MAX_FEATURE_CODE, MAX_INSTANCES
 from .system import RELEASE
 from .tables import FileMistakes, Mistake, parse_toml, read_table
 
+MAX_FEATURES = MAX_FEATURE_CODE + 1
+"""Features of one catalog: each needs a code of its own, and a license key has 12 bits for it."""
+
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+_CIRCLE = "rests on itself through other features"
+_UPGRADE_CIRCLE = (
+    f"{_CIRCLE}: an upgrade stands before its lower and its higher feature, behind all that the higher one "
+    "requires, and behind the upgrades to its lower one"
+)
+
+_Stage = str | tuple[str, str]
+"""A feature; or, before it, that it is `ready` with all that it rests on, or `fed` by all upgrades to it."""
+_Graph = dict[_Stage, set[_Stage]]
+"""What must come before each feature and each stage on the way to it."""
 
 
 class _Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,7 +58,9 @@ class _Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 def load_catalog(text: str, name: str) -> Catalog:
     """The catalog in a TOML text; `name` is the file's name in messages; raises FileMistakes."""
     mistakes: list[Mistake] = []
-    head = read_table(parse_toml(text, name), _Head, "", mistakes)
+    tables = parse_toml(text, name)
+    _refuse_too_many(tables, name)
+    head = read_table(tables, _Head, "", mistakes)
     if head is None:
         raise FileMistakes(name, mistakes)
     catalog = _catalog(head)
@@ -53,6 +70,15 @@ def load_catalog(text: str, name: str) -> Catalog:
     if mistakes:
         raise FileMistakes(name, mistakes)
     return msgspec.structs.replace(catalog, order=order)
+
+
+def _refuse_too_many(tables: dict[str, Any], name: str) -> None:
+    features = tables.get("features")
+    if isinstance(features, dict) and len(features) > MAX_FEATURES:
+        what = (
+            f"{len(features)} features; a license key has codes for {MAX_FEATURES}; put the rest into another catalog"
+        )
+        raise FileMistakes(name, [Mistake("features", what)])
 
 
 def _catalog(head: _Head) -> Catalog:
@@ -89,7 +115,7 @@ def _check_features(catalog: Catalog) -> list[Mistake]:
     mistakes = []
     for feature in catalog.features.values():
         where = f"features.{feature.id}"
-        for check in (_check_code, _check_links, _check_numbers, _check_ranks, _check_where):
+        for check in (_check_code, _check_links, _check_conversion, _check_numbers, _check_ranks, _check_where):
             mistakes += check(catalog, feature, where)
     return mistakes
 
@@ -116,10 +142,25 @@ def _check_links(catalog: Catalog, feature: Feature, where: str) -> list[Mistake
         mistakes += _known(catalog, f"{where}.{key}", table)
         for name, count in table.items():
             mistakes += _bounds(f"{where}.{key}.{name}", count, 1, MAX_INSTANCES)
-    if feature.converts is not None:
-        mistakes += _known(catalog, f"{where}.converts", [feature.converts.lower, feature.converts.higher])
     if feature.during_setup and feature.mode is not Mode.USE:
         mistakes.append(Mistake(f"{where}.during_setup", "only a feature of mode use has a set-up"))
+    return mistakes
+
+
+def _check_conversion(catalog: Catalog, feature: Feature, where: str) -> list[Mistake]:
+    if feature.converts is None:
+        return []
+    where, ends = f"{where}.converts", (feature.converts.lower, feature.converts.higher)
+    if unknown := _known(catalog, where, ends):
+        return unknown
+    lower, higher = (catalog.features[name] for name in ends)
+    upgrades = [it.id for it in (lower, higher) if it.converts is not None]
+    mistakes = [Mistake(where, f"{it} is an upgrade itself; name the feature that it leads to") for it in upgrades]
+    if lower is higher:
+        mistakes.append(Mistake(where, "the lower and the higher feature are the same"))
+    if lower.yields != higher.yields:
+        numbers = f"{lower.id} yields {lower.yields} and {higher.id} {higher.yields}"
+        mistakes.append(Mistake(where, f"{numbers} for each instance; an upgrade needs the same"))
     return mistakes
 
 
@@ -219,17 +260,73 @@ def _bounds(where: str, value: int, least: int, most: int) -> list[Mistake]:
 
 
 def _ordered(catalog: Catalog) -> tuple[tuple[Feature, ...], list[Mistake]]:
-    ordered: list[Feature] = []
-    waiting = dict(catalog.features)
-    while waiting:
-        ready = [feature for feature in waiting.values() if waiting.keys().isdisjoint(_rests_on(feature))]
-        if not ready:
-            what = "rests on itself through other features"
-            return (), [Mistake(f"features.{name}", what) for name in waiting]
-        ordered += ready
-        for feature in ready:
-            del waiting[feature.id]
-    return tuple(ordered), []
+    """The features each behind those it rests on, else by code, never by place in the file; or the circles there are.
+
+    The time it takes grows with the number of features and of links between them.
+    """
+    graph = _graph(catalog)
+    ordered, stuck = _sorted(graph)
+    if stuck:
+        return (), _circles(catalog, graph, stuck)
+    ready = ([catalog.features[it] for it in names if isinstance(it, str)] for names in ordered)
+    return tuple(feature for features in ready for feature in sorted(features, key=lambda it: it.code)), []
+
+
+def _circles(catalog: Catalog, graph: _Graph, stuck: set[_Stage]) -> list[Mistake]:
+    """A mistake at each feature of a circle; sorted backward too, what only rests on a circle drops out."""
+    backward: _Graph = {it: set() for it in stuck}
+    for it in stuck:
+        for earlier in graph[it] & stuck:
+            backward[earlier].add(it)
+    _, circles = _sorted(backward)
+    named = {it if isinstance(it, str) else it[0] for it in circles if isinstance(it, str) or it[1] == "ready"}
+    return [_circle(feature) for name, feature in catalog.features.items() if name in named]
+
+
+def _circle(feature: Feature) -> Mistake:
+    return Mistake(f"features.{feature.id}", _CIRCLE if feature.converts is None else _UPGRADE_CIRCLE)
+
+
+def _sorted(graph: _Graph) -> tuple[list[list[_Stage]], set[_Stage]]:
+    """What can come first, what can come next and so on; and what can never come."""
+    missing = {it: len(earlier) for it, earlier in graph.items()}
+    later: dict[_Stage, list[_Stage]] = {it: [] for it in graph}
+    for it, earlier in graph.items():
+        for each in earlier:
+            later[each].append(it)
+    ordered = []
+    ready = [it for it, count in missing.items() if not count]
+    while ready:
+        ordered.append(ready)
+        ready = _made_ready(ready, missing, later)
+    return ordered, {it for it, count in missing.items() if count}
+
+
+def _made_ready(done: list[_Stage], missing: dict[_Stage, int], later: dict[_Stage, list[_Stage]]) -> list[_Stage]:
+    """What misses nothing any more, now that these are done."""
+    ready = []
+    for it in (each for earlier in done for each in later[earlier]):
+        missing[it] -= 1
+        if not missing[it]:
+            ready.append(it)
+    return ready
+
+
+def _graph(catalog: Catalog) -> _Graph:
+    """What must come before what; stages stand between many upgrades of one feature and all that it rests on."""
+    features = catalog.features
+    graph: _Graph = {}
+    for name, feature in features.items():
+        ready: set[_Stage] = {other for other in _rests_on(feature) if other in features}
+        graph[name, "ready"], graph[name, "fed"], graph[name] = ready, set(), {(name, "ready"), (name, "fed")}
+    for name, feature in features.items():
+        if feature.converts is None or not {feature.converts.lower, feature.converts.higher} <= features.keys():
+            continue
+        lower, higher = feature.converts.lower, feature.converts.higher
+        graph[name] |= {(higher, "ready"), (lower, "fed")}
+        graph[higher, "fed"].add(name)
+        graph[lower].add(name)
+    return graph
 
 
 def _rests_on(feature: Feature) -> set[str]:

@@ -3,6 +3,10 @@
 Rules (facts/catalog.md section 2): licenses of one feature add up; instances above the capacity of the platform have no
 effect; a license whose prerequisite is missing is dormant and does not count, one that this release or platform does
 not use is obsolete; some instances come free, with another feature, or with a part of the hardware.
+
+An upgrade turns licensed instances of a lower feature into ones of a higher, and only into such as have an effect here:
+while the upgrade itself waits, or the higher feature is not used, waits or is at its capacity, the lower ones stay. The
+catalog's order puts each upgrade before both features.
 """
 
 from __future__ import annotations
@@ -53,10 +57,10 @@ def entitlements(catalog: Catalog, system: System, licenses: list[License], *, c
     for license_ in licenses:
         if license_.feature is not None:
             _add(sums[license_.feature], license_, count_unlisted=count_unlisted)
-    _convert(catalog, system, sums)
     found: Entitlements = {}
     for feature in catalog.order:
         found[feature.id] = _entitlement(catalog, system, feature, sums[feature.id], found)
+        _convert(catalog, system, feature, sums, found)
     return {name: found[name] for name in catalog.features}
 
 
@@ -73,9 +77,14 @@ def _with_status(license_: License, found: Entitlements) -> License:
         finding = f"Good, and not used on this system: {entitlement.unused}."
         return msgspec.structs.replace(license_, status=Status.OBSOLETE, finding=finding)
     if entitlement.missing:
-        finding = f"Good, and waits for {', '.join(entitlement.missing)}."
+        finding = f"Good, and waits for {', '.join(_awaited(name, found) for name in entitlement.missing)}."
         return msgspec.structs.replace(license_, status=Status.DORMANT, finding=finding)
     return license_
+
+
+def _awaited(name: str, found: Entitlements) -> str:
+    unused = found[name].unused
+    return name if unused is None else f"{name}, which this system does not use: {unused}"
 
 
 def _add(sums: _Sums, license_: License, *, count_unlisted: bool) -> None:
@@ -87,15 +96,28 @@ def _add(sums: _Sums, license_: License, *, count_unlisted: bool) -> None:
         sums.expired += 1
 
 
-def _convert(catalog: Catalog, system: System, sums: dict[str, _Sums]) -> None:
-    """Let upgrades turn instances of the lower feature into ones of the higher, as far as there are any."""
-    for feature in catalog.order:
-        if feature.converts is None or system.unused(catalog, feature) is not None:
-            continue
-        lower, higher = sums[feature.converts.lower], sums[feature.converts.higher]
-        turned = min(sums[feature.id].counting, lower.counting)
-        lower.counting -= turned
-        higher.counting += turned
+def _convert(catalog: Catalog, system: System, upgrade: Feature, sums: dict[str, _Sums], found: Entitlements) -> None:
+    """Let an upgrade turn instances, as many as are owned and have an effect; nothing where the feature is none."""
+    if upgrade.converts is None:
+        return
+    higher = catalog.features[upgrade.converts.higher]
+    source, target = sums[upgrade.converts.lower], sums[higher.id]
+    room = _room(catalog, system, higher, target.counting, found)
+    counting = min(found[upgrade.id].licensed, found[upgrade.id].limit, source.counting)
+    turned = counting if room is None else min(counting, room)
+    source.counting -= turned
+    target.counting += turned
+
+
+def _room(catalog: Catalog, system: System, feature: Feature, counting: int, found: Entitlements) -> int | None:
+    """How many instances on licenses would have an effect beside those that count already; None for any number."""
+    if system.is_free(feature):
+        return 0
+    capacity = _capacity(catalog, system, feature)
+    if capacity is None:
+        return None
+    left = capacity - _base(catalog, system, feature, found) - counting * feature.yields
+    return max(0, left // feature.yields)
 
 
 def _entitlement(catalog: Catalog, system: System, feature: Feature, sums: _Sums, found: Entitlements) -> Entitlement:
@@ -105,10 +127,9 @@ def _entitlement(catalog: Catalog, system: System, feature: Feature, sums: _Sums
     if system.is_free(feature):
         return Entitlement(feature=feature, limit=UNLIMITED, base=UNLIMITED)
     missing = _missing(catalog, system, feature, found)
-    base = feature.base + sum(count for name, count in feature.base_with.items() if found[name].limit)
-    base += sum(count * system.parts(catalog, name) for name, count in feature.base_per.items())
+    base = _base(catalog, system, feature, found)
     licensed = 0 if missing else sums.counting * feature.yields
-    capacity = catalog.platforms[system.platform].capacity.get(feature.id, feature.capacity)
+    capacity = _capacity(catalog, system, feature)
     limit = base + licensed if capacity is None else min(base + licensed, capacity)
     if capacity == 0:
         return Entitlement(feature=feature, limit=0, capacity=0, surplus=base + licensed, lack=Reason.NOT_SUPPORTED)
@@ -125,11 +146,36 @@ def _entitlement(catalog: Catalog, system: System, feature: Feature, sums: _Sums
     )
 
 
+def _capacity(catalog: Catalog, system: System, feature: Feature) -> int | None:
+    return catalog.platforms[system.platform].capacity.get(feature.id, feature.capacity)
+
+
+def _base(catalog: Catalog, system: System, feature: Feature, found: Entitlements) -> int:
+    """The instances that come free, before capacity."""
+    base = feature.base + sum(count for name, count in feature.base_with.items() if found[name].limit)
+    return base + sum(count * system.parts(catalog, name) for name, count in feature.base_per.items())
+
+
 def _missing(catalog: Catalog, system: System, feature: Feature, found: Entitlements) -> tuple[str, ...]:
-    """The features that the feature's licenses wait for; of those that may be shared, one elsewhere is enough."""
+    """The features that the feature's licenses wait for; an upgrade's wait for what the higher feature's do, too."""
+    missing = _lacking(catalog, system, feature, found)
+    if feature.converts is not None:
+        missing += _missing_higher(catalog, system, catalog.features[feature.converts.higher], found)
+    return tuple(dict.fromkeys(missing))
+
+
+def _missing_higher(catalog: Catalog, system: System, higher: Feature, found: Entitlements) -> tuple[str, ...]:
+    """What an upgrade to this feature waits for: the feature itself where the system has no use for it."""
+    if system.unused(catalog, higher) is not None or _capacity(catalog, system, higher) == 0:
+        return (higher.id,)
+    return _lacking(catalog, system, higher, found)
+
+
+def _lacking(catalog: Catalog, system: System, feature: Feature, found: Entitlements) -> tuple[str, ...]:
+    """The required features that are not there; of those that may be shared, one elsewhere is enough."""
     elsewhere = system.shared - {*feature.requires_own}
     needed = (name for name in system.required(catalog, feature) if not found[name].limit)
-    return tuple(name for name in dict.fromkeys(needed) if name not in elsewhere)
+    return tuple(name for name in needed if name not in elsewhere)
 
 
 def _measures(feature: Feature, counting: int, found: Entitlements) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import tomllib
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featurekeyd.policy.catalog import SCOPE_OF_MODE, Catalog, Cause, Mode, Scope
-from featurekeyd.policy.catalogfile import load_catalog
+from featurekeyd.policy.catalogfile import MAX_FEATURES, load_catalog
 from featurekeyd.policy.entitlements import entitlements
 from featurekeyd.policy.system import System
 from featurekeyd.policy.tables import FileMistakes
@@ -115,6 +116,131 @@ def test_features_that_rest_on_themselves_are_refused(catalog_text: str, link: s
 def test_a_feature_that_requires_itself_is_refused(catalog_text: str) -> None:
     found = mistakes_in(catalog_text.replace("code = 6", 'code = 6\nrequires = ["tenant"]'))
     assert found == [("features.tenant", "rests on itself through other features")]
+
+
+def with_upgrades(catalog_text: str, *upgrades: tuple[str, str]) -> str:
+    """The test catalog with upgrades `up-0` and so on."""
+    for number, (lower, higher) in enumerate(upgrades):
+        catalog_text += f'[features.up-{number}]\ntitle = "Up"\nunit = "user"\nmode = "presence"\nsource = "test"\n'
+        catalog_text += f'code = {100 + number}\nconverts = {{ lower = "{lower}", higher = "{higher}" }}\n'
+    return catalog_text
+
+
+def with_lines(catalog_text: str, lines: dict[str, str]) -> str:
+    """A catalog with a line more in features by name."""
+    for name, line in lines.items():
+        assert f"[features.{name}]\n" in catalog_text
+        catalog_text = catalog_text.replace(f"[features.{name}]\n", f"[features.{name}]\n{line}\n")
+    return catalog_text
+
+
+def test_the_order_puts_an_upgrade_before_its_two_features_and_behind_what_the_higher_one_requires(
+    catalog_text: str,
+) -> None:
+    text = with_upgrades(catalog_text, ("coder", "phone"), ("tenant", "coder"))
+    text = with_lines(text, {"phone": 'requires = ["edition"]'})
+    places = {feature.id: place for place, feature in enumerate(load_catalog(text, "exchange.toml").order)}
+    assert places["edition"] < places["up-0"] < places["phone"]
+    assert places["up-1"] < places["up-0"] < places["coder"]
+
+
+def test_features_that_do_not_rest_on_each_other_stand_in_the_order_of_their_codes(catalog_text: str) -> None:
+    text = catalog_text.replace("code = 6\n", "code = 0\n")
+    assert load_catalog(text, "exchange.toml").order[0].id == "tenant"
+
+
+@pytest.mark.parametrize(
+    ("upgrades", "lines", "where"),
+    [
+        ([("phone", "tenant"), ("tenant", "phone")], {}, {"features.up-0", "features.up-1"}),
+        (
+            [("phone", "tenant"), ("tenant", "coder"), ("coder", "phone")],
+            {},
+            {"features.up-0", "features.up-1", "features.up-2"},
+        ),
+        (
+            [("phone", "tenant")],
+            {"tenant": 'requires = ["phone"]'},
+            {"features.up-0", "features.phone", "features.tenant"},
+        ),
+        ([("phone", "tenant")], {"up-0": 'requires = ["phone"]'}, {"features.up-0", "features.phone"}),
+        ([("phone", "tenant")], {"up-0": 'requires = ["tenant"]'}, {"features.up-0", "features.tenant"}),
+    ],
+)
+def test_upgrades_that_cannot_be_put_in_an_order_are_refused(
+    catalog_text: str, upgrades: list[tuple[str, str]], lines: dict[str, str], where: set[str]
+) -> None:
+    found = mistakes_in(with_lines(with_upgrades(catalog_text, *upgrades), lines))
+    assert where <= {at for at, what in found if what.startswith("rests on itself")}
+    assert any("an upgrade stands before" in what for at, what in found if at == "features.up-0")
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "what"),
+    [
+        (("phone", "gold"), "there is no feature 'gold'"),
+        (("phone", "phone"), "the lower and the higher feature are the same"),
+        (("phone", "recorder"), "phone yields 1 and recorder 2 for each instance; an upgrade needs the same"),
+        (("phone", "up-0"), "up-0 is an upgrade itself"),
+    ],
+)
+def test_an_upgrade_that_makes_no_sense_is_refused(catalog_text: str, upgrade: tuple[str, str], what: str) -> None:
+    first = ("coder", "tenant") if upgrade != ("phone", "gold") else ("coder", "phone")
+    found = mistakes_in(with_upgrades(catalog_text, first, upgrade))
+    assert any(at == "features.up-1.converts" and what in why for at, why in found), found
+
+
+def test_only_the_features_of_a_circle_are_named_and_not_those_that_rest_on_them(catalog_text: str) -> None:
+    requires = {"tenant": "phone", "phone": "coder", "coder": "phone"}
+    text = with_lines(catalog_text, {name: f'requires = ["{other}"]' for name, other in requires.items()})
+    assert {where for where, _ in mistakes_in(text)} == {"features.phone", "features.coder"}
+
+
+def chain(catalog_text: str, length: int) -> str:
+    """A catalog with so many features, each of which requires the next."""
+    head = catalog_text[: catalog_text.index("[platforms.large]")].replace('edition = "edition"\n', "")
+    head += '[platforms.only]\ntitle = "Only"\n'
+    tables = (
+        f'[features.f-{number}]\ncode = {number}\ntitle = "F"\nunit = "one"\nmode = "use"\nsource = "test"\n'
+        + (f'requires = ["f-{number + 1}"]\n' if number + 1 < length else "")
+        for number in range(length)
+    )
+    return head + "".join(tables)
+
+
+def test_a_catalog_may_have_as_many_features_as_there_are_codes(catalog_text: str) -> None:
+    assert MAX_FEATURES == 2**12
+    order = load_catalog(chain(catalog_text, MAX_FEATURES), "exchange.toml").order
+    assert [feature.code for feature in order] == [*reversed(range(MAX_FEATURES))]
+
+
+def test_more_features_than_codes_are_refused_before_anything_else_is_looked_at(catalog_text: str) -> None:
+    text = chain(catalog_text, MAX_FEATURES + 1).replace('title = "A small exchange"', "colour = 1")
+    assert mistakes_in(text) == [
+        ("features", "4097 features; a license key has codes for 4096; put the rest into another catalog")
+    ]
+
+
+def calls_to_load(text: str) -> int:
+    """How many function calls it takes to load a catalog: what time depends on, without the time."""
+    calls = 0
+
+    def count(_frame: object, event: str, _arg: object) -> None:
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    earlier = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        load_catalog(text, "exchange.toml")
+    finally:
+        sys.setprofile(earlier)
+    return calls
+
+
+def test_the_time_to_load_grows_with_the_number_of_features_and_not_with_its_square(catalog_text: str) -> None:
+    few, many = (calls_to_load(chain(catalog_text, length)) for length in (100, 800))
+    assert many < 12 * few
 
 
 def test_the_order_puts_each_feature_behind_those_it_rests_on(catalog: Catalog) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurekeyd.policy.catalog import Catalog
-from featurekeyd.policy.entitlements import Entitlement, entitlements
+from featurekeyd.policy.catalog import UNLIMITED, Catalog
+from featurekeyd.policy.catalogfile import load_catalog
+from featurekeyd.policy.entitlements import Entitlement, entitlements, with_statuses
 from featurekeyd.policy.licensekey import Term, make_key
 from featurekeyd.policy.licenses import License, Status
 from featurekeyd.policy.reasons import Reason
@@ -153,12 +154,234 @@ def test_the_limits_are_those_of_the_model(
 
 
 @given(PLATFORMS, st.lists(BOUGHT, max_size=6), BOUGHT, st.booleans())
-def test_one_license_more_never_lowers_any_limit(
+def test_one_license_more_that_is_no_upgrade_never_lowers_any_limit(
     catalog: Catalog, platform: str, bought: list[Bought], more: Bought, count_unlisted: bool
 ) -> None:
     before = allowed(catalog, platform, *bought, count_unlisted=count_unlisted)
     after = allowed(catalog, platform, *bought, more, count_unlisted=count_unlisted)
     assert all(after[name].limit >= before[name].limit for name in catalog.features)
+
+
+# Upgrades: the one kind of license that lowers a limit, and what is true of them all the same
+
+HEAD = """
+id = "exchange"
+title = "Profiles"
+[meters]
+feature_key_absent = { budget = "2h", refill = "as_drained", then = "deactivated" }
+unlisted_licenses = { budget = "72h", refill = "by_newer_list", then = "keys_stop" }
+[platforms.large]
+title = "Large"
+[platforms.small]
+title = "Small"
+capacity = { high = 5, mid = 3 }
+[platforms.tiny]
+title = "Tiny"
+capacity = { high = 0 }
+[platforms.foreign]
+title = "Foreign"
+[options]
+charged = "Other profiles take a license."
+"""
+
+PROFILES = {
+    "edition": (1, ""),
+    "permit": (2, ""),
+    "other": (3, 'free_without = "charged"'),
+    "low": (4, ""),
+    "mid": (5, ""),
+    "high": (6, 'requires = ["edition"]\nplatforms = ["large", "small", "tiny"]\nbase_with = { edition = 1 }'),
+    "side": (7, ""),
+    "low-to-mid": (10, 'converts = { lower = "low", higher = "mid" }'),
+    "mid-to-high": (11, 'converts = { lower = "mid", higher = "high" }'),
+    "side-to-high": (12, 'converts = { lower = "side", higher = "high" }\nrequires = ["permit"]'),
+    "rest": (20, 'requires = ["high"]'),
+}
+"""Features with their codes and lines. Only `rest` rests on a profile, and on one that nothing lowers."""
+
+UPGRADES = {"low-to-mid": ("low", "mid"), "mid-to-high": ("mid", "high"), "side-to-high": ("side", "high")}
+FAMILY = ("low", "mid", "high", "side")
+
+
+def profiles(*order: str, **changed: tuple[int, str]) -> Catalog:
+    """The catalog of profiles with its features in that order; further ones and other lines by name, `_` for `-`."""
+    features = PROFILES | {name.replace("_", "-"): lines for name, lines in changed.items()}
+    tables = (
+        f'[features.{name}]\ntitle = "{name}"\nunit = "user"\nmode = "configuration"\nsource = "test"\n'
+        f"code = {features[name][0]}\n{features[name][1]}\n"
+        for name in order or features
+    )
+    return load_catalog(HEAD + "".join(tables), "profiles.toml")
+
+
+LADDER = profiles()
+
+
+def limits(bought: dict[str, int], platform: str = "large", catalog: Catalog = LADDER, **system: Any) -> dict[str, int]:
+    found = entitlements(
+        catalog,
+        System(platform=platform, **system),
+        licenses(catalog, *(Bought(name, count) for name, count in bought.items())),
+        count_unlisted=True,
+    )
+    return {name: entitlement.limit for name, entitlement in found.items()}
+
+
+def statuses(bought: dict[str, int], platform: str = "large", catalog: Catalog = LADDER) -> dict[str, tuple[str, str]]:
+    bare = licenses(catalog, *(Bought(name, count) for name, count in bought.items()))
+    found = entitlements(catalog, System(platform=platform), bare, count_unlisted=True)
+    return {str(it.feature): (str(it.status), it.finding) for it in with_statuses(bare, found)}
+
+
+def test_an_upgrade_turns_as_many_instances_as_both_licenses_have() -> None:
+    assert limits({"low": 5, "low-to-mid": 3})["mid"] == 3
+    few = limits({"low": 2, "low-to-mid": 3})
+    assert (few["low"], few["mid"]) == (0, 2)
+
+
+def test_an_upgrade_that_waits_for_its_own_prerequisite_takes_nothing() -> None:
+    bought = {"edition": 1, "side": 4, "side-to-high": 3}
+    waiting = limits(bought)
+    assert (waiting["side"], waiting["high"]) == (4, 1)
+    assert statuses(bought)["side-to-high"] == ("dormant", "Good, and waits for permit.")
+    awake = limits(bought | {"permit": 1})
+    assert (awake["side"], awake["high"]) == (1, 4)
+
+
+def test_an_upgrade_to_a_feature_that_waits_for_its_prerequisite_takes_nothing() -> None:
+    bought = {"mid": 4, "mid-to-high": 3}
+    waiting = limits(bought)
+    assert (waiting["mid"], waiting["high"]) == (4, 0)
+    assert statuses(bought)["mid-to-high"] == ("dormant", "Good, and waits for edition.")
+    awake = limits(bought | {"edition": 1})
+    assert (awake["mid"], awake["high"]) == (1, 4)
+
+
+def test_a_prerequisite_that_another_system_shares_lets_an_upgrade_turn() -> None:
+    assert limits({"mid": 4, "mid-to-high": 3}, shared=frozenset({"edition"}))["high"] == 3
+
+
+@pytest.mark.parametrize(
+    ("platform", "finding"),
+    [
+        ("foreign", "Good, and waits for high, which this system does not use: Foreign does not have it."),
+        ("tiny", "Good, and waits for high."),
+    ],
+)
+def test_an_upgrade_to_a_feature_that_the_system_does_not_use_takes_nothing(platform: str, finding: str) -> None:
+    bought = {"edition": 1, "mid": 2, "mid-to-high": 2}
+    assert (limits(bought, platform)["mid"], limits(bought, platform)["high"]) == (2, 0)
+    assert statuses(bought, platform)["mid-to-high"] == ("dormant", finding)
+
+
+@pytest.mark.parametrize(("own", "turned"), [(0, 4), (1, 3), (3, 1), (4, 0), (9, 0)])
+def test_no_lower_instance_is_taken_for_a_higher_one_above_the_capacity(own: int, turned: int) -> None:
+    bought = {"edition": 1, "permit": 1, "side": 9, "side-to-high": 9}
+    found = limits(bought | ({"high": own} if own else {}), "small")
+    assert (found["side"], found["high"]) == (9 - turned, 5)
+
+
+def test_no_lower_instance_is_taken_for_a_higher_one_that_would_have_an_effect_in_part_only() -> None:
+    doubled = {name: (PROFILES[name][0], "yields = 2") for name in ("side", "mid", "low", "high")}
+    catalog = profiles(**doubled)
+    found = limits({"permit": 1, "side": 9, "side-to-high": 9}, "small", catalog)
+    assert (found["side"], found["high"]) == (2 * (9 - 2), 4)
+
+
+def test_instances_above_the_capacity_of_the_lower_feature_are_turned_first() -> None:
+    found = limits({"edition": 1, "mid": 7, "mid-to-high": 4}, "small")
+    assert (found["mid"], found["high"]) == (3, 5)
+
+
+def test_an_upgrade_above_its_own_capacity_has_no_effect() -> None:
+    line = 'converts = { lower = "low", higher = "mid" }\ncapacity = 2'
+    found = limits({"low": 9, "low-to-mid": 9}, catalog=profiles(low_to_mid=(10, line)))
+    assert (found["low"], found["mid"]) == (7, 2)
+
+
+def test_an_upgrade_that_the_system_does_not_use_takes_nothing() -> None:
+    line = 'converts = { lower = "low", higher = "mid" }\nfrom_release = "3"'
+    assert limits({"low": 9, "low-to-mid": 9}, catalog=profiles(low_to_mid=(10, line)), release="2")["low"] == 9
+
+
+def test_nothing_is_turned_into_what_is_free() -> None:
+    catalog = profiles(low_to_other=(13, 'converts = { lower = "low", higher = "other" }'))
+    bought = {"low": 3, "low-to-other": 3}
+    free = limits(bought, catalog=catalog)
+    assert (free["low"], free["other"]) == (3, UNLIMITED)
+    charged = limits(bought, catalog=catalog, options=frozenset({"charged"}))
+    assert (charged["low"], charged["other"]) == (0, 3)
+
+
+@pytest.mark.parametrize("upwards", [True, False])
+def test_upgrades_in_a_chain_turn_from_the_lowest_up_wherever_they_stand(upwards: bool) -> None:
+    catalog = profiles(*sorted(PROFILES, reverse=upwards))
+    found = limits({"edition": 1, "low": 4, "low-to-mid": 3, "mid-to-high": 2}, catalog=catalog)
+    assert [found[name] for name in ("low", "mid", "high")] == [1, 1, 3]
+
+
+@pytest.mark.parametrize(("code", "mid"), [(9, 0), (13, 2)])
+def test_of_two_upgrades_from_one_feature_the_one_with_the_lower_code_goes_first(code: int, mid: int) -> None:
+    twin = {"low_to_other": (code, 'converts = { lower = "low", higher = "other" }')}
+    bought = {"low": 2, "low-to-mid": 2, "low-to-other": 2}
+    for order in ((*PROFILES, "low-to-other"), ("low-to-other", *PROFILES)):
+        found = limits(bought, catalog=profiles(*order, **twin), options=frozenset({"charged"}))
+        assert (found["mid"], found["other"]) == (mid, 2 - mid)
+
+
+def test_what_requires_the_lower_feature_goes_with_its_last_instance() -> None:
+    catalog = profiles(rest=(20, 'requires = ["low"]'))
+    assert limits({"low": 2, "low-to-mid": 1, "rest": 4}, catalog=catalog)["rest"] == 4
+    assert limits({"low": 2, "low-to-mid": 2, "rest": 4}, catalog=catalog)["rest"] == 0
+
+
+COUNTS = st.dictionaries(st.sampled_from([*PROFILES]), st.integers(1, 9))
+LADDER_PLATFORMS = st.sampled_from(["large", "small", "tiny", "foreign"])
+
+
+@given(st.permutations([*PROFILES]), COUNTS, LADDER_PLATFORMS)
+def test_the_order_of_features_in_the_file_means_nothing(
+    order: list[str], bought: dict[str, int], platform: str
+) -> None:
+    catalog = profiles(*order)
+    assert limits(bought, platform, catalog) == limits(bought, platform)
+    assert statuses(bought, platform, catalog) == statuses(bought, platform)
+
+
+@given(COUNTS, st.sampled_from([*UPGRADES]), st.integers(1, 9), LADDER_PLATFORMS)
+def test_an_upgrade_more_lowers_its_lower_feature_only_and_never_all_profiles_together(
+    bought: dict[str, int], upgrade: str, count: int, platform: str
+) -> None:
+    before = limits(bought, platform)
+    after = limits(bought | {upgrade: bought.get(upgrade, 0) + count}, platform)
+    lower, _ = UPGRADES[upgrade]
+    assert {name for name in before if after[name] < before[name]} <= {lower}
+    assert sum(after[name] for name in FAMILY) >= sum(before[name] for name in FAMILY)
+
+
+@given(COUNTS, st.integers(1, 9), LADDER_PLATFORMS)
+def test_an_upgrade_never_lowers_its_two_features_taken_together(
+    bought: dict[str, int], count: int, platform: str
+) -> None:
+    alone = {name: number for name, number in bought.items() if name not in UPGRADES}
+    for upgrade, (lower, higher) in UPGRADES.items():
+        before, after = limits(alone, platform), limits(alone | {upgrade: count}, platform)
+        assert after[lower] + after[higher] >= before[lower] + before[higher]
+
+
+@given(
+    COUNTS, st.sampled_from([name for name in PROFILES if name not in UPGRADES]), st.integers(1, 9), LADDER_PLATFORMS
+)
+def test_another_license_lowers_nothing_but_what_an_upgrade_turns_that_it_wakes(
+    bought: dict[str, int], more: str, count: int, platform: str
+) -> None:
+    increased = bought | {more: bought.get(more, 0) + count}
+    before, after = limits(bought, platform), limits(increased, platform)
+    lowered = {name for name in before if after[name] < before[name]}
+    asleep, awake = statuses(bought, platform), statuses(increased, platform)
+    woken = {name for name in UPGRADES if name in bought and asleep[name][0] != awake[name][0]}
+    assert lowered <= {UPGRADES[name][0] for name in woken}
+    assert sum(after[name] for name in FAMILY) >= sum(before[name] for name in FAMILY)
 
 
 # The shipped IP Office
@@ -186,3 +409,13 @@ def test_the_shipped_ip_office_holds_the_facts(
     shipped: dict[str, Catalog], feature: str, bought: list[Bought], limit: int
 ) -> None:
     assert allowed(shipped["ip-office"], "ip500-v2", *bought)[feature].limit == limit
+
+
+@pytest.mark.parametrize("lower", ["mobile-worker", "office-worker", "teleworker"])
+def test_an_upgrade_of_profiles_waits_for_preferred_edition(shipped: dict[str, Catalog], lower: str) -> None:
+    catalog, upgrade = shipped["ip-office"], f"upgrade-{lower}"
+    bought = [Bought(lower, 5), Bought(upgrade, 2)]
+    waiting = allowed(catalog, "ip500-v2", *bought)
+    assert (waiting[upgrade].limit, waiting[upgrade].missing) == (0, ("preferred-edition",))
+    awake = allowed(catalog, "ip500-v2", *bought, Bought("preferred-edition", 1))
+    assert (awake[lower].limit, awake["power-user"].limit) == (3, 2)
