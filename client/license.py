@@ -150,7 +150,7 @@ class LicenseClient:
 
         With `application` in place of wants: take what the best mode at or below `mode` needs; the answer names it.
         With `wait` a key that lacks instances alone waits in order; `place` in the answer says where, and asking again
-        within 60 s keeps the place.
+        within 150 s keeps the place.
         Raises ValueError for an empty key, no or wrong wants, an unknown class or phase, or a value that is neither
         text nor a number; for an emergency call nothing.
         """

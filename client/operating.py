@@ -145,7 +145,7 @@ def _decision_lines(reply: Mapping[str, Any], *, allowed: bool) -> list[str]:
         lines.append(f"  runs in mode {clean(reply['mode'])}")
     lines += [f"  {clean(reply[name])}" for name in ("message", "remedy") if reply.get(name) is not None]
     if reply.get("place") is not None:
-        lines.append(f"  waits as number {clean(reply['place'])}; ask again within 60 s to keep the place")
+        lines.append(f"  waits as number {clean(reply['place'])}; ask again within 150 s to keep the place")
     if reply.get("fallback") is not None:
         lines.append(f"  may run as {clean(reply['fallback'])} instead")
     return lines + _grace_lines(reply)

@@ -12,7 +12,7 @@ from featurekeyd.policy.events import EventName
 from featurekeyd.policy.findings import Finding
 from featurekeyd.policy.licensekey import MAX_INSTANCES
 from featurekeyd.policy.requests import FeatureName, HolderName, LeaseKey, check_printable
-from featurekeyd.policy.reservations import Reservation, Shares
+from featurekeyd.policy.reservations import Kept, Reservation, Shares
 
 from .methods import Client, ErrorReply, Method, Nothing, Permission, method, one_by_one
 from .site import Site
@@ -86,19 +86,22 @@ class ReservationService:
 
     def list_reservations(self, _: Client, __: Nothing) -> Iterator[bytes]:
         """The reservations, one in each reply."""
-        reservations = list(self._site.enforcer.reservations)
-        shares = {it.feature: self._site.enforcer.shares(it.feature) for it in reservations}
-        return one_by_one("reservation", [self._reservation(it, shares[it.feature]) for it in reservations])
+        enforcer = self._site.enforcer
+        shared = [(enforcer.shares(feature), aside) for feature, aside in enforcer.ledger.aside.items()]
+        listed = [_listed(kept, shares) for shares, aside in shared for kept in aside.kept.values()]
+        return one_by_one("reservation", listed)
 
-    def _reservation(self, it: Reservation, shares: Shares) -> dict[str, object]:
-        return {
-            "feature": it.feature,
-            "key": it.key,
-            "holder": it.holder,
-            "instances": it.instances,
-            "held": it.instances - it.unheld(self._site.enforcer.ledger),
-            "free": shares.aside[it.key][1],
-        }
+
+def _listed(kept: Kept, shares: Shares) -> dict[str, object]:
+    reservation = kept.reservation
+    return {
+        "feature": reservation.feature,
+        "key": reservation.key,
+        "holder": reservation.holder,
+        "instances": reservation.instances,
+        "held": reservation.instances - kept.unheld,
+        "free": shares.of(kept),
+    }
 
 
 async def _stored(change: Awaitable[Finding]) -> bytes:

@@ -32,6 +32,7 @@ def decide_application(
     """Rule on the request and carry out the best mode that is allowed."""
     attempts = list(_attempts(situation, request, now, uid))
     last = attempts[-1]
+    situation.waiting.leave(request.holder, request.key)  # it falls back instead
     if last.ruling.reason in ALLOWING:
         carry_out(last.claim, last.ruling.reason, bound)
     return _decided(attempts), last.claim

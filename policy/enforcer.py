@@ -88,6 +88,8 @@ class Enforcer:
         self.tallies = {feature: Tally() for feature in catalog.features}
         self.events: list[Event] = []
         """What happened since the daemon last took note, in order."""
+        self.grace: tuple[Grace, ...] = ()
+        """The causes that last, with the time left; empty when all is well."""
         self.emergencies_total = 0
         self.emergency_claims = 0
         """Emergency calls without a listed number."""
@@ -129,11 +131,6 @@ class Enforcer:
         """The state of the whole system."""
         return self._situation.standing
 
-    @property
-    def grace(self) -> tuple[Grace, ...]:
-        """The causes that last, with the time left; empty when all is well."""
-        return tuple(meter.grace() for meter in self.meters.values() if meter.active)
-
     # Telephony
 
     def acquire(self, request: Request, uid: int, now: Now, bound: int | None = None) -> Decision | NotYours:
@@ -162,7 +159,8 @@ class Enforcer:
         if self.holders.find(holder) is not None:
             self.holders.hear(holder, uid, now.boot)
             self._rounds.note_release(holder, key, now.boot)
-        return self._end(holder, key)
+        self._situation.waiting.leave(holder, key)
+        return self.ledger.drop(holder, key) is not None
 
     def release_by_force(self, holder: str, key: str, by: str) -> bool:
         """Free a lease in place of its holder, on behalf of a technician; False where there is none."""
@@ -372,7 +370,9 @@ class Enforcer:
         for feature in claim.added:
             tally = self.tallies[feature]
             tally.granted += 1
-            tally.peak = max(tally.peak, self.ledger.in_use(feature))
+            in_use = self.ledger.in_use(feature)
+            if in_use > tally.peak:
+                tally.peak = in_use
 
     def _count_emergency(self, holder: str, key: str, dialed: str | None, port: str | None) -> None:
         self.emergencies_total += 1
@@ -415,6 +415,7 @@ class Enforcer:
         self._advance_meters(now)
         self._judge_feature_key()
         self._entitle(now)
+        self.grace = tuple(meter.grace() for meter in self.meters.values() if meter.active)
         self._stand()
 
     def _advance_meters(self, now: Now) -> None:

@@ -11,13 +11,16 @@ the lease outlives a reboot of the host.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from .catalog import Scope
 from .holders import Known
 from .requests import CallClass
+
+if TYPE_CHECKING:
+    from .reservations import Aside
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="lease"):
@@ -72,6 +75,8 @@ class Ledger:
         self.configured: dict[tuple[str, str], Lease | None] = {}
         """Leases by holder and key as they are now, of those that outlive a reboot and changed since the daemon last
         took note; None for one that is no more."""
+        self.aside: dict[str, Aside] = {}
+        """What is set aside of the features with reservations; the leases that it counts are noted there."""
         self.emergencies = 0
         """Emergency calls among the leases."""
         self._leases: dict[str, dict[str, Lease]] = {}
@@ -113,7 +118,7 @@ class Ledger:
         return self._in_use.get(feature, 0)
 
     def held(self, feature: str, key: str, holder: str | None = None) -> int:
-        """Instances of a feature that are held under a key: by that holder, or by all together."""
+        """Instances of a feature that are held under a key, counted: by that holder, or by all together."""
         total = 0
         for leases in self._leases.values() if holder is None else (self.of_holder(holder),):
             lease = leases.get(key)
@@ -189,6 +194,8 @@ class Ledger:
             return
         for feature, instances in lease.wants.items():
             _add(self._in_use, feature, sign * instances)
+            if feature in self.aside:
+                self.aside[feature].note(lease.holder, lease.key, sign * instances)
         if lease.port is not None:
             _add(self._on_port, lease.port, sign)
 

@@ -6,9 +6,11 @@ instances step of the decision asks `kept_back`, and a denied claim takes its pl
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .reasons import Reason
+from .reservations import Shares
 from .waiting import Waiter, rank_of
 
 if TYPE_CHECKING:
@@ -20,29 +22,37 @@ _WAITED_FOR = frozenset({Reason.LIMIT_REACHED, Reason.RESERVED, Reason.OTHERS_WA
 def kept_back(claim: Claim, feature: str, count: int) -> tuple[Reason, int] | None:
     """Why free instances are not for this claim, and how many; None where enough of them are."""
     situation, request = claim.situation, claim.request
-    if not situation.reservations.of(feature) and not situation.waiting.any_for(feature):
+    if feature not in situation.ledger.aside and not situation.waiting.any_for(feature):
         return None
     shares = situation.shares(feature, claim.displaced)
     own = shares.own(request.holder, request.key)
     if count > own + shares.unreserved:
         return Reason.RESERVED, shares.reserved - own
-    lacking = sum(waiter.lacks(shares) for waiter in _before(claim, feature) if _can_ever_have(claim, waiter))
+    lacking = _lacking(claim, feature, shares)
     # What a call frees by displacing another on its channel is its own: it was in use until now.
     freed = claim.displaced.wants.get(feature, 0) if claim.displaced else 0
     if count - own - freed > max(shares.unreserved - freed - lacking, 0):
-        return Reason.OTHERS_WAIT, min(lacking, shares.unreserved)
+        return Reason.OTHERS_WAIT, lacking
     return None
 
 
-def _can_ever_have(claim: Claim, waiter: Waiter) -> bool:
-    """Whether the reservations of others leave as much: who waits for one to be given up keeps nobody off meanwhile."""
-    situation = claim.situation
-    reservations = situation.reservations.of(waiter.feature)
-    reserved = sum(it.instances for key, it in reservations.items() if key != waiter.key)
-    return waiter.instances <= situation.limit(waiter.feature) - reserved
+def _lacking(claim: Claim, feature: str, shares: Shares) -> int:
+    """How many of the unreserved instances those lack who come before the claim.
+
+    Who waits for a reservation of others to be given up keeps nobody off meanwhile.
+    """
+    lacking, aside = 0, claim.situation.ledger.aside.get(feature)
+    most = claim.situation.limit(feature) - (aside.instances if aside else 0)
+    for waiter in _before(claim, feature):
+        kept = aside.find(waiter.holder, waiter.key) if aside else None
+        if waiter.instances <= most + (kept.reservation.instances if kept else 0):
+            lacking += waiter.lacks(shares)
+        if lacking >= shares.unreserved:
+            return shares.unreserved
+    return lacking
 
 
-def _before(claim: Claim, feature: str) -> list[Waiter]:
+def _before(claim: Claim, feature: str) -> Iterator[Waiter]:
     """Those who wait for the feature and come before the claim."""
     request = claim.request
     rank = _rank(claim, feature) if request.wait else None
@@ -60,12 +70,13 @@ def _may_wait(claim: Claim, ruling: Ruling) -> bool:
     if not request.wait or ruling.reason not in _WAITED_FOR or request.application is not None:
         return False
     enough = claim.wants.get(feature, 0) <= (ruling.limit or 0)
-    return enough and claim.situation.waiting.has_room(feature, request.holder, request.key, claim.now.boot)
+    waiting, boot = claim.situation.waiting, claim.now.boot
+    return enough and waiting.has_room(feature, request.holder, request.key, claim.uid, boot)
 
 
 def place_in_line(claim: Claim, ruling: Ruling) -> int | None:
     """Where the denied claim stands among those who wait, 1 for the next; None where it does not wait."""
-    return len(_before(claim, ruling.subject or "")) + 1 if _may_wait(claim, ruling) else None
+    return sum(1 for _ in _before(claim, ruling.subject or "")) + 1 if _may_wait(claim, ruling) else None
 
 
 def line_up(claim: Claim, ruling: Ruling) -> None:
@@ -74,6 +85,6 @@ def line_up(claim: Claim, ruling: Ruling) -> None:
     if _may_wait(claim, ruling):
         rank = _rank(claim, feature)
         lacking = claim.added[feature]
-        waiting.wait(feature, request.holder, request.key, lacking, rank=rank, boot=claim.now.boot)
+        waiting.wait(feature, request.holder, request.key, lacking, uid=claim.uid, rank=rank, boot=claim.now.boot)
     else:
         waiting.leave(request.holder, request.key)

@@ -82,7 +82,6 @@ class Rounds:
             return ListRefused(f"these would be more than {2 * most} leases: a whole list beside all that was before")
         claims = tuple(lease.key for lease in listed if _claims(situation, request, lease))
         changes = [_adopt(situation, request, lease, uid, now) for lease in listed]
-        _leave(situation, request, keys)
         self._take_in(request, round_, keys)
         freed = self._close(situation, request, round_) if _is_last(request) else 0
         held = sum(lease.scope is request.scope for lease in situation.ledger.of_holder(request.holder).values())
@@ -160,14 +159,6 @@ class Rounds:
         return len(missing)
 
 
-def _leave(situation: Situation, request: SyncRequest, keys: Collection[str]) -> None:
-    """Let the keys that the list names wait no more: they have what they have."""
-    if situation.waiting.anyone:
-        for holder in filter(None, (request.holder, request.takes_over)):
-            for key in keys:
-                situation.waiting.leave(holder, key)
-
-
 def _is_last(request: SyncRequest) -> bool:
     return request.last is not False
 
@@ -194,6 +185,9 @@ def _adopt(situation: Situation, request: SyncRequest, listed: SyncLease, uid: i
         return "held" if earlier is None else "changed"
     granted = since.granted if since else now.boot
     ledger.put(msgspec.structs.replace(wanted, granted=granted, bound=held.bound if held else None))
+    situation.waiting.leave(request.holder, listed.key)
+    if earlier is not None:
+        situation.waiting.leave(earlier.holder, earlier.key)
     return "adopted" if since is None else "changed"
 
 

@@ -2,11 +2,13 @@
 
 Rules (facts/catalog.md section 3, refill rule):
 
-* a key waits when its request says so and instances are all that it lacks; it waits for the feature that was denied;
+* a key waits when its request says so and instances are all that it lacks; it waits for the feature that was denied,
+  and where it lacks two, for one after the other: its place for the second begins once the first is free;
 * those who wait are served by the feature's ranks in the catalog, then in the order of asking;
 * who asks meanwhile gets none of the instances that as many others wait for, each as many as it lacks; an instance that
   is set aside for a key is outside the order;
-* a key that has not asked again within 60 s loses its place, and so does one that gets another answer.
+* a key that has not asked again within 150 s loses its place, and so does one that gets another answer, gets its
+  instances otherwise (as an application, by Sync), or whose lease ends.
 
 The order lives in memory alone: after a restart of the daemon it is the order of asking again.
 """
@@ -14,18 +16,27 @@ The order lives in memory alone: after a restart of the daemon it is the order o
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterator
 
 import msgspec
 
 from .reservations import Shares
 
-PATIENCE_SECONDS = 60.0
-"""Boot time within which a key asks again to keep its place: who waits asks more often than a telephone registers."""
+PATIENCE_SECONDS = 150.0
+"""Boot time within which a key asks again to keep its place. Many telephones register every 60 s, and denied ones ask
+again at that pace: two such rounds and half of a third, so that one lost message, or a slow one, costs no place."""
 
-MAX_WAITING = 500
-"""Keys that wait for one feature: more than the 384 extensions of a whole control unit (facts/catalog.md section 5). A
-decision about the feature walks them."""
+MAX_WAITING = 800
+"""Keys that wait for one feature: all 384 extensions of a control unit (facts/catalog.md section 5) of two users. A
+decision about the feature may walk them."""
+
+MAX_WAITING_OF_USER = 400
+"""Keys of one user that wait, for whatever feature: those 384 extensions, and half of the places for one feature, so
+that who waits with ever new keys keeps no phone of another user from waiting."""
+
+MAX_WAITING_IN_ALL = 2_000
+"""Keys that wait for anything: five users with as many as they may have, in some 2 MB."""
 
 Place = tuple[int, float]
 """Rank, and number in the order of asking."""
@@ -41,6 +52,8 @@ class Waiter(msgspec.Struct, kw_only=True):
     feature: str
     instances: int
     """How many it lacks."""
+    uid: int
+    """The user that the holder's name belongs to."""
     place: Place
     seen: float
     """Boot time at which it last asked."""
@@ -62,17 +75,18 @@ class Waiting:
 
     def __init__(self) -> None:
         self._queues: dict[str, dict[tuple[str, str], Waiter]] = {}
-        self._feature_of: dict[tuple[str, str], str] = {}
+        self._waiters: OrderedDict[tuple[str, str], Waiter] = OrderedDict()
+        """Everybody by holder and key, who asked longest ago first."""
+        self._of_user: dict[int, int] = {}
         self._number = 0
 
     def __iter__(self) -> Iterator[Waiter]:
-        for queue in self._queues.values():
-            yield from queue.values()
+        return iter(self._waiters.values())
 
     @property
     def anyone(self) -> bool:
         """Whether somebody waits for anything, or waited until a moment ago."""
-        return bool(self._queues)
+        return bool(self._waiters)
 
     def any_for(self, feature: str) -> bool:
         """Whether somebody waits, or waited until a moment ago."""
@@ -83,47 +97,63 @@ class Waiting:
         queue = self._queues.get(feature, {})
         return sorted((it for it in queue.values() if _has_patience(it, boot)), key=lambda it: it.place)
 
-    def before(self, feature: str, holder: str, key: str, rank: int | None, boot: float) -> list[Waiter]:
+    def before(self, feature: str, holder: str, key: str, rank: int | None, boot: float) -> Iterator[Waiter]:
         """Those who are served before a key, in no order; its `rank` is None where it does not say that it waits."""
         queue, place = self._queues.get(feature, {}), self._place(feature, holder, key, rank, boot)
-        others = (it for name, it in queue.items() if name != (holder, key))
-        return [it for it in others if it.place < place and _has_patience(it, boot)]
+        for name, waiter in queue.items():
+            if waiter.place < place and name != (holder, key) and _has_patience(waiter, boot):
+                yield waiter
 
-    def has_room(self, feature: str, holder: str, key: str, boot: float) -> bool:
-        """Whether the key may wait: it does already, or not too many do."""
-        queue = self._queues.get(feature, {})
-        if len(queue) < MAX_WAITING or (holder, key) in queue:
+    def has_room(self, feature: str, holder: str, key: str, uid: int, boot: float) -> bool:
+        """Whether the user's key may wait for that feature: it does already, or not too many do."""
+        self._forget_impatient(boot)
+        there = self._waiters.get((holder, key))
+        if there is not None and there.feature == feature:
             return True
-        return sum(_has_patience(it, boot) for it in queue.values()) < MAX_WAITING
+        if len(self._queues.get(feature, ())) >= MAX_WAITING:
+            return False
+        # A key that waits for another feature gives that place up for this one.
+        of_user = self._of_user.get(uid, 0) - (there is not None and there.uid == uid)
+        return of_user < MAX_WAITING_OF_USER and len(self._waiters) - (there is not None) < MAX_WAITING_IN_ALL
 
-    def wait(self, feature: str, holder: str, key: str, instances: int, *, rank: int, boot: float) -> None:
+    def wait(self, feature: str, holder: str, key: str, instances: int, *, uid: int, rank: int, boot: float) -> None:
         """Let the key wait for that feature, and for no other; one that waits for it already keeps its number."""
         self._forget_impatient(boot)
         before = self._queues.get(feature, {}).get((holder, key))
+        self.leave(holder, key)
         if before is None:
-            self.leave(holder, key)
             self._number += 1
         waiter = Waiter(
             holder=holder,
             key=key,
             feature=feature,
             instances=instances,
+            uid=uid,
             place=(rank, before.place[1] if before else self._number),
             seen=boot,
             called=before.called if before else False,
         )
         self._queues.setdefault(feature, {})[holder, key] = waiter
-        self._feature_of[holder, key] = feature
+        self._waiters[holder, key] = waiter
+        self._of_user[uid] = self._of_user.get(uid, 0) + 1
 
-    def leave(self, holder: str, key: str) -> str | None:
-        """Let the key wait no more; the feature it waited for."""
-        feature = self._feature_of.pop((holder, key), None)
-        if feature is not None:
-            queue = self._queues[feature]
-            del queue[holder, key]
-            if not queue:
-                del self._queues[feature]
-        return feature
+    def leave(self, holder: str, key: str) -> None:
+        """Let the key wait no more."""
+        waiter = self._waiters.pop((holder, key), None)
+        if waiter is None:
+            return
+        queue = self._queues[waiter.feature]
+        del queue[holder, key]
+        if not queue:
+            del self._queues[waiter.feature]
+        self._of_user[waiter.uid] -= 1
+        if not self._of_user[waiter.uid]:
+            del self._of_user[waiter.uid]
+
+    def leave_all(self, holder: str) -> None:
+        """Let no key of that holder wait any more."""
+        for waiter in [it for it in self if it.holder == holder]:
+            self.leave(holder, waiter.key)
 
     def features(self, boot: float) -> list[str]:
         """The features that somebody still waits for."""
@@ -154,7 +184,11 @@ class Waiting:
         return _BEHIND_ALL if rank is None else (rank, math.inf)
 
     def _forget_impatient(self, boot: float) -> None:
-        for waiter in [it for it in self if not _has_patience(it, boot)]:
+        """Forget those who have not asked again; they stand before those who have."""
+        while self._waiters:
+            waiter = next(iter(self._waiters.values()))
+            if _has_patience(waiter, boot):
+                return
             self.leave(waiter.holder, waiter.key)
 
 

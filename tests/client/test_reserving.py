@@ -85,7 +85,7 @@ def test_who_waits_says_so_and_is_told_its_place(daemon: StandIn, control: Contr
     daemon.on("Acquire", daemon.DENIED | {"place": 3})
     status, out, _ = control("acquire", "f", "--holder", "h", "--key", "k", "--wait", "--rank", "dect")
     assert status == exits.REFUSED
-    assert "  waits as number 3; ask again within 60 s to keep the place\n" in out
+    assert "  waits as number 3; ask again within 150 s to keep the place\n" in out
     asked = daemon.parameters()
     assert (asked["wait"], asked["rank"]) == (True, "dect")
     control("acquire", "f", "--holder", "h", "--key", "k")

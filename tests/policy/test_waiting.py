@@ -142,11 +142,11 @@ def test_asking_again_keeps_the_place_and_may_change_the_rank(full: Callable[[in
     assert waits(site, "b", "phone").place == 2
 
 
-def test_a_place_is_lost_when_nothing_is_asked_for_over_60_seconds(full: Callable[[int], Site]) -> None:
-    assert PATIENCE_SECONDS == 60
+def test_a_place_is_lost_when_nothing_is_asked_for_over_150_seconds(full: Callable[[int], Site]) -> None:
+    assert PATIENCE_SECONDS == 150
     site = full(1)
     waits(site, "a")
-    site.wait(60)
+    site.wait(150)
     assert order(site) == ["a"]
     waits(site, "b")
     site.release("0")
@@ -220,11 +220,11 @@ def test_others_get_what_is_free_beyond_those_who_wait(full: Callable[[int], Sit
 
 
 def test_so_many_may_wait_for_one_feature(full: Callable[[int], Site], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert MAX_WAITING == 500
+    assert MAX_WAITING == 800
     monkeypatch.setattr(module, "MAX_WAITING", 2)
     site = full(1)
     assert [waits(site, key).place for key in ("a", "b", "c", "a")] == [1, 2, None, 1]
-    site.wait(61)
+    site.wait(151)
     assert waits(site, "c").place == 1
 
 
@@ -263,11 +263,11 @@ def test_a_turn_is_told_once_and_again_when_it_comes_again(full: Callable[[int],
 def test_the_next_is_called_when_the_first_has_lost_its_place(full: Callable[[int], Site]) -> None:
     site = full(1)
     waits(site, "a")
-    site.wait(40)
+    site.wait(100)
     waits(site, "b")
     site.release("0")
     assert called(site) == ["a"]
-    site.wait(21)
+    site.wait(51)
     assert called(site) == ["b"]
 
 
@@ -349,7 +349,7 @@ def test_nobody_is_served_before_those_who_wait_and_whoever_is_called_is_granted
         if act == "release":
             site.release(key)
         elif act == "pass":
-            site.wait(25)
+            site.wait(65)
         else:
             wait, new = act == "wait", site.enforcer.ledger.find("kamailio", key) is None
             answer = site.acquire(key, "phone", wait=wait or None, rank=rank if wait else None)
