@@ -16,17 +16,17 @@ from .applications import decide_application, explain_application
 from .catalog import Catalog, Cause, Scope
 from .certificate import Certificate
 from .decision import Claim, Decision, Rules, Situation, Step, decide, decided, is_emergency, walk
-from .entitlements import Entitlements, entitlements, with_statuses
+from .entitlements import Entitlements
 from .events import Event, EventName
 from .findings import Finding, Verdict, refuse
 from .holders import MAX_HOLDERS, MAX_HOLDERS_OF_USER, Holder, Holders, Known
+from .installed import Installed
 from .instant import Now
 from .ledger import Lease, Ledger
-from .licensekey import LicenseKey
-from .licenses import License, Licenses, Mark, Status
+from .licenses import License, Licenses, Mark
 from .presence import NOT_LOOKED_YET, PRESENT, Sighting, judged, refuse_certificate
 from .reasons import Reason
-from .rehearsal import Rehearsed, WhatIf, rehearse
+from .rehearsal import Rehearsed, WhatIf
 from .requests import CallClass, Request, SyncRequest
 from .reservations import Reservation, Reservations, Shares
 from .standing import Grace, Meter, Standing, standing_of
@@ -44,9 +44,6 @@ _STANDING_EVENT = {
 ADOPTION_SECONDS = 600.0
 """How long after a restart of the daemon the name of a holder that was there before is kept for it: a switch that is
 slow to start comes back within that time, and may have no lease until then."""
-
-WARNING_DAYS = frozenset({30, 14, 7, 3, 2, 1})
-"""Days left at which it is told that a license is about to end: time to order, and time to hurry."""
 
 
 class NotYours(msgspec.Struct, frozen=True):
@@ -79,7 +76,6 @@ class Enforcer:
         """`released` is the day this release was built: no date before it is believed. `drained` is as stored."""
         self.catalog = catalog
         self.system = system
-        self.licenses = Licenses()
         self.feature_key = NOT_LOOKED_YET
         self.holders = Holders(rules.owners)
         self.meters = {
@@ -99,15 +95,7 @@ class Enforcer:
         self._restored = float("-inf")
         """When the leases of an earlier run were taken back."""
         self._advanced = now.boot
-        self._released = released
-        self._basis: tuple[Licenses, datetime.date] | None = None
-        """What `_installed` was worked out from."""
-        self._installed: list[License] = []
-        self._stopped = False
-        """Whether unlisted keys have stopped counting."""
-        self._expired: frozenset[LicenseKey] = frozenset()
-        self._warned: set[tuple[LicenseKey, datetime.date]] = set()
-        """Whose end was told of today."""
+        self._installed = Installed(catalog, system, released)
         self._update(now)
         self.events.clear()
 
@@ -120,6 +108,11 @@ class Enforcer:
     def rules(self) -> Rules:
         """What the settings of the site add to the catalog."""
         return self._situation.rules
+
+    @property
+    def licenses(self) -> Licenses:
+        """All that is installed."""
+        return self._installed.licenses
 
     @property
     def entitlements(self) -> Entitlements:
@@ -270,15 +263,15 @@ class Enforcer:
 
     def today(self, now: Now) -> datetime.date:
         """The date that terms are held against: never before what signed documents and the release prove."""
-        return max(now.date, self.licenses.floor, self._released)
+        return self._installed.today(now)
 
     def installed(self, now: Now) -> list[License]:
         """Every installed license with its status today."""
-        return with_statuses(self.licenses.on(self.today(now), self.catalog), self.entitlements)
+        return self._installed.statuses(now, self.entitlements)
 
     def what_if(self, supposed: WhatIf) -> list[Rehearsed]:
         """Which limits would change under other licenses or on another system; changes nothing."""
-        return rehearse(self.catalog, self.system, self._installed, supposed, count_unlisted=not self._stopped)
+        return self._installed.what_if(supposed)
 
     def refuse_certificate(self, certificate: Certificate) -> Finding | None:
         """Why this certificate cannot be taken now, None where it can."""
@@ -289,7 +282,7 @@ class Enforcer:
 
     def adopt(self, licenses: Licenses, now: Now) -> None:
         """Let these licenses count from now on; the daemon has stored them."""
-        before, self.licenses = self.licenses.marks, licenses
+        before, self._installed.licenses = self.licenses.marks, licenses
         newer = licenses.mark.list_number > before.get(licenses.serial or "", Mark()).list_number
         self._update(now)
         if newer:
@@ -298,7 +291,7 @@ class Enforcer:
 
     def adopt_stored(self, licenses: Licenses, now: Now) -> None:
         """Let the licenses of an earlier run count; their list is no newer one and refills nothing."""
-        self.licenses = licenses
+        self._installed.licenses = licenses
         self._update(now)
 
     # What follows from all that
@@ -448,40 +441,14 @@ class Enforcer:
 
     def _entitle(self, now: Now) -> None:
         """Work the entitlements out anew where the licenses, the date or the unlisted meter changed."""
-        unlisted, basis = self.meters[Cause.UNLISTED_LICENSES], (self.licenses, self.today(now))
-        changed = self._basis is None or self._basis[0] is not basis[0] or self._basis[1] != basis[1]
-        if changed:
-            self._basis, self._installed = basis, self.licenses.on(self.today(now), self.catalog)
-            unlisted.active = any(license_.status is Status.UNKNOWN for license_ in self._installed)
-            self._tell_expired(self._installed, basis[1])
-        if changed or unlisted.spent is not self._stopped:
-            self._stopped = unlisted.spent
-            self._situation.entitlements = entitlements(
-                self.catalog, self.system, self._installed, count_unlisted=not self._stopped
-            )
-
-    def _tell_expired(self, installed: list[License], today: datetime.date) -> None:
-        expired = {license_.key: license_ for license_ in installed if license_.status is Status.EXPIRED}
-        for key in expired.keys() - self._expired:
-            message = f"The license {key.short} for {expired[key].feature} expired on {key.expires}."
-            self._tell(EventName.LICENSE_EXPIRED, message, FEATURE=str(expired[key].feature), LICENSE=key.short)
-        self._expired = frozenset(expired)
-        for license_ in installed:
-            self._warn(license_, today)
-
-    def _warn(self, license_: License, today: datetime.date) -> None:
-        """Tell of a license that is about to end, once on each day of warning."""
-        expires = license_.key.expires
-        good = license_.status in {Status.VALID, Status.UNKNOWN}
-        if expires is None or not good or (expires - today).days + 1 not in WARNING_DAYS:
-            return
-        told = (license_.key, today)
-        if told in self._warned:
-            return
-        self._warned = {it for it in self._warned if it[1] == today} | {told}
-        left = (expires - today).days + 1
-        message = f"The license {license_.key.short} for {license_.feature} ends in {left} days, after {expires}."
-        self._tell(EventName.LICENSE_EXPIRES_SOON, message, FEATURE=str(license_.feature), LICENSE=license_.key.short)
+        installed, unlisted = self._installed, self.meters[Cause.UNLISTED_LICENSES]
+        told = installed.renew(now)
+        if told is not None:
+            unlisted.active = installed.unlisted
+            self.events += told
+        if told is not None or unlisted.spent is installed.count_unlisted:
+            installed.count_unlisted = not unlisted.spent
+            self._situation.entitlements = installed.entitlements()
 
     def _stand(self) -> None:
         situation, before = self._situation, self._situation.standing

@@ -258,6 +258,51 @@ def test_a_trial_ends_by_the_wall_clock_and_is_told_once(open_site: Callable[...
     assert site.in_use("trunk") == 1
 
 
+def warnings(site: Site) -> list[str]:
+    """How long the licenses are said to last that are about to end, since the last time this was called."""
+    soon = [event.message for event in site.enforcer.events if event.name is EventName.LICENSE_EXPIRES_SOON]
+    site.enforcer.events.clear()
+    return [message.partition(" ends in ")[2].partition(", after ")[0] for message in soon]
+
+
+def test_a_host_that_was_off_on_a_day_of_warning_tells_it_when_it_is_on_again(open_site: Callable[..., Site]) -> None:
+    site = open_site()
+    site.bring(site.list_of(site.key("trunk", 8, Term.TRIAL)))
+    site.told()
+    told = []
+    for days in (29, 1, 2, 1, 8, 12, 1, 4, 1):
+        site.wait(days * DAY)
+        told.append(warnings(site))
+    assert told == [[], ["30 days"], [], [], [], ["7 days"], [], ["2 days"], ["1 day"]]
+    site.wait(60)
+    assert warnings(site) == []
+
+
+def test_a_warning_is_not_told_again_when_the_clock_goes_back_or_the_licenses_change(
+    open_site: Callable[..., Site],
+) -> None:
+    site = open_site()
+    key = site.key("trunk", 8, Term.TRIAL)
+    site.bring(site.list_of(key))
+    site.wait(50 * DAY)
+    assert warnings(site) == ["10 days"]
+    site.wall -= 15 * DAY
+    site.wait(1)
+    site.buy(phone=1)
+    assert warnings(site) == []
+    site.wall += 15 * DAY
+    site.wait(4 * DAY)
+    assert warnings(site) == ["6 days"]
+
+
+def test_after_a_restart_it_is_told_again_which_licenses_are_about_to_end(open_site: Callable[..., Site]) -> None:
+    site = open_site()
+    site.bring(site.list_of(site.key("trunk", 8, Term.TRIAL), site.key("phone", 1)))
+    site.wait(50 * DAY)
+    site.told()
+    assert warnings(site.restarted()) == ["10 days"]
+
+
 @pytest.mark.parametrize("year", [1970, 2000, 2025])
 def test_a_clock_that_is_set_back_gives_no_trial_back(open_site: Callable[..., Site], year: int) -> None:
     site = open_site()

@@ -1,0 +1,102 @@
+"""The installed licenses in the course of time: what they allow today, and what is told as their terms end.
+
+What follows from them is worked out anew only where they, the date, or the right of unlisted keys to count changed.
+Each end is told once, and each warning of it; after a restart of the daemon what holds then is told again.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+
+from .catalog import Catalog
+from .entitlements import Entitlements, entitlements, with_statuses
+from .events import Event, EventName
+from .instant import Now
+from .licensekey import LicenseKey
+from .licenses import License, Licenses, Status
+from .rehearsal import Rehearsed, WhatIf, rehearse
+from .system import System
+
+WARNING_DAYS = (30, 14, 7, 3, 2, 1)
+"""Days left at which it is told that a license is about to end: time to order, and time to hurry. A host that is off on
+one of them tells it when it is on again."""
+
+
+class Installed:
+    """The licenses of one system, and what they come to on a day."""
+
+    def __init__(self, catalog: Catalog, system: System, released: datetime.date) -> None:
+        self.licenses = Licenses()
+        """As they were brought; `renew` takes a change in."""
+        self.count_unlisted = True
+        """Whether keys that no list has confirmed still count."""
+        self._catalog = catalog
+        self._system = system
+        self._released = released
+        self._basis: tuple[Licenses, datetime.date] | None = None
+        """What `_on_day` was worked out from."""
+        self._on_day: list[License] = []
+        self._expired: frozenset[LicenseKey] = frozenset()
+        self._warned: dict[LicenseKey, int] = {}
+        """The last of the warning days that was told."""
+
+    def today(self, now: Now) -> datetime.date:
+        """The date that terms are held against: never before what signed documents and the release prove."""
+        return max(now.date, self.licenses.floor, self._released)
+
+    def renew(self, now: Now) -> list[Event] | None:
+        """Take in the licenses and the date as they are now, and what is to be told; None where both are as before."""
+        today, before = self.today(now), self._basis
+        if before is not None and before[0] is self.licenses and before[1] == today:
+            return None
+        self._basis, self._on_day = (self.licenses, today), self.licenses.on(today, self._catalog)
+        return [*self._ended(), *self._about_to_end(today)]
+
+    @property
+    def unlisted(self) -> bool:
+        """Whether there are keys that no list has confirmed yet."""
+        return any(license_.status is Status.UNKNOWN for license_ in self._on_day)
+
+    def entitlements(self) -> Entitlements:
+        """What the licenses together allow, by feature."""
+        return entitlements(self._catalog, self._system, self._on_day, count_unlisted=self.count_unlisted)
+
+    def statuses(self, now: Now, allowed: Entitlements) -> list[License]:
+        """Every license with its status today, where together they allow as much."""
+        return with_statuses(self.licenses.on(self.today(now), self._catalog), allowed)
+
+    def what_if(self, supposed: WhatIf) -> list[Rehearsed]:
+        """Which limits would change under other licenses or on another system; changes nothing."""
+        return rehearse(self._catalog, self._system, self._on_day, supposed, count_unlisted=self.count_unlisted)
+
+    def _ended(self) -> Iterator[Event]:
+        expired = {license_.key: license_ for license_ in self._on_day if license_.status is Status.EXPIRED}
+        for key in expired.keys() - self._expired:
+            message = f"The license {key.short} for {expired[key].feature} expired on {key.expires}."
+            yield _about(EventName.LICENSE_EXPIRED, expired[key], message)
+        self._expired = frozenset(expired)
+
+    def _about_to_end(self, today: datetime.date) -> Iterator[Event]:
+        told, self._warned = self._warned, {}
+        for license_ in self._on_day:
+            key, good = license_.key, license_.status in {Status.VALID, Status.UNKNOWN}
+            if key.expires is None or not good:
+                continue
+            left = (key.expires - today).days + 1
+            before, reached = told.get(key), [days for days in WARNING_DAYS if left <= days]
+            day = min(reached if before is None else [*reached, before], default=None)
+            if day is None:
+                continue
+            self._warned[key] = day
+            if day != before:
+                message = f"The license {key.short} for {license_.feature} ends in {_days(left)}, after {key.expires}."
+                yield _about(EventName.LICENSE_EXPIRES_SOON, license_, message)
+
+
+def _about(name: EventName, license_: License, message: str) -> Event:
+    return Event(name=name, message=message, fields={"FEATURE": str(license_.feature), "LICENSE": license_.key.short})
+
+
+def _days(count: int) -> str:
+    return f"{count} day" if count == 1 else f"{count} days"
