@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from .bench import Bench
 from .programs import FIFTY, ONE, PIPELINED, SHAPES, Measured
 from .report import Row, Target, Void, at_least, ratio, table, under
-from .servers import FEATURE, Featurekeyd, Server, check_redis, echo, featurekeyd, python_echo, redis
+from .servers import FEATURE, Featurekeyd, Server, echo, featurekeyd, python_echo, redis
 
 WARM_UP = 10
 """Part of a round's messages that each server is asked first, unmeasured."""
@@ -32,15 +32,16 @@ def run(bench: Bench) -> list[Row]:
     with ExitStack() as stack:
         ours = stack.enter_context(featurekeyd(bench.folder / "decisions"))
         theirs = stack.enter_context(redis(bench.folder))
-        servers = [ours, theirs, stack.enter_context(echo(bench.programs.echo, bench.folder))]
+        servers = [ours, theirs, theirs.indexed(), stack.enter_context(echo(bench.programs.echo, bench.folder))]
         if bench.python_echo:
             servers += [stack.enter_context(python_echo(loop, bench.folder)) for loop in ("uvloop", "asyncio")]
+        print(f"\n{theirs.version}")
         for name, shape in SHAPES.items():
             results = _measure(bench, servers, shape)
             print(f"\n{name}\n\n{_details(results, ours)}")
             rows += _rows(name, shape, ours, results)
         _check(ours)
-        check_redis(theirs)
+        theirs.check_sums()
     return rows
 
 

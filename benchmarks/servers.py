@@ -8,6 +8,8 @@ often as the shipped settings say.
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -23,7 +25,7 @@ sys.path.insert(0, str(HERE.parent / "tests" / "system"))
 
 import rig  # noqa: E402 - found through the path above
 
-REDIS = HERE.parent / "build" / "redis"
+REDIS = HERE.parent / "build" / "redis" / "usr"
 """Where ./dev unpacks Debian's packages."""
 
 FEATURE = "sip-trunk-channels"
@@ -66,6 +68,32 @@ class Featurekeyd(Server):
             raise Void(f"the daemon's sums are wrong: {seen}")
 
 
+@dataclass(frozen=True)
+class Redis(Server):
+    """Redis; `data` is where its append-only file is."""
+
+    data: Path = Path()
+
+    @property
+    def version(self) -> str:
+        """Its version, and what it was told."""
+        answer = ask_redis(self.socket, "INFO", "server")
+        found = re.search(r"redis_version:(\S+)", answer)
+        return f"Redis {found[1] if found else 'of unknown version'}, append-only file on, never synced to a disk"
+
+    def indexed(self) -> Server:
+        """The same Redis, keeping as much of each lease as the daemon does."""
+        return Server("Redis, indexed", "redis", self.socket, self.pid, _load_scripts(self.socket, "_indexed"))
+
+    def check_sums(self) -> None:
+        """Raise Void unless no lease is left, nothing is in use, and what happened is on record."""
+        left, used = ask_redis(self.socket, "KEYS", "lease:*"), ask_redis(self.socket, "GET", f"in-use:{FEATURE}")
+        if left != "*0" or used != "0":
+            raise Void(f"Redis has leases left: {left}, in use {used}")
+        if not any(it.stat().st_size for it in self.data.rglob("*.incr.aof")):
+            raise Void("Redis has recorded nothing")
+
+
 @contextmanager
 def featurekeyd(folder: Path) -> Iterator[Featurekeyd]:
     """The daemon, licensed; the users of STRANGERS may ask."""
@@ -83,6 +111,7 @@ def echo(program: Path, folder: Path) -> Iterator[Server]:
     with rig.Process([*on_processor(0), str(program), str(path)]) as process:
         process.output.wait("ready")
         yield Server("echo in C", "echo", path, process.pid)
+    path.unlink()
 
 
 @contextmanager
@@ -95,43 +124,37 @@ def python_echo(loop: str, folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def redis(folder: Path) -> Iterator[Server]:
+def redis(folder: Path) -> Iterator[Redis]:
     """Redis as Debian ships it, with its append-only file on the file system that the daemon's records are on."""
-    path = folder / "redis"
-    data = folder / "redis-data"
+    path, data = folder / "redis", folder / "redis-data"
     data.mkdir()
-    options = {"port": "0", "unixsocket": str(path), "save": "", "dir": str(data)}
+    options = {"port": "0", "unixsocket": str(path), "dir": str(data), "save": ""}
     options |= {"appendonly": "yes", "appendfsync": "no"}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    libraries = ":".join(str(it) for it in (REDIS / "usr" / "lib").glob("*-linux-gnu*"))
-    command = [*on_processor(0), str(REDIS / "usr" / "bin" / "redis-server"), *words]
-    with rig.Process(command, environ=rig.environment(LD_LIBRARY_PATH=libraries)) as process:
+    libraries = rig.environment(LD_LIBRARY_PATH=":".join(map(str, (REDIS / "lib").glob("*-linux-gnu*"))))
+    command = [*on_processor(0), str(REDIS / "bin" / "redis-server"), *words]
+    with rig.Process(command, environ=libraries) as process:
         process.output.wait("eady to accept connections")
-        digests = tuple(_load_script(path, name) for name in ("acquire.lua", "release.lua"))
-        server = Server("Redis", "redis", path, process.pid, digests)
-        yield server
-
-
-def check_redis(server: Server) -> None:
-    """Raise Void unless no lease is left and nothing is in use."""
-    left, used = ask_redis(server.socket, "KEYS", "lease:*"), ask_redis(server.socket, "GET", f"in-use:{FEATURE}")
-    if left != "*0" or used != "0":
-        raise Void(f"Redis has leases left: {left}, in use {used}")
+        ask_redis(path, "HSET", "limits", FEATURE, "128")
+        yield Redis("Redis", "redis", path, process.pid, _load_scripts(path, ""), data)
+    shutil.rmtree(data)
 
 
 def ask_redis(path: Path, *words: str) -> str:
-    """One command; the first line of the answer, for a string the string itself. Raises Void for an error."""
+    """One command; of the answer the text, or its first line where it is no text. Raises Void for an error."""
     call = f"*{len(words)}\r\n" + "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
     with socket.socket(socket.AF_UNIX) as connected:
         connected.settimeout(rig.DEADLINE)
         connected.connect(str(path))
         connected.sendall(call.encode())
-        with connected.makefile("r", encoding="utf-8", newline="\r\n") as answers:
-            first = answers.readline().strip()
+        with connected.makefile("rb") as answers:
+            first = answers.readline().decode().strip()
             if first.startswith("-"):
                 raise Void(f"Redis refuses {words[0]}: {first}")
-            return answers.readline().strip() if first.startswith("$") and first != "$-1" else first
+            return answers.read(int(first[1:])).decode() if first.startswith("$") and first != "$-1" else first
 
 
-def _load_script(path: Path, name: str) -> str:
-    return ask_redis(path, "SCRIPT", "LOAD", (HERE / name).read_text(encoding="utf-8"))
+def _load_scripts(path: Path, kind: str) -> tuple[str, ...]:
+    """The digests of the scripts that take and give back a lease, after Redis has loaded them."""
+    texts = ((HERE / f"{verb}{kind}.lua").read_text(encoding="utf-8") for verb in ("acquire", "release"))
+    return tuple(ask_redis(path, "SCRIPT", "LOAD", text) for text in texts)
