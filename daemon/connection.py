@@ -56,6 +56,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=limits.MAX_UNREAD_BYTES)
         peer = read_peer(transport.get_extra_info("socket"))
+        self._share = self._server.turns.join(peer.uid)
         self._client = Client(self._server.next_number(), peer, self._push)
         self._permissions = self._server.permissions(peer)
         manages = Permission.MANAGE in self._permissions
@@ -70,6 +71,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """Free what was bound to this connection, and forget it."""
         self._ended = True
+        self._server.turns.leave(self._share)
         self._server.dismiss(self._client.peer, self._transport)
         for timer in (self._half_message, self._unread, self._cut_off):
             if timer is not None:
@@ -115,13 +117,13 @@ class Connection(asyncio.Protocol):
 
     def _serve(self) -> None:
         """Serve what waits, up to the share of one turn; the rest comes after other connections had theirs."""
-        turns, served = self._server.turns, 0
-        while self._calls and served < limits.CALLS_PER_TURN and not self._busy_with_one():
-            self._serve_one(self._calls.popleft())
+        calls, turns, served = self._calls, self._server.turns, 0
+        while calls and served < limits.CALLS_PER_TURN and not self._busy_with_one():
+            self._serve_one(calls.popleft())
             served += 1
         turns.calls += served
         turns.answer(self)
-        if self._calls and not self._busy_with_one():
+        if calls and not self._busy_with_one():
             self._go_on_later()
         self._regulate()
 
@@ -129,7 +131,7 @@ class Connection(asyncio.Protocol):
         """Go on in a later share of the user's: once, however often this is asked for."""
         if not self._scheduled:
             self._scheduled = True
-            self._server.turns.queue(self._client.peer.uid, self._go_on)
+            self._server.turns.queue(self._share, self._go_on)
 
     def _go_on(self) -> None:
         self._scheduled = False
@@ -154,6 +156,9 @@ class Connection(asyncio.Protocol):
             outcome = self._outcome(call)
         except BadMessage as error:
             self._turn_away(error.reply, str(error))
+            return
+        if outcome.__class__ is bytes and not call.oneway:  # as nearly always
+            self._replies.append(outcome)
         else:
             self._answer(call, outcome)
 

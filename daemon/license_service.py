@@ -32,6 +32,7 @@ from .version import VERSION
 from .wire import LICENSE, error_reply, reply
 
 _ENCODER = msgspec.json.Encoder()
+_RELEASED = {released: reply({"released": released}) for released in (False, True)}
 
 
 class Acquire(Request, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
@@ -48,7 +49,8 @@ class Release(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True)
 
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is."""
-        check_printable(holder=self.holder, key=self.key)
+        if not (self.holder.isprintable() and self.key.isprintable()):
+            check_printable(holder=self.holder, key=self.key)
 
 
 class ListLeases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,7 +106,7 @@ class LicenseService:
         """Free a lease of the holder."""
         site = self._site
         released = site.enforcer.release(parameters.holder, parameters.key, client.peer.uid, site.clock())
-        return _not_yours(released) if isinstance(released, NotYours) else reply({"released": released})
+        return _not_yours(released) if isinstance(released, NotYours) else _RELEASED[released]
 
     def synchronize(self, client: Client, request: SyncRequest) -> bytes:
         """Make the holder's list of one scope true."""

@@ -28,6 +28,8 @@ class Permission(enum.Enum):
     ASK = "ask"
     MANAGE = "manage"
 
+    __hash__ = object.__hash__  # each is there once; an enum's own hash costs every call more than its decoding
+
 
 class ErrorReply(Exception):
     """A method ends with this error reply."""

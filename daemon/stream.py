@@ -26,7 +26,7 @@ class Stream(asyncio.Transport):
         self._turns = turns
         self._socket = connected
         self._descriptor = connected.fileno()
-        self._user = read_peer(connected).uid
+        self._share = turns.join(read_peer(connected).uid)
         self._protocol = protocol
         self._unsent = bytearray()
         self._high = 0
@@ -36,7 +36,7 @@ class Stream(asyncio.Transport):
         self._queued = False
         """Whether a read waits for its turn."""
         self._eof = False
-        self._closing = False
+        self._closing = self._lost = False
         self._watched = 0
         protocol.connection_made(self)
         self._watch()
@@ -49,7 +49,7 @@ class Stream(asyncio.Transport):
             self._send_rest()
         if self._watched & EPOLLIN and not self._queued and events & ~EPOLLOUT:
             self._queued = True
-            self._turns.queue(self._user, self._read)
+            self._share.queue.append(self._read)
 
     def _read(self) -> None:
         self._queued = False
@@ -84,7 +84,7 @@ class Stream(asyncio.Transport):
             self._unsent += data
         else:
             sent = self._send(data)
-            if sent is None or sent == len(data):
+            if sent == len(data) or self._closing:
                 return
             self._unsent += memoryview(data)[sent:]
             self._watch()
@@ -133,22 +133,19 @@ class Stream(asyncio.Transport):
 
     # Sending and ending
 
-    def _send(self, data: bytes | bytearray | memoryview) -> int | None:
-        """How many bytes the system took; None where the connection is lost."""
+    def _send(self, data: bytes | bytearray | memoryview) -> int:
+        """How many bytes the system took; none where the connection is lost."""
         try:
             return self._socket.send(data)
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError as error:
             self._lose(error)
-            return None
+            return 0
 
     def _send_rest(self) -> None:
-        sent = self._send(self._unsent)
-        if sent is None:
-            return
-        del self._unsent[:sent]
-        if self._unsent:
+        del self._unsent[: self._send(self._unsent)]
+        if self._unsent or self._lost:
             return
         self._watch()
         if self._full:
@@ -159,7 +156,7 @@ class Stream(asyncio.Transport):
 
     def _lose(self, error: OSError | None) -> None:
         """The connection is gone, and what was not sent with it."""
-        self._closing = True
+        self._closing = self._lost = True
         self._unsent.clear()
         self._watch()
         self._turns.loop.call_soon(self._finish, error)
@@ -170,6 +167,7 @@ class Stream(asyncio.Transport):
         try:
             self._protocol.connection_lost(error)
         finally:
+            self._turns.leave(self._share)
             self._socket.close()
 
     def _watch(self) -> None:

@@ -36,6 +36,16 @@ class Answers(Protocol):
         ...
 
 
+class Share:
+    """One user's part of every turn: the work that waits for it."""
+
+    def __init__(self, user: int) -> None:
+        self.user = user
+        self.queue: deque[Callable[[], None]] = deque()
+        self.parts = 0
+        """How often it was joined."""
+
+
 class Turns:
     """The epoll of the clients, and the work that waits by user."""
 
@@ -51,8 +61,8 @@ class Turns:
         self._unexpected = unexpected
         self._epoll = select.epoll()
         self._streams: dict[int, Ready] = {}
-        self._queues: dict[int, deque[Callable[[], None]]] = {}
-        """Work that waits, by user."""
+        self._shares: dict[int, Share] = {}
+        """By user."""
         self._answers: list[Answers] = []
         self._scheduled = False
         loop.add_reader(self._epoll.fileno(), self._turn)
@@ -63,7 +73,6 @@ class Turns:
             return
         self.loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
-        self._queues.clear()
 
     def watch(self, descriptor: int, stream: Ready, events: int) -> None:
         """Wake the stream on these events of its socket from now on; on none where there are none."""
@@ -81,22 +90,30 @@ class Turns:
         if self._streams.pop(descriptor, None) is not None and not self._epoll.closed:
             self._epoll.unregister(descriptor)
 
-    def queue(self, user: int, work: Callable[[], None]) -> None:
+    def join(self, user: int) -> Share:
+        """The share of that user, for a new connection; it is there until all who joined have left."""
+        share = self._shares.setdefault(user, Share(user))
+        share.parts += 1
+        return share
+
+    def leave(self, share: Share) -> None:
+        """Take note that a connection of the user has ended."""
+        share.parts -= 1
+        if not share.parts:
+            del self._shares[share.user]
+
+    def queue(self, share: Share, work: Callable[[], None]) -> None:
         """Do this in a share of that user: in this turn or in one soon."""
-        self._queues.setdefault(user, deque()).append(work)
-        if not self.running:
-            self._go_on()
+        share.queue.append(work)
+        if not self.running and not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._turn)
 
     def answer(self, connection: Answers) -> None:
         """Let the connection send its answers: at the end of the turn, or at once where none is being served."""
         self._answers.append(connection)
         if not self.running:
             self._end()
-
-    def _go_on(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            self.loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         self._scheduled = False
@@ -106,23 +123,23 @@ class Turns:
         try:
             for descriptor, events in self._epoll.poll(0):
                 self._streams[descriptor].ready(events)
-            for user in list(self._queues):
-                self._serve(user)
+            left = [self._serve(share.queue) for share in list(self._shares.values()) if share.queue]
         finally:
             self._end()
-        if self._queues:
-            self._go_on()
+        if any(left):
+            self._scheduled = True
+            self.loop.call_soon(self._turn)
 
-    def _serve(self, user: int) -> None:
-        queue, most = self._queues[user], self.calls + limits.CALLS_OF_USER
+    def _serve(self, queue: deque[Callable[[], None]]) -> bool:
+        """Serve one user; whether anything is left over."""
+        most = self.calls + limits.CALLS_OF_USER
         while queue and self.calls < most:
             work = queue.popleft()
             try:
                 work()
             except Exception as error:  # noqa: BLE001 - a bug in one connection must not hold the others up
                 self._unexpected(error)
-        if not queue:
-            del self._queues[user]
+        return bool(queue)
 
     def _end(self) -> None:
         """Record what changed, and only then send the answers; what settling tells subscribers leaves with them."""

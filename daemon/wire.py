@@ -93,6 +93,8 @@ class Messages:
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that end within these bytes, each without its NUL; raises BadMessage when one is too long."""
         *ended, rest = data.split(b"\0")
+        if not rest and not self._parts and len(data) <= self._limit:
+            return ended  # as nearly always: whole messages, none of which can be too long
         if ended and self._parts:
             ended[0] = b"".join([*self._parts, ended[0]])
             self._parts.clear()

@@ -29,6 +29,12 @@ ALLOWING = frozenset(
 )
 """The reasons that mean yes."""
 
+_MEASURED = frozenset({Reason.GRANTED, Reason.ALREADY_HELD})
+"""Those of them that carry a limit and a count."""
+
+_CLASS_OF = {Reason.EMERGENCY: CallClass.EMERGENCY, Reason.EMERGENCY_CALLBACK: CallClass.CALLBACK}
+"""What a lease is recorded as; any other call is a normal one."""
+
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """What the settings of the site add to the catalog."""
@@ -159,7 +165,7 @@ class Claim:
     def _place(self) -> tuple[str | None, str | None]:
         """Where the lease will be: as requested, and where it was as far as nothing is requested."""
         request, held = self.request, self.held
-        if held is None or request.port not in {None, held.port}:
+        if held is None or (request.port is not None and request.port != held.port):
             return request.port, request.channel
         return held.port, request.channel or held.channel
 
@@ -328,14 +334,16 @@ def decide(situation: Situation, request: Request, now: Now, uid: int, bound: in
     if ruling.reason in ALLOWING:
         carry_out(claim, ruling.reason, bound)
     decision = decided(claim, ruling)
-    line_up(claim, ruling)
+    if request.wait or situation.waiting.anyone:
+        line_up(claim, ruling)
     return decision, claim
 
 
 def carry_out(claim: Claim, reason: Reason, bound: int | None) -> None:
     """Put the lease as the claim wants it, and take out the one it displaces."""
     request, ledger = claim.request, claim.situation.ledger
-    emergency = reason in {Reason.EMERGENCY, Reason.EMERGENCY_CALLBACK}
+    call_class = _CLASS_OF.get(reason, CallClass.NORMAL)
+    emergency = call_class is not CallClass.NORMAL
     if reason is Reason.EMERGENCY:
         claim.situation.last_emergency[request.holder] = claim.now.boot
     if emergency and claim.held is None and _too_many(claim) is not None:
@@ -345,7 +353,7 @@ def carry_out(claim: Claim, reason: Reason, bound: int | None) -> None:
     if not claim.wants and not emergency:
         ledger.drop(request.holder, request.key)  # there is nothing to take, and what the key held is given back
         return
-    lease = _lease(claim, _recorded_class(reason), bound)
+    lease = _lease(claim, call_class, bound)
     if lease != claim.held:
         ledger.put(lease)
 
@@ -367,12 +375,6 @@ def _lease(claim: Claim, call_class: CallClass, bound: int | None) -> Lease:
     )
 
 
-def _recorded_class(reason: Reason) -> CallClass:
-    if reason is Reason.EMERGENCY:
-        return CallClass.EMERGENCY
-    return CallClass.CALLBACK if reason is Reason.EMERGENCY_CALLBACK else CallClass.NORMAL
-
-
 def _scope(claim: Claim) -> Scope:
     """That of the first feature that is taken."""
     for want in claim.request.wants or ():
@@ -391,7 +393,7 @@ def _measured(claim: Claim, reason: Reason) -> Ruling:
 
 def decided(claim: Claim, ruling: Ruling) -> Decision:
     """The ruling as an answer: with the count after it, and in words when it denies."""
-    if ruling.reason in {Reason.GRANTED, Reason.ALREADY_HELD}:
+    if ruling.reason in _MEASURED:
         in_use = None if ruling.in_use is None else ruling.in_use + claim.change(ruling.subject or "")
         return Decision(allowed=True, reason=ruling.reason, feature=ruling.subject, limit=ruling.limit, in_use=in_use)
     if ruling.reason in ALLOWING:

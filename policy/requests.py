@@ -59,7 +59,8 @@ class Want(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is."""
-        check_printable(feature=self.feature)
+        if not self.feature.isprintable():
+            check_printable(feature=self.feature)
 
 
 Wants = Annotated[tuple[Want, ...], msgspec.Meta(max_length=8)]
@@ -88,8 +89,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknow
 
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is, and what is neither features nor one application."""
-        check_printable(holder=self.holder, key=self.key, port=self.port, channel=self.channel, dialed=self.dialed)
-        check_printable(rank=self.rank)
+        if not f"{self.holder}{self.key}{self.port}{self.channel}{self.dialed}{self.rank}".isprintable():  # which one?
+            check_printable(holder=self.holder, key=self.key, port=self.port, channel=self.channel)
+            check_printable(dialed=self.dialed, rank=self.rank)
         if self.wants is None or self.application is not None or self.mode is not None:
             _check_application(self)
 
@@ -105,7 +107,8 @@ class SyncLease(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unkn
 
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is."""
-        check_printable(key=self.key, port=self.port, channel=self.channel)
+        if not f"{self.key}{self.port}{self.channel}".isprintable():
+            check_printable(key=self.key, port=self.port, channel=self.channel)
 
 
 class SyncRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
