@@ -323,8 +323,10 @@ class Enforcer:
 
     def _end(self, holder: str, key: str) -> bool:
         """Free a lease, whose key then waits for nothing any more; False where there is none."""
+        if self.ledger.drop(holder, key) is None:
+            return False
         self._situation.waiting.leave(holder, key)
-        return self.ledger.drop(holder, key) is not None
+        return True
 
     def _keeps_its_name(self, holder: Holder, now: Now) -> bool:
         """Whether it has leases, or may not have come back yet after a restart."""

@@ -217,6 +217,18 @@ def test_a_program_that_starts_anew_on_a_channel_ends_the_earlier_one_there(open
     assert len(site.enforcer.ledger) == 0
 
 
+def test_a_key_that_runs_an_application_waits_no_more_and_explaining_one_ends_no_waiting(opened: Open) -> None:
+    site = opened(trunk=1, phone=1)
+    run(site, "pc-1")
+    waiting = site.enforcer._situation.waiting
+    for mode in (None, "lite"):
+        assert site.acquire("pc-2", "phone", holder="desk", wait=True).place == 1
+        explain(site, key="pc-2")
+        assert [waiter.key for waiter in waiting] == ["pc-2"]
+        run(site, "pc-2", mode)
+        assert not waiting.anyone
+
+
 LADDER = ["voice", "pro", "lite"]
 
 

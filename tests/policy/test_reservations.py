@@ -8,13 +8,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from featurekeyd.policy import reservations as module
+from featurekeyd.policy.catalog import Scope
 from featurekeyd.policy.findings import Finding
+from featurekeyd.policy.ledger import Lease, Ledger
 from featurekeyd.policy.licensekey import Term
 from featurekeyd.policy.reasons import Reason
 from featurekeyd.policy.requests import CallClass, Phase, Want
-from featurekeyd.policy.reservations import MAX_RESERVATIONS, Reservation
+from featurekeyd.policy.reservations import (
+    MAX_RESERVATIONS,
+    MAX_RESERVATIONS_IN_ALL,
+    Aside,
+    Kept,
+    Reservation,
+    Reservations,
+    Shares,
+)
 
 if TYPE_CHECKING:
     from tests.policy.conftest import Site
@@ -173,6 +184,19 @@ def test_so_many_keys_may_have_a_reservation_of_one_feature(phones: Site, monkey
     assert reserve(phones, "203", feature="coder").accepted
 
 
+def test_so_many_reservations_may_be_made_in_all(phones: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MAX_RESERVATIONS_IN_ALL == 5 * MAX_RESERVATIONS == 10_000
+    monkeypatch.setattr(module, "MAX_RESERVATIONS_IN_ALL", 2)
+    reserve(phones, "201")
+    reserve(phones, "201", feature="coder")
+    refused = reserve(phones, "202", feature="coder")
+    assert refused.verdict == "too_many"
+    assert "1 reservations of Coders and 2 in all" in refused.message
+    assert reserve(phones, "201", 2).accepted
+    unreserve(phones, "201", feature="coder")
+    assert reserve(phones, "202", feature="coder").accepted
+
+
 def test_giving_a_reservation_up_frees_it_for_all_and_leaves_the_lease(phones: Site) -> None:
     reserve(phones, "201", 4)
     phones.acquire("201", "phone")
@@ -210,6 +234,137 @@ def test_a_limit_below_the_reservations_cuts_nothing_and_is_shared_in_the_order_
     assert site.acquire("204", "phone").reason is Reason.RESERVED
     assert site.acquire("202", "phone").allowed
     assert reserve(site, "201", 2).verdict == "not_free"
+
+
+# Carried sums
+
+
+class Unwalked(dict[str, Kept]):
+    """What is kept, to be looked up and never gone through."""
+
+    def __iter__(self) -> Any:
+        pytest.fail("the reservations were walked")
+
+    items = values = keys = __iter__
+
+
+def test_a_decision_walks_neither_reservations_nor_holders_while_as_many_are_free(
+    phones: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve(phones, "201")
+    reserve(phones, "202", holder="asterisk")
+    aside = phones.enforcer.ledger.aside["phone"]
+    aside.kept = Unwalked(aside.kept)
+    monkeypatch.setattr(Ledger, "held", lambda *_: pytest.fail("the holders were walked"))
+    assert phones.acquire("201", "phone").allowed
+    assert phones.acquire("a", "phone").allowed
+    assert phones.acquire("b", "phone", wait=True).allowed
+    assert phones.acquire("c", "phone", wait=True).reason is Reason.RESERVED
+    assert phones.acquire("202", "phone", holder="asterisk").allowed
+    phones.release("201")
+    assert phones.acquire("d", "phone").reason is Reason.RESERVED
+
+
+def test_what_was_restored_before_or_after_counts_for_a_reservation(phones: Site) -> None:
+    lease = Lease(holder="kamailio", key="201", uid=1000, scope=Scope.REGISTRATIONS, wants={"phone": 1}, granted=0.0)
+    reserve(phones, "201", 2)
+    phones.enforcer.restore([lease], phones.now)
+    assert phones.enforcer.shares("phone").reserved == 1
+    reserve(phones, "201", 3, holder="kamailio")
+    assert phones.enforcer.shares("phone").reserved == 2
+    reserve(phones, "201", 3, holder="asterisk")
+    assert phones.enforcer.shares("phone").reserved == 3
+
+
+FEATURES, HOLDERS, NAMES = ["phone", "trunk"], ["asterisk", "kamailio"], ["a", "b", "c", "d"]
+RESERVED = st.builds(
+    Reservation,
+    feature=st.sampled_from(FEATURES),
+    key=st.sampled_from(NAMES),
+    holder=st.sampled_from([*HOLDERS, None]),
+    instances=st.integers(1, 4),
+)
+LEASES = st.builds(
+    Lease,
+    holder=st.sampled_from(HOLDERS),
+    key=st.sampled_from(NAMES),
+    uid=st.just(1000),
+    scope=st.just(Scope.REGISTRATIONS),
+    wants=st.dictionaries(st.sampled_from(FEATURES), st.integers(1, 4), max_size=2),
+    granted=st.just(0.0),
+)
+
+
+class CarriedSums(RuleBasedStateMachine):
+    """The sums and shares of whatever happened against those of a ledger that is counted anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger()
+        self.reservations = Reservations()
+
+    def adopt(self, reservations: Reservations) -> None:
+        self.reservations = reservations
+        self.ledger.aside = reservations.counted(self.ledger)
+
+    @rule(lease=LEASES)
+    def put(self, lease: Lease) -> None:
+        self.ledger.put(lease)
+
+    @rule(holder=st.sampled_from(HOLDERS), key=st.sampled_from(NAMES))
+    def drop(self, holder: str, key: str) -> None:
+        self.ledger.drop(holder, key)
+
+    @rule(wanted=RESERVED)
+    def reserve(self, wanted: Reservation) -> None:
+        self.adopt(Reservations([*self.reservations, wanted]))
+
+    @rule(feature=st.sampled_from(FEATURES), key=st.sampled_from(NAMES))
+    def unreserve(self, feature: str, key: str) -> None:
+        self.adopt(self.reservations.without(feature, key)[0])
+
+    def unheld(self, it: Reservation, gone: Lease | None) -> int:
+        """What its key does not hold, counted by looking at each lease."""
+        leases = [lease for lease in self.ledger if lease != gone and it.is_for(lease.holder, lease.key)]
+        return max(it.instances - sum(lease.wants.get(it.feature, 0) for lease in leases), 0)
+
+    @invariant()
+    def the_sums_are_those_of_the_leases(self) -> None:
+        assert {*self.ledger.aside} == {it.feature for it in self.reservations}
+        for feature, aside in self.ledger.aside.items():
+            made = list(self.reservations.of(feature).values())
+            assert [kept.reservation for kept in aside.kept.values()] == made
+            assert [kept.unheld for kept in aside.kept.values()] == [self.unheld(it, None) for it in made]
+            assert aside.unheld == sum(self.unheld(it, None) for it in made)
+            assert aside.instances == sum(it.instances for it in made)
+
+    @invariant()
+    def the_shares_are_given_out_in_the_order_of_making(self) -> None:
+        for feature in FEATURES:
+            for gone in (None, *self.ledger):
+                for free in (-1, 0, 1, 3, 6, 20):
+                    self.shares_are_right(feature, free, gone)
+
+    def shares_are_right(self, feature: str, free: int, gone: Lease | None) -> None:
+        shares, left = self.reservations.shares(feature, free, self.ledger, gone), max(free, 0)
+        for it in self.reservations.of(feature).values():
+            share = min(self.unheld(it, gone), left)
+            left -= share
+            for holder in HOLDERS:
+                assert shares.own(holder, it.key) == (share if it.is_for(holder, it.key) else 0)
+        assert (shares.unreserved, shares.reserved) == (left, max(free, 0) - left)
+        assert shares.own("kamailio", "nobody") == 0
+
+
+CarriedSums.TestCase.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
+TestCarriedSums = CarriedSums.TestCase
+
+
+def test_shares_of_a_feature_without_reservations_are_for_everybody() -> None:
+    shares = Shares(3)
+    assert (shares.unreserved, shares.reserved, shares.own("kamailio", "a")) == (3, 0, 0)
+    shares = Shares(3, Aside([]))
+    assert (shares.unreserved, shares.reserved) == (3, 0)
 
 
 # Against a naive model

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from featurekeyd.policy import enforcer as enforcer_module
 from featurekeyd.policy import waiting as module
-from featurekeyd.policy.catalog import Catalog
+from featurekeyd.policy.catalog import Catalog, Scope
 from featurekeyd.policy.catalogfile import load_catalog
 from featurekeyd.policy.decision import Decision
 from featurekeyd.policy.events import EventName
 from featurekeyd.policy.reasons import Reason
-from featurekeyd.policy.requests import Want
+from featurekeyd.policy.requests import Phase, SyncLease, Want
 from featurekeyd.policy.reservations import Reservation
 from featurekeyd.policy.tables import FileMistakes
-from featurekeyd.policy.waiting import MAX_WAITING, PATIENCE_SECONDS, rank_of
+from featurekeyd.policy.waiting import (
+    MAX_WAITING,
+    MAX_WAITING_IN_ALL,
+    MAX_WAITING_OF_USER,
+    PATIENCE_SECONDS,
+    rank_of,
+)
 
 if TYPE_CHECKING:
     from tests.policy.conftest import Site
@@ -100,6 +107,18 @@ def test_who_wants_more_than_the_reservations_leave_keeps_nobody_off(
     site.enforcer.adopt_reservations(site.enforcer.reserve(Reservation(feature="phone", key="r", instances=2))[0])
     big = site.acquire("big", Want("phone", 3), wait=True)
     assert (big.reason, big.place) == (Reason.RESERVED, 1)  # the reservation may be given up
+    assert site.acquire("small", "phone").reason is Reason.GRANTED
+
+
+def test_a_reservation_for_the_same_key_of_another_holder_leaves_no_more_for_who_waits(
+    full: Callable[[int], Site],
+) -> None:
+    site = full(4)
+    for number in range(4):
+        site.release(str(number))
+    reserved = Reservation(feature="phone", key="big", holder="asterisk", instances=2)
+    site.enforcer.adopt_reservations(site.enforcer.reserve(reserved)[0])
+    assert waits(site, "big", instances=3).place == 1
     assert site.acquire("small", "phone").reason is Reason.GRANTED
 
 
@@ -219,6 +238,9 @@ def test_others_get_what_is_free_beyond_those_who_wait(full: Callable[[int], Sit
     assert site.acquire("c", "phone").reason is Reason.OTHERS_WAIT
 
 
+# How many may wait
+
+
 def test_so_many_may_wait_for_one_feature(full: Callable[[int], Site], monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_WAITING == 800
     monkeypatch.setattr(module, "MAX_WAITING", 2)
@@ -226,6 +248,160 @@ def test_so_many_may_wait_for_one_feature(full: Callable[[int], Site], monkeypat
     assert [waits(site, key).place for key in ("a", "b", "c", "a")] == [1, 2, None, 1]
     site.wait(151)
     assert waits(site, "c").place == 1
+
+
+def test_a_user_that_asks_with_ever_new_keys_keeps_no_phone_of_another_from_waiting(
+    full: Callable[[int], Site],
+) -> None:
+    assert (MAX_WAITING_OF_USER, MAX_WAITING) == (400, 800)
+    site = full(1)
+    places = [waits(site, f"flood {number}").place for number in range(500)]
+    assert places == [*range(1, 401), *[None] * 100]
+    phones = [site.acquire(f"{number}", "phone", holder="asterisk", uid=1001, wait=True) for number in range(384)]
+    assert [it.place for it in phones] == [*range(401, 785)]
+
+
+def test_so_many_keys_of_one_user_may_wait_whatever_for(
+    full: Callable[[int], Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING_OF_USER", 2)
+    site = full(1)
+    site.acquire("all", Want("coder", 4))
+    assert waits(site, "a").place == 1
+    assert site.acquire("b", "coder", wait=True).place == 1
+    assert waits(site, "c").place is None
+    assert site.acquire("c", "coder", holder="other name", wait=True).place is None
+    assert waits(site, "b").place == 2  # in place of its waiting for a coder
+    assert waits(site, "a").place == 1
+    site.release("a")
+    assert waits(site, "c").place == 2
+
+
+def test_so_many_keys_may_wait_in_all(full: Callable[[int], Site], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MAX_WAITING_IN_ALL == 2_000
+    monkeypatch.setattr(module, "MAX_WAITING_IN_ALL", 2)
+    site = full(1)
+    site.acquire("all", Want("coder", 4))
+    assert waits(site, "a").place == 1
+    assert site.acquire("a", "phone", holder="asterisk", uid=1001, wait=True).place == 2
+    assert site.acquire("b", "coder", holder="asterisk", uid=1001, wait=True).place is None
+    assert site.acquire("a", "coder", holder="asterisk", uid=1001, wait=True).place == 1
+    site.wait(151)
+    assert site.acquire("b", "coder", holder="asterisk", uid=1001, wait=True).place == 1
+
+
+def test_those_who_asked_longest_ago_are_forgotten_first_and_only_they_are_looked_at(
+    full: Callable[[int], Site],
+) -> None:
+    site = full(1)
+    waiting = site.enforcer._situation.waiting
+    for key in ("a", "b", "c", "d"):
+        waits(site, key)
+        site.wait(10)
+    waits(site, "a")
+    site.wait(135)
+    assert [waiter.key for waiter in waiting] == ["b", "c", "d", "a"]
+    waits(site, "e")
+    assert [waiter.key for waiter in waiting] == ["d", "a", "e"]
+    assert order(site) == ["a", "d", "e"]
+
+
+def test_nothing_is_left_behind_when_nobody_waits_any_more(full: Callable[[int], Site]) -> None:
+    site = full(1)
+    for key in ("a", "b", "c"):
+        waits(site, key)
+    site.release("a")
+    site.wait(151)
+    site.enforcer.call_waiters(site.now)
+    waiting = site.enforcer._situation.waiting
+    assert not waiting.anyone
+    assert [name for name, value in vars(waiting).items() if value] == ["_number"]
+
+
+# Leases that come or end otherwise
+
+
+def extended(site: Site, **fields: Any) -> None:
+    """A lease under `a` that holds a trunk, while its key waits for a phone besides."""
+    site.acquire("a", "trunk", phase=Phase.ESTABLISHED, **fields)
+    assert site.acquire("a", "trunk", "phone", wait=True, phase=Phase.ESTABLISHED, **fields).place == 1
+    assert order(site) == ["a"]
+
+
+@pytest.fixture
+def busy(full: Callable[[int], Site]) -> Site:
+    """A site with trunks whose only phone is taken."""
+    site = full(1)
+    site.buy(trunk=4)
+    return site
+
+
+def test_a_key_whose_lease_a_technician_frees_waits_no_more(busy: Site) -> None:
+    extended(busy)
+    assert busy.enforcer.release_by_force("kamailio", "a", "uid 0")
+    assert order(busy) == []
+
+
+def test_a_technician_frees_no_place_where_there_is_no_lease(busy: Site) -> None:
+    waits(busy, "a")
+    assert not busy.enforcer.release_by_force("kamailio", "a", "uid 0")
+    assert order(busy) == ["a"]
+
+
+def test_a_key_whose_lease_ends_with_its_connection_waits_no_more(busy: Site) -> None:
+    extended(busy, bound=7)
+    busy.enforcer.release_bound(7)
+    assert order(busy) == []
+
+
+def test_a_key_whose_lease_is_displaced_waits_no_more(busy: Site) -> None:
+    extended(busy, port="p", channel="1")
+    assert busy.acquire("b", "trunk", port="p", channel="1", phase=Phase.ESTABLISHED).allowed
+    assert order(busy) == []
+
+
+def test_a_key_whose_holder_falls_silent_waits_no_more(busy: Site) -> None:
+    extended(busy)
+    busy.sync("a", ttl_seconds=60)
+    extended(busy)
+    busy.wait(61)
+    assert order(busy) == []
+
+
+def test_a_key_that_a_list_adopts_waits_no_more(busy: Site) -> None:
+    waits(busy, "a")
+    waits(busy, "b")
+    busy.sync(SyncLease(key="a", wants=(Want("phone"),)), scope=Scope.REGISTRATIONS)
+    assert order(busy) == ["b"]
+
+
+def test_a_key_that_a_list_only_confirms_goes_on_waiting_and_one_that_it_leaves_out_does_not(busy: Site) -> None:
+    extended(busy)
+    busy.wait(10)
+    busy.sync("a")
+    assert order(busy) == ["a"]
+    busy.sync()
+    assert order(busy) == []
+
+
+def test_a_key_that_another_holder_takes_over_waits_no_more(busy: Site) -> None:
+    extended(busy)
+    busy.sync("a", holder="standby", takes_over="kamailio")
+    assert order(busy) == []
+
+
+def test_the_keys_of_a_holder_that_makes_room_for_another_name_wait_no_more(
+    busy: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits(busy, "a")
+    for key in ("a", "b"):
+        busy.acquire(key, "phone", holder="idle", wait=True)
+    monkeypatch.setattr(enforcer_module, "MAX_HOLDERS_OF_USER", 2)
+    busy.wait(1)
+    waits(busy, "a")
+    busy.acquire("x", "phone", holder="new")
+    assert busy.enforcer.holders.find("idle") is None
+    assert order(busy) == ["a"]
 
 
 def test_a_reserved_instance_is_outside_the_order(full: Callable[[int], Site]) -> None:
