@@ -31,8 +31,8 @@ _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 _CIRCLE = "rests on itself through other features"
 _UPGRADE_CIRCLE = (
-    f"{_CIRCLE}: an upgrade stands before its lower and its higher feature, behind all that the higher one "
-    "requires, and behind the upgrades to its lower one"
+    f"{_CIRCLE}: an upgrade stands before its lower and its higher feature, behind all that these two require, "
+    "and behind the upgrades to its lower one"
 )
 
 _Stage = str | tuple[str, str]
@@ -65,7 +65,15 @@ def load_catalog(text: str, name: str) -> Catalog:
         raise FileMistakes(name, mistakes)
     catalog = _catalog(head)
     order, circles = _ordered(catalog)
-    checks = (_check_names, _check_features, _check_platforms, _check_meters, _check_applications, _check_sets)
+    checks = (
+        _check_names,
+        _check_features,
+        _check_platforms,
+        _check_hardware,
+        _check_meters,
+        _check_applications,
+        _check_sets,
+    )
     mistakes = [mistake for check in checks for mistake in check(catalog)] + circles
     if mistakes:
         raise FileMistakes(name, mistakes)
@@ -158,10 +166,9 @@ def _check_conversion(catalog: Catalog, feature: Feature, where: str) -> list[Mi
     mistakes = [Mistake(where, f"{it} is an upgrade itself; name the feature that it leads to") for it in upgrades]
     if lower is higher:
         mistakes.append(Mistake(where, "the lower and the higher feature are the same"))
-    if lower.yields != higher.yields:
-        numbers = f"{lower.id} yields {lower.yields} and {higher.id} {higher.yields}"
-        mistakes.append(Mistake(where, f"{numbers} for each instance; an upgrade needs the same"))
-    return mistakes
+    many = [it for it in (lower, higher) if it.yields != 1]
+    what = "for each instance; an upgrade turns one into one, between features that yield 1"
+    return mistakes + [Mistake(where, f"{it.id} yields {it.yields} {what}") for it in many]
 
 
 def _check_numbers(catalog: Catalog, feature: Feature, where: str) -> list[Mistake]:
@@ -244,6 +251,14 @@ def _check_platforms(catalog: Catalog) -> list[Mistake]:
     return mistakes
 
 
+def _check_hardware(catalog: Catalog) -> list[Mistake]:
+    mistakes = []
+    for key, part in catalog.hardware.items():
+        mistakes += _bounds(f"hardware.{key}.most", part.most, 1, UNLIMITED)
+        mistakes += _bounds(f"hardware.{key}.default", part.default, 0, max(0, part.most))
+    return mistakes
+
+
 def _check_meters(catalog: Catalog) -> list[Mistake]:
     mistakes = []
     for cause in Cause:
@@ -323,9 +338,9 @@ def _graph(catalog: Catalog) -> _Graph:
         if feature.converts is None or not {feature.converts.lower, feature.converts.higher} <= features.keys():
             continue
         lower, higher = feature.converts.lower, feature.converts.higher
-        graph[name] |= {(higher, "ready"), (lower, "fed")}
+        graph[name] |= {(higher, "ready"), (lower, "ready"), (lower, "fed")}
         graph[higher, "fed"].add(name)
-        graph[lower].add(name)
+        graph[lower].add((higher, "fed"))
     return graph
 
 

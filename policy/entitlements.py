@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import msgspec
 
-from .catalog import UNLIMITED, Catalog, Feature
+from .catalog import UNLIMITED, Catalog, Conversion, Feature
+from .licensekey import MAX_INSTANCES
 from .licenses import License, Status
 from .reasons import Reason
 from .system import System
@@ -45,6 +46,13 @@ Entitlements = dict[str, Entitlement]
 """One entitlement for each feature of the catalog."""
 
 
+_Upgrades = list[tuple[Feature, Conversion]]
+"""All upgrades to one feature, the lowest code first."""
+
+_ANY = MAX_INSTANCES * 1_000_000
+"""Instances where there is no capacity: more than a million license keys carry."""
+
+
 class _Sums(msgspec.Struct):
     counting: int = 0
     unlisted: int = 0
@@ -57,10 +65,11 @@ def entitlements(catalog: Catalog, system: System, licenses: list[License], *, c
     for license_ in licenses:
         if license_.feature is not None:
             _add(sums[license_.feature], license_, count_unlisted=count_unlisted)
+    upgrades = _upgrades(catalog)
     found: Entitlements = {}
     for feature in catalog.order:
         found[feature.id] = _entitlement(catalog, system, feature, sums[feature.id], found)
-        _convert(catalog, system, feature, sums, found)
+        _convert(catalog, system, upgrades.get(feature.id, []), sums, found)
     return {name: found[name] for name in catalog.features}
 
 
@@ -96,28 +105,45 @@ def _add(sums: _Sums, license_: License, *, count_unlisted: bool) -> None:
         sums.expired += 1
 
 
-def _convert(catalog: Catalog, system: System, upgrade: Feature, sums: dict[str, _Sums], found: Entitlements) -> None:
-    """Let an upgrade turn instances, as many as are owned and have an effect; nothing where the feature is none."""
-    if upgrade.converts is None:
+def _upgrades(catalog: Catalog) -> dict[str, _Upgrades]:
+    """The upgrades to one feature together, by that of them which comes last in the catalog's order."""
+    last: dict[str, str] = {}
+    groups: dict[str, _Upgrades] = {}
+    for upgrade in catalog.order:
+        if upgrade.converts is not None:
+            last[upgrade.converts.higher] = upgrade.id
+            groups.setdefault(upgrade.converts.higher, []).append((upgrade, upgrade.converts))
+    return {last[higher]: sorted(group, key=lambda it: it[0].code) for higher, group in groups.items()}
+
+
+def _convert(
+    catalog: Catalog, system: System, upgrades: _Upgrades, sums: dict[str, _Sums], found: Entitlements
+) -> None:
+    """Let upgrades to one feature turn instances: those first that have no effect as they are, then the others."""
+    if not upgrades:
         return
-    higher = catalog.features[upgrade.converts.higher]
-    source, target = sums[upgrade.converts.lower], sums[higher.id]
-    room = _room(catalog, system, higher, target.counting, found)
-    counting = min(found[upgrade.id].licensed, found[upgrade.id].limit, source.counting)
-    turned = counting if room is None else min(counting, room)
-    source.counting -= turned
-    target.counting += turned
+    left = {it.id: min(found[it.id].licensed, found[it.id].limit) for it, _ in upgrades}
+    higher = sums[upgrades[0][1].higher]
+    most = _effective(catalog, system, upgrades[0][1].higher, found)
+    steps = [(upgrade, ends.lower, idle_only) for idle_only in (True, False) for upgrade, ends in upgrades]
+    for upgrade, name, idle_only in steps:
+        lower = sums[name]
+        kept = _effective(catalog, system, name, found) if idle_only else 0
+        turned = max(0, min(left[upgrade.id], lower.counting - kept, most - higher.counting))
+        left[upgrade.id] -= turned
+        lower.counting -= turned
+        higher.counting += turned
 
 
-def _room(catalog: Catalog, system: System, feature: Feature, counting: int, found: Entitlements) -> int | None:
-    """How many instances on licenses would have an effect beside those that count already; None for any number."""
-    if system.is_free(feature):
+def _effective(catalog: Catalog, system: System, name: str, found: Entitlements) -> int:
+    """How many instances on licenses would have an effect, were there any number."""
+    feature = catalog.features[name]
+    if system.unused(catalog, feature) is not None or system.is_free(feature):
+        return 0
+    if _missing(catalog, system, feature, found):
         return 0
     capacity = _capacity(catalog, system, feature)
-    if capacity is None:
-        return None
-    left = capacity - _base(catalog, system, feature, found) - counting * feature.yields
-    return max(0, left // feature.yields)
+    return _ANY if capacity is None else max(0, capacity - _base(catalog, system, feature, found))
 
 
 def _entitlement(catalog: Catalog, system: System, feature: Feature, sums: _Sums, found: Entitlements) -> Entitlement:

@@ -67,6 +67,18 @@ def test_each_kind_of_mistake_is_named_by_its_dotted_key(
     assert any(at == where and what in why for at, why in found), found
 
 
+@pytest.mark.parametrize(
+    ("numbers", "where", "what"),
+    [
+        ("most = 0", "hardware.card.most", "0 is outside 1 to 1000000"),
+        ("most = 2\ndefault = 3", "hardware.card.default", "3 is outside 0 to 2"),
+        ("most = 2\ndefault = -1", "hardware.card.default", "-1 is outside 0 to 2"),
+    ],
+)
+def test_a_number_of_parts_that_cannot_be_is_named(catalog_text: str, numbers: str, where: str, what: str) -> None:
+    assert mistakes_in(catalog_text + f'[hardware.card]\ntitle = "Card"\n{numbers}\n') == [(where, what)]
+
+
 def test_a_missing_meter_is_named() -> None:
     text = 'id = "x"\ntitle = "X"\n[features]\n[platforms.p]\ntitle = "P"\n[meters]\n'
     assert {where for where, _ in mistakes_in(text)} == {f"meters.{cause}" for cause in Cause}
@@ -163,6 +175,11 @@ def test_features_that_do_not_rest_on_each_other_stand_in_the_order_of_their_cod
             {"tenant": 'requires = ["phone"]'},
             {"features.up-0", "features.phone", "features.tenant"},
         ),
+        (
+            [("phone", "tenant")],
+            {"phone": 'requires = ["tenant"]'},
+            {"features.up-0", "features.phone", "features.tenant"},
+        ),
         ([("phone", "tenant")], {"up-0": 'requires = ["phone"]'}, {"features.up-0", "features.phone"}),
         ([("phone", "tenant")], {"up-0": 'requires = ["tenant"]'}, {"features.up-0", "features.tenant"}),
     ],
@@ -180,7 +197,7 @@ def test_upgrades_that_cannot_be_put_in_an_order_are_refused(
     [
         (("phone", "gold"), "there is no feature 'gold'"),
         (("phone", "phone"), "the lower and the higher feature are the same"),
-        (("phone", "recorder"), "phone yields 1 and recorder 2 for each instance; an upgrade needs the same"),
+        (("phone", "recorder"), "recorder yields 2 for each instance; an upgrade turns one into one"),
         (("phone", "up-0"), "up-0 is an upgrade itself"),
     ],
 )
@@ -347,3 +364,50 @@ def test_third_party_phones_count_and_avaya_phones_are_free(shipped: dict[str, C
     features = shipped["ip-office"].features
     assert features["third-party-ip-endpoints"].mode is Mode.REGISTRATION
     assert features["avaya-ip-endpoints"].free_without == "avaya-phones-licensed"
+
+
+SHEET = {
+    "4.1": "essential-edition embedded-voicemail-ports preferred-edition voicemail-pro-ports advanced-edition "
+    "professional-edition branch-system software-upgrade basic-edition",
+    "4.2": "sip-trunk-channels sm-trunk-channels voice-networking-channels advanced-scn pri-channels-t1 "
+    "pri-channels-e1 pri-channels-e1-r2 vcm-channels channel-migration ipsec-tunneling small-office-vcm "
+    "small-office-wifi",
+    "4.3": "avaya-ip-endpoints third-party-ip-endpoints vpn-remote-phones avaya-softphone",
+    "4.4": "basic-user office-worker teleworker mobile-worker power-user upgrade-mobile-worker "
+    "upgrade-office-worker upgrade-teleworker receptionist customer-service-agent customer-service-supervisor "
+    "mobility-features",
+    "4.5": "phone-manager-pro phone-manager-pro-ip-audio softconsole cti-link-pro wave-user voicemail-pro-vbscript "
+    "voicemail-pro-database voicemail-pro-networked-messaging voicemail-pro-tts ums-web-services contactstore "
+    "one-x-portal ccc-server ccc-agents ccc-supervisors ccc-designer ccc-wallboards ccc-chat ccc-report-viewer "
+    "compact-business-center ccr-agents ccr-supervisors conferencing-center integrated-messaging ms-crm audix "
+    "ras-lrq proactive-reporting web-collaboration mac-softphone third-party-api accs",
+}
+"""The licenses of the sheet of facts, by section; Server Edition's own stands in its own catalog."""
+
+
+@pytest.mark.parametrize("section", SHEET)
+def test_each_license_of_the_sheet_of_facts_is_in_the_catalog(shipped: dict[str, Catalog], section: str) -> None:
+    assert [name for name in SHEET[section].split() if name not in shipped["ip-office"].features] == []
+    assert "server-edition" in shipped["ip-office-server-edition"].features
+
+
+def test_the_catalog_has_no_license_that_the_sheet_of_facts_does_not_know(shipped: dict[str, Catalog]) -> None:
+    known = {name for names in SHEET.values() for name in names.split()}
+    assert shipped["ip-office"].features.keys() - known == {"expansion-modules"}
+
+
+GENERAL = (
+    "phone-manager-pro",
+    "preferred-edition",
+    "softconsole",
+    "third-party-ip-endpoints",
+    "vpn-remote-phones",
+    "sip-trunk-channels",
+)
+
+
+@pytest.mark.parametrize("name", GENERAL)
+def test_general_licenses_count_on_every_control_unit(shipped: dict[str, Catalog], name: str) -> None:
+    catalog = shipped["ip-office"]
+    feature = catalog.features[name]
+    assert [it for it in catalog.platforms if System(platform=it).unused(catalog, feature) is not None] == []

@@ -281,16 +281,24 @@ def test_no_lower_instance_is_taken_for_a_higher_one_above_the_capacity(own: int
     assert (found["side"], found["high"]) == (9 - turned, 5)
 
 
-def test_no_lower_instance_is_taken_for_a_higher_one_that_would_have_an_effect_in_part_only() -> None:
-    doubled = {name: (PROFILES[name][0], "yields = 2") for name in ("side", "mid", "low", "high")}
-    catalog = profiles(**doubled)
-    found = limits({"permit": 1, "side": 9, "side-to-high": 9}, "small", catalog)
-    assert (found["side"], found["high"]) == (2 * (9 - 2), 4)
-
-
 def test_instances_above_the_capacity_of_the_lower_feature_are_turned_first() -> None:
     found = limits({"edition": 1, "mid": 7, "mid-to-high": 4}, "small")
     assert (found["mid"], found["high"]) == (3, 5)
+
+
+def test_of_upgrades_to_one_feature_those_go_first_that_cost_no_lower_instance() -> None:
+    bought = {"edition": 1, "mid": 7, "side": 4, "mid-to-high": 4}
+    before = limits(bought, "small")
+    assert [before[name] for name in ("mid", "side", "high")] == [3, 4, 5]
+    assert limits(bought | {"permit": 1, "side-to-high": 4}, "small") | {"permit": 0, "side-to-high": 0} == before
+
+
+def test_an_instance_that_waits_or_is_not_used_is_owned_and_is_turned() -> None:
+    bought = {"side": 2, "edition": 1, "permit": 1, "side-to-high": 2}
+    for line in ('requires = ["other"]', 'platforms = ["foreign"]'):
+        catalog = profiles(side=(7, line))
+        found = limits(bought, catalog=catalog, options=frozenset({"charged"}))
+        assert (found["side"], found["high"]) == (0, 3)
 
 
 def test_an_upgrade_above_its_own_capacity_has_no_effect() -> None:
@@ -377,10 +385,9 @@ def test_another_license_lowers_nothing_but_what_an_upgrade_turns_that_it_wakes(
 ) -> None:
     increased = bought | {more: bought.get(more, 0) + count}
     before, after = limits(bought, platform), limits(increased, platform)
-    lowered = {name for name in before if after[name] < before[name]}
     asleep, awake = statuses(bought, platform), statuses(increased, platform)
     woken = {name for name in UPGRADES if name in bought and asleep[name][0] != awake[name][0]}
-    assert lowered <= {UPGRADES[name][0] for name in woken}
+    assert {name for name in before if after[name] < before[name]} <= {UPGRADES[name][0] for name in woken}
     assert sum(after[name] for name in FAMILY) >= sum(before[name] for name in FAMILY)
 
 
