@@ -147,13 +147,16 @@ class Enforcer:
 
     def release(self, holder: str, key: str, uid: int, now: Now) -> bool | NotYours:
         """Free a lease; False where there is none. A name that nobody has used stays nobody's."""
-        if self.holders.owner(holder) not in {uid, None}:
-            return NotYours(holder)
-        if self.holders.find(holder) is not None:
-            self.holders.hear(holder, uid, now.boot)
+        known = self.holders.find(holder)
+        if known is not None and known.uid == uid:
+            known.heard = now.boot
             self._rounds.note_release(holder, key, now.boot)
-        self._situation.waiting.leave(holder, key)
-        return self.ledger.drop(holder, key) is not None
+        elif self.holders.owner(holder) not in {uid, None}:
+            return NotYours(holder)
+        situation = self._situation
+        if situation.waiting.anyone:
+            situation.waiting.leave(holder, key)
+        return situation.ledger.drop(holder, key) is not None
 
     def release_by_force(self, holder: str, key: str, by: str) -> bool:
         """Free a lease in place of its holder, on behalf of a technician; False where there is none."""
@@ -297,11 +300,18 @@ class Enforcer:
     # What follows from all that
 
     def _hear(self, name: str, uid: int, now: Now) -> Holder | None:
-        known = self.holders.find(name)
-        if known is None and self.holders.owner(name) is None and not self._make_room(uid, now):
+        holder = self.holders.find(name)
+        if holder is not None and holder.uid == uid:
+            holder.heard = now.boot
+            return holder
+        return self._meet(name, uid, now)
+
+    def _meet(self, name: str, uid: int, now: Now) -> Holder | None:
+        """A holder of a new name; None where the name is another user's, or there is no room."""
+        if self.holders.owner(name) is None and not self._make_room(uid, now):
             return None
         holder = self.holders.hear(name, uid, now.boot)
-        if holder is not known and holder is not None:
+        if holder is not None:
             self.ledger.changes.append(holder.known())
         return holder
 
@@ -341,17 +351,17 @@ class Enforcer:
         return Decision(allowed=True, reason=Reason.EMERGENCY)
 
     def _count(self, decision: Decision, claim: Claim) -> None:
-        if decision.reason is Reason.EMERGENCY:
+        if decision.reason is Reason.GRANTED:
+            self._count_granted(claim)
+        elif decision.reason is Reason.EMERGENCY:
             if claim.held is None or not claim.held.emergency:
                 self._count_emergency(claim.request.holder, claim.request.key, claim.request.dialed, claim.request.port)
-        elif decision.reason is Reason.GRANTED:
-            self._count_granted(claim)
         elif decision.reason is Reason.FALLEN_BACK:
             self._count_denied(decision)
             self._count_granted(claim)
         elif not decision.allowed:
             self._count_denied(decision)
-        if decision.allowed and claim.displaced is not None:
+        if claim.displaced is not None and decision.allowed:
             self._rounds.note_release(claim.displaced.holder, claim.displaced.key, claim.now.boot)
             self._situation.waiting.leave(claim.displaced.holder, claim.displaced.key)
             self._tell_displaced(claim.request, claim.displaced)
@@ -365,9 +375,7 @@ class Enforcer:
         for feature in claim.added:
             tally = self.tallies[feature]
             tally.granted += 1
-            in_use = self.ledger.in_use(feature)
-            if in_use > tally.peak:
-                tally.peak = in_use
+            tally.peak = max(tally.peak, self.ledger.in_use(feature))
 
     def _count_emergency(self, holder: str, key: str, dialed: str | None, port: str | None) -> None:
         self.emergencies_total += 1

@@ -145,7 +145,10 @@ class Ledger:
     def put(self, lease: Lease) -> None:
         """Take the lease in, in place of the one under the same holder and key."""
         self._take_out(lease.holder, lease.key)
-        self._leases.setdefault(lease.holder, {})[lease.key] = lease
+        leases = self._leases.get(lease.holder)
+        if leases is None:
+            leases = self._leases[lease.holder] = {}
+        leases[lease.key] = lease
         self._sum(lease, 1)
         if lease.port is not None and lease.channel is not None:
             self._channels.setdefault((lease.holder, lease.port, lease.channel), {})[lease.key] = None
@@ -189,11 +192,16 @@ class Ledger:
     def _sum(self, lease: Lease, sign: int) -> None:
         self._count += sign
         _add(self._of_user, lease.uid, sign)
-        if lease.emergency:
+        if lease.call_class is not CallClass.NORMAL:
             self.emergencies += sign
             return
+        in_use = self._in_use
         for feature, instances in lease.wants.items():
-            _add(self._in_use, feature, sign * instances)
+            total = in_use.get(feature, 0) + sign * instances
+            if total:
+                in_use[feature] = total
+            else:
+                del in_use[feature]
             if feature in self.aside:
                 self.aside[feature].note(lease.holder, lease.key, sign * instances)
         if lease.port is not None:

@@ -11,6 +11,7 @@ would be missing from the rest.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection
 
 import msgspec
@@ -62,7 +63,7 @@ class Rounds:
     """The lists that came in part, by holder and scope, and what was given back lately."""
 
     def __init__(self) -> None:
-        self._given_back: dict[str, dict[str, float]] = {}
+        self._given_back: dict[str, OrderedDict[str, float]] = {}
         """Boot time by holder and key, the latest release last."""
         self._open: dict[tuple[str, Scope], _Round] = {}
         self._newest: dict[tuple[str, Scope], int] = {}
@@ -89,11 +90,13 @@ class Rounds:
 
     def note_release(self, holder: str, key: str, boot: float) -> None:
         """Remember that a call is over, so that an older list does not bring it back."""
-        releases = self._given_back.setdefault(holder, {})
-        releases.pop(key, None)
+        releases = self._given_back.get(holder)
+        if releases is None:
+            releases = self._given_back[holder] = OrderedDict()
         releases[key] = boot
+        releases.move_to_end(key)
         if len(releases) > MAX_RELEASES:
-            del releases[next(iter(releases))]
+            releases.popitem(last=False)
 
     def forget(self, holder: str) -> None:
         """Drop what is known of a holder that is no more."""
@@ -107,7 +110,8 @@ class Rounds:
         holders = [holder for holder in (request.holder, request.takes_over) if holder is not None]
         if any(situation.ledger.find(holder, key) is not None for holder in holders):
             return False
-        times = (self._given_back.get(holder, {}).get(key) for holder in holders)
+        known = (self._given_back[holder] for holder in holders if holder in self._given_back)
+        times = (releases.get(key) for releases in known)
         return any(time is not None and time > taken - MARGIN_SECONDS for time in times)
 
     def _round(self, request: SyncRequest, now: Now) -> _Round | ListRefused:
