@@ -223,7 +223,9 @@ def test_who_wants_more_than_there_ever_is_does_not_wait_and_keeps_nobody_off(fu
     assert waits(site, "a", instances=3).place is None
     assert waits(site, "b", instances=2).place == 1
     site.release("0")
-    assert site.acquire("late", "phone").reason is Reason.OTHERS_WAIT
+    late = site.acquire("late", "phone")
+    assert late.reason is Reason.OTHERS_WAIT
+    assert "1 go to others who wait for them" in (late.message or "")
     site.release("1")
     assert waits(site, "b", instances=2).allowed
 
