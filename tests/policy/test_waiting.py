@@ -521,7 +521,8 @@ def test_nobody_is_served_before_those_who_wait_and_whoever_is_called_is_granted
     full: Callable[[int], Site], story: list[tuple[str, str, str | None]]
 ) -> None:
     site = full(2)
-    for act, key, rank in story:
+    since: dict[str, int] = {}
+    for step, (act, key, rank) in enumerate(story):
         before = [(it.key, it.place[0]) for it in site.enforcer._situation.waiting.in_order("phone", site.boot)]
         free = 2 - site.in_use("phone")
         if act == "release":
@@ -535,10 +536,9 @@ def test_nobody_is_served_before_those_who_wait_and_whoever_is_called_is_granted
             names = [name for name, _ in before]
             if key in names and not wait:
                 mine = before[names.index(key)][1]
-            ahead = [
-                name for place, (name, theirs) in enumerate(before)
-                if name != key and (theirs, place) < (mine, names.index(key) if key in names else 99)
-            ]  # fmt: skip
+            if key not in names:
+                since[key] = step
+            ahead = [name for name, theirs in before if name != key and (theirs, since[name]) < (mine, since[key])]
             assert answer.allowed is (not new or free > len(ahead))
         assert site.in_use("phone") <= 2
     site.enforcer.call_waiters(site.now)
