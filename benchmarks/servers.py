@@ -26,7 +26,7 @@ sys.path.insert(0, str(HERE.parent / "tests" / "system"))
 import rig  # noqa: E402 - found through the path above
 
 REDIS = HERE.parent / "build" / "redis" / "usr"
-"""Where ./dev unpacks Debian's packages."""
+"""Where the packages of Debian are unpacked."""
 
 FEATURE = "sip-trunk-channels"
 """What the load asks for; 128 of it are licensed, in Redis too."""
