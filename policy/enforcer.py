@@ -215,6 +215,10 @@ class Enforcer:
         """What is set aside."""
         return self._situation.reservations
 
+    def limit(self, feature: str) -> int:
+        """How much of a feature may be in use now: nothing while the system is deactivated."""
+        return 0 if self.standing is Standing.DEACTIVATED else self._situation.limit(feature)
+
     def shares(self, feature: str) -> Shares:
         """How the free instances of a feature are shared out."""
         return self._situation.shares(feature)
@@ -393,6 +397,10 @@ class Enforcer:
             f"{request.holder} begins a new call on it, so the earlier one is over."
         )
         about = {"HOLDER": request.holder, "LEASE": displaced.key}
+        holder = self.holders.find(request.holder)
+        if holder is not None:
+            holder.displaced += 1
+            holder.drifted = holder.heard
         self._tell(EventName.CHANNEL_DRIFT, message, **about, PORT=str(request.port), CHANNEL=str(request.channel))
 
     def _note_drift(self, holder: Holder, request: SyncRequest, synced: Synced) -> None:
@@ -401,6 +409,7 @@ class Enforcer:
         if not (synced.adopted or synced.changed or synced.freed):
             return
         holder.drift += 1
+        holder.drifted = holder.heard
         counts = f"{synced.adopted} adopted, {synced.changed} changed, {synced.freed} freed"
         message = f"The list of {holder.name} for {request.scope} differed: {counts}."
         self._tell(EventName.SYNC_DRIFT, message, HOLDER=holder.name, SCOPE=str(request.scope))

@@ -33,6 +33,10 @@ class Holder(msgspec.Struct, kw_only=True):
     """Seconds of silence after which a scope is freed, for scopes that were synchronized with one."""
     drift: int = 0
     """How often Sync found something to mend."""
+    displaced: int = 0
+    """How often it began a call on a channel that an earlier lease of it still held."""
+    drifted: float | None = None
+    """Boot time of the last of either, None while there was none."""
 
     def known(self) -> Known:
         """What a restart shall not forget of it."""

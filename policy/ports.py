@@ -1,0 +1,49 @@
+"""Ports that the settings give a ceiling, such as a carrier's contract: how many calls are on each, and were at most.
+
+The count is the ledger's; what is kept here is only the peak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from .ledger import Ledger
+
+
+class Port(msgspec.Struct, frozen=True):
+    """A port with a ceiling."""
+
+    name: str
+    ceiling: int
+    in_use: int
+    """Calls on it now, emergency calls left out."""
+    peak: int
+    """Most at once since the daemon started."""
+
+
+class Ports:
+    """The ports with a ceiling, and their peaks."""
+
+    def __init__(self, ceilings: Mapping[str, int], ledger: Ledger) -> None:
+        self._ceilings = ceilings
+        self._ledger = ledger
+        self._peaks = {port: ledger.on_port(port) for port in ceilings}
+
+    def __iter__(self) -> Iterator[Port]:
+        """Each as it is now, in the order of the settings."""
+        self.note_all()
+        for port, ceiling in self._ceilings.items():
+            yield Port(port, ceiling, self._ledger.on_port(port), self._peaks[port])
+
+    def note(self, port: str) -> None:
+        """Take note that a call was granted on a port, whether it has a ceiling or not."""
+        peak = self._peaks.get(port)
+        if peak is not None:
+            self._peaks[port] = max(peak, self._ledger.on_port(port))
+
+    def note_all(self) -> None:
+        """Take note that a list of calls has come."""
+        for port in self._peaks:
+            self.note(port)
