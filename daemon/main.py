@@ -12,12 +12,12 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from systemd.daemon import notify
 
+from featurekeyd import policy
 from featurekeyd.policy.catalog import Catalog, Cause
 from featurekeyd.policy.catalogfile import load_catalog
 from featurekeyd.policy.enforcer import Enforcer
@@ -41,6 +41,8 @@ from .store import StateRefused, Store
 from .storing import Storing
 from .stream import Stream
 from .version import RELEASED, VERSION
+
+_CATALOGS = Path(policy.__path__[0]) / "catalogs"
 
 
 def main() -> int:
@@ -80,13 +82,12 @@ def _cannot_start(reason: str) -> int:
 
 def _shipped_catalog(settings: Settings, name: str) -> Catalog:
     """The catalog that the settings name; raises FileMistakes where there is none or it does not fit the settings."""
-    folder = files("featurekeyd.policy").joinpath("catalogs")
-    shipped = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    shipped = sorted(entry.stem for entry in _CATALOGS.glob("*.toml"))
     if settings.catalog not in shipped:
         what = f"there is no catalog {settings.catalog!r}; shipped are {', '.join(shipped)}"
         raise FileMistakes(name, [Mistake("product.catalog", what)])
     file = f"{settings.catalog}.toml"
-    catalog = load_catalog(folder.joinpath(file).read_text(encoding="utf-8"), file)
+    catalog = load_catalog((_CATALOGS / file).read_text(encoding="utf-8"), file)
     mistakes = check_system(catalog, settings.system)
     if mistakes:
         raise FileMistakes(name, mistakes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from pathlib import Path
 
 import msgspec
 
@@ -21,7 +21,7 @@ class Interface(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def description(interface: str) -> str:
     """The text of an interface file."""
-    return files(__package__).joinpath(f"{interface}.varlink").read_text(encoding="utf-8")
+    return Path(__file__).with_name(f"{interface}.varlink").read_text(encoding="utf-8")
 
 
 def service_methods() -> dict[str, Method]:

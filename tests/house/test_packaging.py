@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from featurekeyd.daemon.version import VERSION
+
 if TYPE_CHECKING:
     from tests.house.conftest import House
 
@@ -51,6 +53,10 @@ def test_every_dependency_is_pinned(house: House) -> None:
     }
     assert wanted - pinned == set()
     assert [line for line in lines if line and not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line)] == []
+
+
+def test_the_daemon_says_the_version_of_the_package(house: House) -> None:
+    assert house.project["project"]["version"] == VERSION
 
 
 def test_every_program_has_its_module_and_function(house: House) -> None:
