@@ -111,6 +111,8 @@ class Connection(asyncio.Protocol):
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+        if self._subscriber is not None:
+            self._subscriber.reads_again()
         self._go_on_later()
 
     # Serving
