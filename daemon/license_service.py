@@ -8,10 +8,13 @@ import msgspec
 
 from featurekeyd.policy.catalog import UNLIMITED
 from featurekeyd.policy.decision import Decision
-from featurekeyd.policy.enforcer import NotYours
+from featurekeyd.policy.draining import above_limit
+from featurekeyd.policy.enforcer import Enforcer, NotYours
 from featurekeyd.policy.entitlements import Entitlement
 from featurekeyd.policy.holders import Holder
 from featurekeyd.policy.ledger import Lease
+from featurekeyd.policy.ports import Port
+from featurekeyd.policy.reasons import Reason
 from featurekeyd.policy.requests import (
     FeatureName,
     HolderName,
@@ -21,10 +24,9 @@ from featurekeyd.policy.requests import (
     SyncRequest,
     check_printable,
 )
-from featurekeyd.policy.standing import Grace
+from featurekeyd.policy.standing import Grace, Standing
 from featurekeyd.policy.synchronize import ListRefused
 
-from .limits import MAX_SUBSCRIBERS
 from .methods import Client, Method, Nothing, Outcome, Permission, method, one_by_one, said
 from .site import Site
 from .subscribers import Subscriber
@@ -115,6 +117,7 @@ class LicenseService:
             return _not_yours(synced)
         if isinstance(synced, ListRefused):
             return error_reply(f"{LICENSE}.ListRefused", {"hint": synced.hint})
+        self._site.note_list()
         return reply({name: getattr(synced, name) for name in ("adopted", "changed", "freed", "held")})
 
     def explain(self, client: Client, request: Request) -> bytes:
@@ -143,9 +146,10 @@ class LicenseService:
 
     def watch(self, client: Client, parameters: Watch) -> Outcome:
         """Subscribe the connection to events."""
-        if len(self._site.subscribers) >= MAX_SUBSCRIBERS:
-            return error_reply(f"{LICENSE}.TooManySubscribers", {"limit": MAX_SUBSCRIBERS})
-        subscriber = Subscriber(client.push, decisions=bool(parameters.decisions))
+        limit = self._site.subscribers.full(client.peer.uid)
+        if limit is not None:
+            return error_reply(f"{LICENSE}.TooManySubscribers", {"limit": limit})
+        subscriber = Subscriber(client.push, client.peer.uid, decisions=bool(parameters.decisions))
         self._site.subscribers.add(subscriber)
         return subscriber
 
@@ -185,7 +189,9 @@ def _status(site: Site) -> dict[str, object]:
         "feature_key": feature_key_state(site),
         "simulated": enforcer.feature_key.simulated,
         "leases": len(enforcer.ledger),
-        "holders": [_holder(site, holder, boot) for holder in enforcer.holders],
+        "holders": [said(_holder(site, holder, boot)) for holder in enforcer.holders],
+        "over_use": [_over_use(enforcer, name) for name in enforcer.entitlements if above_limit(enforcer, name)],
+        "ports": [_port(port) for port in site.ports],
         "emergency_now": enforcer.ledger.emergencies,
         "emergency_total": enforcer.emergencies_total,
         "emergency_claims": enforcer.emergency_claims,
@@ -204,32 +210,51 @@ def _holder(site: Site, holder: Holder, boot: float) -> dict[str, object]:
         "leases": len(site.enforcer.ledger.of_holder(holder.name)),
         "silent_seconds": round(boot - holder.heard),
         "drift": holder.drift,
+        "channel_drift": holder.displaced,
+        "drift_seconds": None if holder.drifted is None else round(boot - holder.drifted),
     }
+
+
+def _over_use(enforcer: Enforcer, name: str) -> dict[str, object]:
+    return {
+        "feature": name,
+        "limit": enforcer.limit(name),
+        "in_use": enforcer.ledger.in_use(name),
+        "over": above_limit(enforcer, name),
+    }
+
+
+def _port(port: Port) -> dict[str, object]:
+    over = max(port.in_use - port.ceiling, 0)
+    counts = {"port": port.name, "ceiling": port.ceiling, "in_use": port.in_use, "peak": port.peak}
+    return said({**counts, "over": over or None})
 
 
 def _feature(site: Site, name: str, entitlement: Entitlement) -> dict[str, object]:
     feature, tally = entitlement.feature, site.enforcer.tallies[name]
+    limit, deactivated = site.enforcer.limit(name), site.enforcer.standing is Standing.DEACTIVATED
     return {
         "feature": name,
         "title": feature.title,
         "unit": feature.unit,
         "mode": feature.mode,
-        "limit": entitlement.limit,
+        "limit": limit,
         "base": entitlement.base,
         "licensed": entitlement.licensed,
         "capacity": entitlement.capacity,
-        "unlimited": entitlement.limit >= UNLIMITED or None,
+        "unlimited": limit >= UNLIMITED or None,
         "surplus": entitlement.surplus or None,
         "measures": [{"name": measure, "amount": it} for measure, it in entitlement.measures.items()] or None,
         "missing": list(entitlement.missing) or None,
         "unused": entitlement.unused,
         "group": feature.group,
         "in_use": site.enforcer.ledger.in_use(name),
+        "over": above_limit(site.enforcer, name) or None,
         "reserved": site.enforcer.shares(name).reserved if site.enforcer.reservations.of(name) else None,
         "peak": tally.peak,
         "granted": tally.granted,
         "denied": tally.denied,
-        "lack": entitlement.lack,
+        "lack": Reason.DEACTIVATED if deactivated else entitlement.lack,
     }
 
 

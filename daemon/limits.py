@@ -40,7 +40,11 @@ KEPT_FOR_MANAGERS = 32
 """Of these, kept for users who may manage: when telephony has taken all others, a technician still gets in."""
 
 MAX_SUBSCRIBERS = 32
-"""Connections that Watch: each costs an encoding of every event."""
+"""Connections that Watch: each costs a copy of every event, some 10 KB in a turn that is full of decisions."""
+
+MAX_SUBSCRIBERS_OF_USER = 8
+"""Of these, connections of one user: a wallboard, a monitor and some windows of technicians; four users who take all
+they may leave none to others, and one does not."""
 
 ACCEPTED_AT_ONCE = 64
 """Connections accepted between two turns, so that a storm of them does not keep those who are connected waiting."""

@@ -16,17 +16,19 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from featurekeyd.policy.decision import Decision
+from featurekeyd.policy.draining import Draining
 from featurekeyd.policy.enforcer import Enforcer
 from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.findings import Finding
 from featurekeyd.policy.instant import Now
+from featurekeyd.policy.ports import Ports
 from featurekeyd.policy.presence import Sighting
 from featurekeyd.policy.requests import Request
 from featurekeyd.policy.reservations import Reservations
 from featurekeyd.policy.signedtext import VendorKeys
 
 from .changes import Change
-from .denials import Denials
+from .denials import denial, kind_of_denial
 from .documents import to_store
 from .journal import Log
 from .keywatch import KeyWatch
@@ -34,6 +36,7 @@ from .recording import Recording
 from .settings import Settings
 from .store import Documents
 from .storing import Storing
+from .storms import Storms
 from .subscribers import Subscribers
 
 _Done = TypeVar("_Done")
@@ -46,6 +49,9 @@ TICK_SECONDS = 5.0
 
 GAP_SECONDS = 1.0
 """A tick this much later than due means that nobody was listening, so nobody was silent (DESIGN: Leases)."""
+
+_NEWS_AT_ONCE = 100
+"""Changed licenses that are told in one go: some half a millisecond where somebody watches."""
 
 LOOK_SECONDS = 20.0
 """How long a technician who asks for a look waits for a slow reader."""
@@ -76,8 +82,10 @@ class Site:
         self.subscribers = Subscribers()
         self.granted = 0
         self.denied = 0
+        self.ports = Ports(enforcer.rules.ceilings, enforcer.ledger)
         self.started = clock().boot
-        self._denials = Denials()
+        self._storms = Storms()
+        self._draining = Draining()
         self._recording = recording
         self._storing = storing
         self._loop = asyncio.get_running_loop()
@@ -103,10 +111,10 @@ class Site:
             self._timer.cancel()
         self._watch.close()
         now = self.clock()
-        for summary in self._denials.ended(float("inf")):
-            self.log.tell(summary)
         self.enforcer.tick(now)
         self.settle()
+        for sum_ in self._storms.ended(float("inf")):
+            self.log.tell(sum_)
         self._storing.keep_meters(list(self.enforcer.meters.values()), now.boot, now=True)
         self._storing.close()
         self._recording.close()
@@ -124,29 +132,38 @@ class Site:
             ledger.configured.clear()
         if self.enforcer.anyone_waits:
             self.enforcer.call_waiters(self.clock())
-        if self.enforcer.events:
-            events = list(self.enforcer.events)
+        drained = self._draining.look(self.enforcer)
+        if drained or self.enforcer.events:
+            events = [*self.enforcer.events, *drained]
             self.enforcer.events.clear()
-            wall = self.clock().wall
+            now = self.clock()
             for event in events:
-                self.tell(event, wall)
+                self.tell(event, now)
 
     def note_decision(self, request: Request, decision: Decision, now: Now) -> None:
         """Count a decision, log it where it is a denial, and tell those who watch decisions."""
         if decision.allowed:
             self.granted += 1
+            if request.port is not None:
+                self.ports.note(request.port)
         else:
             self.denied += 1
-            event = self._denials.note(request, decision, now.boot)
-            if event is not None:
-                self.log.tell(event)
-        if len(self.subscribers):
+            if self._storms.admits(EventName.DENIED, kind_of_denial(request, decision), now.boot):
+                self.log.tell(denial(request, decision))
+        if self.subscribers.decisions:
             self.subscribers.tell_decision(request, decision, now.wall)
 
-    def tell(self, event: Event, wall: float | None = None) -> None:
-        """Log an event and tell the subscribers."""
-        self.log.tell(event)
-        self.subscribers.tell_event(event, self.clock().wall if wall is None else wall)
+    def note_list(self) -> None:
+        """Take note that a holder's list has changed the leases, whatever the limits."""
+        self.ports.note_all()
+        self._draining.look_at_all()
+
+    def tell(self, event: Event, now: Now | None = None) -> None:
+        """Log an event, in a storm as one of many, and tell the subscribers."""
+        now = now or self.clock()
+        if self._storms.passes(event, now.boot):
+            self.log.tell(event)
+        self.subscribers.tell_event(event, now.wall)
 
     def tell_unexpected(self, error: Exception, what: str) -> None:
         """Log an exception nobody foresaw, with its traceback, which goes nowhere else; from any thread."""
@@ -206,7 +223,9 @@ class Site:
             self.documents = documents
             self.enforcer.adopt(change.licenses, self.clock())
             self.settle()
-        for finding in change.news:
+        for number, finding in enumerate(change.news):
+            if number % _NEWS_AT_ONCE == _NEWS_AT_ONCE - 1:
+                await asyncio.sleep(0)  # decisions go on while a long list is told
             fields = {"LICENSE": finding.key, "FEATURE": finding.feature, "SERIAL": change.licenses.serial, "BY": by}
             about = {name: value for name, value in fields.items() if value}
             self.tell(Event(name=change.event_of(finding), message=finding.message, fields=about))
@@ -282,7 +301,7 @@ class Site:
         if now.boot - self._reported > STALE_SECONDS + self.settings.poll_seconds:
             self._hanging(now)
         self.enforcer.tick(now)
-        for event in (*self._denials.ended(now.boot), self._recording.keep_up()):
+        for event in (*self._storms.ended(now.boot), self._recording.keep_up()):
             if event is not None:
                 self.log.tell(event)
         self.settle()

@@ -449,8 +449,9 @@ def test_a_slow_watcher_loses_events_and_is_told_how_many(licensed: House) -> No
     assert len(caller.replies) == 5
     assert len(watcher.replies) == 1
     watcher.connection.resume_writing()
+    assert watcher.parameters[1:] == [{"lost": 5}], "the next event may be long in coming"
     caller.send(licensed.acquire("key 5"), licensed.acquire("key 6"))
-    assert [(it["event"]["key"], it.get("lost")) for it in watcher.parameters[1:]] == [("key 5", 5), ("key 6", None)]
+    assert [(it["event"]["key"], it.get("lost")) for it in watcher.parameters[2:]] == [("key 5", None), ("key 6", None)]
 
 
 def test_a_watcher_that_reads_nothing_is_given_up(licensed: House) -> None:
@@ -514,13 +515,33 @@ def test_a_watching_connection_is_read_so_that_its_end_is_noticed(before: str, h
 
 
 def test_so_many_may_watch_and_no_more(house: House) -> None:
-    for _ in range(limits.MAX_SUBSCRIBERS):
-        house.caller().send(watch(house))
-    beyond = house.caller()
-    beyond.send(watch(house), *echoes(house, 7))
-    full = {"limit": limits.MAX_SUBSCRIBERS}
-    assert beyond.replies[0] == {"error": f"{LICENSE}.TooManySubscribers", "parameters": full}
-    assert beyond.parameters[1] == {"n": 7}
+    users = range(2000, 2000 + limits.MAX_SUBSCRIBERS // limits.MAX_SUBSCRIBERS_OF_USER)
+    callers = [house.caller(uid, 500) for uid in users for _ in range(limits.MAX_SUBSCRIBERS_OF_USER)]
+    for caller in callers:
+        caller.send(watch(house))
+        assert caller.replies == [{"parameters": {}, "continues": True}]
+    for uid, limit in ((2000, limits.MAX_SUBSCRIBERS_OF_USER), (TELEPHONY, limits.MAX_SUBSCRIBERS)):
+        beyond = house.caller(uid, 500)
+        beyond.send(watch(house), *echoes(house, 7))
+        assert beyond.replies[0] == {"error": f"{LICENSE}.TooManySubscribers", "parameters": {"limit": limit}}
+        assert beyond.parameters[1] == {"n": 7}
+    callers[0].leave()
+    again = house.caller(2000, 500)
+    again.send(watch(house))
+    assert again.replies == [{"parameters": {}, "continues": True}]
+
+
+def test_the_events_of_a_turn_leave_with_it_in_one_write(licensed: House) -> None:
+    watcher, caller = licensed.caller(), licensed.caller()
+    watcher.send(watch(licensed, decisions=True))
+    licensed.server.turns.queue(
+        caller.connection._share,
+        lambda: caller.send(*[licensed.acquire(f"{number}") for number in range(limits.CALLS_PER_TURN)]),
+    )
+    before = len(watcher.wire.writes)
+    licensed.loop.turn()
+    assert len(watcher.replies) == 1 + limits.CALLS_PER_TURN
+    assert len(watcher.wire.writes) == before + 1
 
 
 # The end

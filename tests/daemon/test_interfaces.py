@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from varlink.scanner import Interface
 
-from featurekeyd.daemon import license_service, limits
+from featurekeyd.daemon import limits
 from featurekeyd.daemon.service_info import INTERFACES, description
 from featurekeyd.daemon.wire import LICENSE, MANAGE, SERVICE
 from featurekeyd.policy.catalog import Scope
@@ -350,7 +350,7 @@ def test_every_error_is_as_the_file_says(checked: Checked, monkeypatch: pytest.M
     house = checked.house
     house.add_method("a.b.Raise", raises)
     monkeypatch.setattr(limits, "MAX_CONNECTIONS_PER_USER", 1)
-    monkeypatch.setattr(license_service, "MAX_SUBSCRIBERS", 0)
+    monkeypatch.setattr(limits, "MAX_SUBSCRIBERS", 0)
     house.ask(f"{LICENSE}.Acquire", **house.acquire(holder="asterisk", dialed="112")["parameters"], uid=1)
     caller = house.caller()
     second, stranger = house.caller(), house.caller(4242)

@@ -124,7 +124,7 @@ def test_a_removed_key_stays_away_and_calls_go_on(technician: Technician, licens
     assert technician.stored() == (0, 1)
     assert licensed.enforcer.entitlements["trunk"].limit == 0
     assert licensed.enforcer.ledger.in_use("trunk") == 1
-    assert licensed.log.names() == [EventName.LICENSE_REMOVED]
+    assert licensed.log.names() == [EventName.OVER_USE_BEGAN, EventName.LICENSE_REMOVED]
 
 
 def test_a_dry_run_says_the_same_and_stores_nothing(technician: Technician, licensed: House) -> None:

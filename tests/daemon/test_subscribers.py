@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from featurekeyd.daemon import limits, subscribers
 from featurekeyd.daemon.subscribers import KINDS, Subscriber, Subscribers
 from featurekeyd.policy.decision import Decision
 from featurekeyd.policy.events import Event, EventName
@@ -24,7 +25,7 @@ class Watcher:
     def __init__(self, *, decisions: bool = False) -> None:
         self.reads = True
         self.said: list[dict[str, Any]] = []
-        self.subscriber = Subscriber(self._push, decisions=decisions)
+        self.subscriber = Subscriber(self._push, 1000, decisions=decisions)
 
     def _push(self, reply: bytes) -> bool:
         if self.reads:
@@ -97,6 +98,59 @@ def test_a_watcher_is_told_how_much_it_lost_and_only_once(watchers: Subscribers)
         watchers.tell_event(drift(), WALL)
     assert [it["parameters"].get("lost") for it in slow.said] == [5, None]
     assert [it["parameters"].get("lost") for it in quick.said] == [None] * 7
+
+
+def test_what_was_lost_is_told_by_itself_once_the_client_reads_again(watchers: Subscribers) -> None:
+    slow = Watcher()
+    watchers.add(slow.subscriber)
+    slow.subscriber.reads_again()
+    assert slow.said == [], "nothing was lost"
+    slow.reads = False
+    for _ in range(5):
+        watchers.tell_event(drift(), WALL)
+    slow.subscriber.reads_again()
+    slow.reads = True
+    slow.subscriber.reads_again()
+    slow.subscriber.reads_again()
+    watchers.tell_event(drift(), WALL)
+    assert [it["parameters"].get("lost") for it in slow.said] == [5, None]
+    assert "event" not in slow.said[0]["parameters"]
+
+
+def test_an_event_is_encoded_once_however_many_watch(watchers: Subscribers) -> None:
+    sent: list[bytes] = []
+
+    def push(reply: bytes) -> bool:
+        sent.append(reply)
+        return True
+
+    for number in range(5):
+        watchers.add(Subscriber(push, number, decisions=True))
+    watchers.tell_decision(REQUEST, GRANTED, WALL)
+    assert len(sent) == 5
+    assert all(reply is sent[0] for reply in sent)
+
+
+def test_nothing_is_encoded_where_nobody_is_told(watchers: Subscribers, monkeypatch: pytest.MonkeyPatch) -> None:
+    watchers.add(Watcher().subscriber)
+    monkeypatch.setattr(subscribers, "_ENCODER", None)
+    watchers.tell_decision(REQUEST, GRANTED, WALL)
+    watchers.tell_event(Event(name=EventName.DENIED, message="Denied."), WALL)
+    assert not watchers.decisions
+
+
+def test_one_user_has_so_many_subscribers_and_all_together_so_many(watchers: Subscribers) -> None:
+    many = [Subscriber(lambda _: True, 1, decisions=False) for _ in range(limits.MAX_SUBSCRIBERS_OF_USER)]
+    for subscriber in many:
+        assert watchers.full(1) is None
+        watchers.add(subscriber)
+    assert (watchers.full(1), watchers.full(2)) == (limits.MAX_SUBSCRIBERS_OF_USER, None)
+    watchers.discard(many[0])
+    watchers.discard(many[0])
+    assert watchers.full(1) is None
+    for uid in range(limits.MAX_SUBSCRIBERS - len(watchers)):
+        watchers.add(Subscriber(lambda _: True, 100 + uid, decisions=False))
+    assert watchers.full(2) == limits.MAX_SUBSCRIBERS
 
 
 def test_who_left_is_told_nothing_more(watchers: Subscribers) -> None:
