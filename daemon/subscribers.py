@@ -136,6 +136,8 @@ class Subscribers:
             feature=fields.get("FEATURE"),
             holder=fields.get("HOLDER"),
             key=fields.get("LEASE"),
+            limit=int(fields["LIMIT"]) if "LIMIT" in fields else None,
+            in_use=int(fields["IN_USE"]) if "IN_USE" in fields else None,
         )
         self._tell(told, self._subscribers)
 
