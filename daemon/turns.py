@@ -122,7 +122,9 @@ class Turns:
         self.running = True
         try:
             for descriptor, events in self._epoll.poll(0):
-                self._streams[descriptor].ready(events)
+                stream = self._streams.get(descriptor)
+                if stream is not None:  # none where another one's turn has ended it
+                    stream.ready(events)
             left = [self._serve(share.queue) for share in list(self._shares.values()) if share.queue]
         finally:
             self._end()
@@ -142,10 +144,19 @@ class Turns:
         return bool(queue)
 
     def _end(self) -> None:
-        """Record what changed, and only then send the answers; what settling tells subscribers leaves with them."""
+        """Record what changed, and only then send the answers; what settling tells subscribers leaves with them.
+
+        Where settling meets a bug the answers leave all the same: telephony waits for them.
+        """
         self.running = True
-        self._settle()
+        try:
+            self._settle()
+        except Exception as error:  # noqa: BLE001 - the next turn shall be served
+            self._unexpected(error)
         self.running = False
         answers, self._answers = self._answers, []
         for connection in answers:
-            connection.send()
+            try:
+                connection.send()
+            except Exception as error:  # noqa: BLE001 - a bug in one connection must not keep the others' answers
+                self._unexpected(error)
