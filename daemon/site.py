@@ -167,9 +167,11 @@ class Site:
 
     def tell_unexpected(self, error: Exception, what: str) -> None:
         """Log an exception nobody foresaw, with its traceback, which goes nowhere else; from any thread."""
-        text = "".join(traceback.format_exception(error))
-        message = f"Unexpected {type(error).__name__} {what}."
-        self.log.tell(Event(name=EventName.UNEXPECTED, message=message, fields={"TRACEBACK": text}))
+        kind = type(error).__name__
+        if self._storms.admits(EventName.UNEXPECTED, (kind,), self.clock().boot):
+            text = "".join(traceback.format_exception(error))
+            fields = {"ERROR": kind, "TRACEBACK": text}
+            self.log.tell(Event(name=EventName.UNEXPECTED, message=f"Unexpected {kind} {what}.", fields=fields))
 
     # Licenses
 

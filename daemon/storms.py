@@ -28,6 +28,9 @@ DEED_ENTRIES = 100
 """Deeds of technicians in a minute that are an entry each: the keys of a large order; a list that is imported has its
 own entry besides."""
 
+BUG_ENTRIES = 10
+"""Exceptions of one sort in a minute that are an entry each: enough to see what they have in common."""
+
 _OTHERS: tuple[str, ...] = ("others",)
 """The kind of those that are counted together."""
 
@@ -77,6 +80,9 @@ BOUNDS = {
     EventName.LICENSE_EXPIRED: Bound((), "{count} more licenses have expired.", DEED_ENTRIES),
     EventName.LICENSE_EXPIRES_SOON: Bound((), "{count} more licenses expire soon.", DEED_ENTRIES),
     EventName.RESERVED: Bound(("BY",), "{count} more reservations were made by {BY}.", DEED_ENTRIES),
+    EventName.UNEXPECTED: Bound(
+        ("ERROR",), "{count} more exceptions {ERROR} that nobody foresaw; those before show where.", BUG_ENTRIES
+    ),
     EventName.UNRESERVED: Bound(("BY",), "{count} more reservations were given up by {BY}.", DEED_ENTRIES),
 }
 """The events that a client, a list or a fault can cause without end."""
@@ -113,11 +119,12 @@ class Storms:
 
     def ended(self, boot: float) -> list[Event]:
         """A sum for each kind whose window is over and which went on after what was told at once."""
-        return [event for name in self._windows for event in self._ended(name, boot)]
+        return [event for name in list(self._windows) for event in self._ended(name, boot)]
 
     def _ended(self, name: EventName, boot: float) -> Iterable[Event]:
         windows = self._windows[name]
-        for kind in [kind for kind, window in windows.items() if boot - window.begun >= WINDOW_SECONDS]:
+        # In a list first: bugs are told from other threads too.
+        for kind in [kind for kind, window in list(windows.items()) if boot - window.begun >= WINDOW_SECONDS]:
             more = windows.pop(kind).count - BOUNDS[name].at_once
             if more > 0:
                 yield _sum(name, kind, more)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from featurekeyd.daemon import storms as module
-from featurekeyd.daemon.storms import BOUNDS, DEED_ENTRIES, EMERGENCY_ENTRIES, MAX_KINDS, WINDOW_SECONDS, Storms
+from featurekeyd.daemon.storms import (
+    BOUNDS,
+    BUG_ENTRIES,
+    DEED_ENTRIES,
+    EMERGENCY_ENTRIES,
+    MAX_KINDS,
+    WINDOW_SECONDS,
+    Storms,
+)
 from featurekeyd.policy.events import Event, EventName
 
 if TYPE_CHECKING:
@@ -164,3 +172,13 @@ def test_a_big_import_is_so_many_entries_and_a_sum(house: House) -> None:
     assert house.log.names().count(EventName.LICENSE_ADDED) == DEED_ENTRIES
     house.site.close()
     assert house.log.events[-1].message == "40 more licenses were added by uid 0."
+
+
+def test_a_bug_that_is_met_again_and_again_is_so_many_entries_and_a_sum(house: House) -> None:
+    for _ in range(1000):
+        house.server.unexpected(ZeroDivisionError())
+    assert house.log.names() == [EventName.UNEXPECTED] * BUG_ENTRIES
+    house.server.unexpected(KeyError())
+    assert len(house.log.events) == BUG_ENTRIES + 1
+    house.site.close()
+    assert house.log.events[-1].fields == {"ERROR": "ZeroDivisionError", "COUNT": str(1000 - BUG_ENTRIES)}
