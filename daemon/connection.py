@@ -14,7 +14,7 @@ from itertools import islice
 from typing import cast
 
 from . import limits
-from .methods import Client, ErrorReply, Outcome, Permission, call_method
+from .methods import Client, ErrorReply, Outcome, Permission, Slices, call_method
 from .peer import read_peer
 from .server import Server
 from .subscribers import Subscriber
@@ -35,6 +35,8 @@ class Connection(asyncio.Protocol):
         """The call that waits, None while none does."""
         self._listing: Iterator[bytes] | None = None
         """The listing that is being sent."""
+        self._slices: Iterator[bytes] | None = None
+        """The work that is being done a slice at a time."""
         self._subscriber: Subscriber | None = None
         self._half_message: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
@@ -78,6 +80,8 @@ class Connection(asyncio.Protocol):
                 timer.cancel()
         if self._task is not None:
             self._task.cancel()
+        if self._slices is not None:  # what was begun is ended: a list that is half true is worse than none
+            deque(self._slices, maxlen=0)
         if self._subscriber is not None:
             self._server.site.subscribers.discard(self._subscriber)
         self._server.site.enforcer.release_bound(self._client.number)
@@ -141,16 +145,18 @@ class Connection(asyncio.Protocol):
             return
         if self._listing is not None:
             self._send_listing(self._listing)
-        else:
-            self._serve()
+        elif self._slices is not None:
+            self._do_slice(self._slices)
+        self._serve()
 
     def _busy_with_one(self) -> bool:
         """Whether the next call must wait."""
-        waits = self._task is not None or self._listing is not None or self._subscriber is not None
-        return waits or self._unread is not None or self._ended
+        under_way = self._task is not None or self._listing is not None or self._slices is not None
+        return under_way or self._subscriber is not None or self._unread is not None or self._ended
 
     def _busy(self) -> bool:
-        return bool(self._calls) or self._task is not None or self._listing is not None
+        under_way = self._task is not None or self._listing is not None or self._slices is not None
+        return under_way or bool(self._calls)
 
     def _serve_one(self, message: bytes) -> None:
         try:
@@ -180,6 +186,8 @@ class Connection(asyncio.Protocol):
             self._task = self._loop.create_task(self._wait_for(call, outcome))
         elif isinstance(outcome, Subscriber):
             self._watch(call, outcome)
+        elif isinstance(outcome, Slices):
+            self._do_slice(_unanswered(outcome.pieces) if call.oneway else outcome.pieces)
         elif not call.oneway:
             self._listing = outcome
             self._go_on_later()
@@ -219,7 +227,19 @@ class Connection(asyncio.Protocol):
             self._listing = None
         else:
             self._go_on_later()
-        self._serve()
+
+    def _do_slice(self, slices: Iterator[bytes]) -> None:
+        """Do the next slice, which takes the user's share of the turn; nothing is left once there is a reply."""
+        try:
+            reply = next(slices, None)
+        except Exception as error:  # noqa: BLE001 - a bug in one method must not end the daemon
+            reply = self._server.unexpected(error)
+        self._server.turns.calls += limits.CALLS_OF_USER
+        self._slices = slices if reply == b"" else None
+        if reply == b"":
+            self._go_on_later()
+        elif reply is not None:
+            self._replies.append(reply)
 
     def _push(self, reply: bytes) -> bool:
         """Send an event to a subscriber, unless it has not read what it was sent before."""
@@ -289,3 +309,8 @@ class Connection(asyncio.Protocol):
     def _give_up(self) -> None:
         self._server.turned_away(self._client.peer, f"answers were not read for {limits.UNREAD_SECONDS} s")
         self._transport.abort()
+
+
+def _unanswered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same work without its reply."""
+    return (b"" for _ in pieces)

@@ -25,9 +25,9 @@ from featurekeyd.policy.requests import (
     check_printable,
 )
 from featurekeyd.policy.standing import Grace, Standing
-from featurekeyd.policy.synchronize import ListRefused
+from featurekeyd.policy.synchronize import ListRefused, Syncing
 
-from .methods import Client, Method, Nothing, Outcome, Permission, method, one_by_one, said
+from .methods import Client, Method, Nothing, Outcome, Permission, Slices, method, one_by_one, said
 from .site import Site
 from .subscribers import Subscriber
 from .version import VERSION
@@ -110,15 +110,19 @@ class LicenseService:
         released = site.enforcer.release(parameters.holder, parameters.key, client.peer.uid, site.clock())
         return _not_yours(released) if isinstance(released, NotYours) else _RELEASED[released]
 
-    def synchronize(self, client: Client, request: SyncRequest) -> bytes:
+    def synchronize(self, client: Client, request: SyncRequest) -> Outcome:
         """Make the holder's list of one scope true."""
-        synced = self._site.enforcer.synchronize(request, client.peer.uid, self._site.clock())
-        if isinstance(synced, NotYours):
-            return _not_yours(synced)
+        syncing = self._site.enforcer.begin_sync(request, client.peer.uid, self._site.clock())
+        return _not_yours(syncing) if isinstance(syncing, NotYours) else Slices(self._synchronized(syncing))
+
+    def _synchronized(self, syncing: Syncing) -> Iterator[bytes]:
+        while (synced := syncing.step()) is None:
+            yield b""
         if isinstance(synced, ListRefused):
-            return error_reply(f"{LICENSE}.ListRefused", {"hint": synced.hint})
+            yield error_reply(f"{LICENSE}.ListRefused", {"hint": synced.hint})
+            return
         self._site.note_list()
-        return reply({name: getattr(synced, name) for name in ("adopted", "changed", "freed", "held")})
+        yield reply({name: getattr(synced, name) for name in ("adopted", "changed", "freed", "held")})
 
     def explain(self, client: Client, request: Request) -> bytes:
         """Walk the decision without carrying it out."""

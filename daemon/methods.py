@@ -48,8 +48,15 @@ class Client(msgspec.Struct, frozen=True):
     """Sends a reply outside the order of calls, or says that the client reads too slowly."""
 
 
-Outcome = bytes | Awaitable[bytes] | Iterator[bytes] | Subscriber
-"""A reply, a reply to come, many replies, or a subscription."""
+class Slices(msgspec.Struct, frozen=True):
+    """Work that is done a slice at a time, beside the calls of others."""
+
+    pieces: Iterator[bytes]
+    """One for each slice: empty, but for the last, which is the reply."""
+
+
+Outcome = bytes | Awaitable[bytes] | Iterator[bytes] | Slices | Subscriber
+"""A reply, a reply to come, many replies, a reply after some slices of work, or a subscription."""
 
 
 class Method(msgspec.Struct, frozen=True):

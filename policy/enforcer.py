@@ -30,7 +30,7 @@ from .rehearsal import Rehearsed, WhatIf
 from .requests import CallClass, Request, SyncRequest
 from .reservations import Reservation, Reservations, Shares
 from .standing import Grace, Meter, Standing, standing_of
-from .synchronize import ListRefused, Rounds, Synced
+from .synchronize import ListRefused, Rounds, Steps, Synced, Syncing
 from .system import System
 
 _STANDING_EVENT = {
@@ -91,6 +91,8 @@ class Enforcer:
         """Emergency calls without a listed number."""
         self._situation = Situation(catalog, rules)
         self._rounds = Rounds()
+        self._syncing: dict[tuple[str, Scope], Syncing] = {}
+        """Lists that are being worked through, by holder and scope."""
         self._seen = NOT_LOOKED_YET
         self._restored = float("-inf")
         """When the leases of an earlier run were taken back."""
@@ -172,13 +174,28 @@ class Enforcer:
             self._end(lease.holder, lease.key)
 
     def synchronize(self, request: SyncRequest, uid: int, now: Now) -> Synced | ListRefused | NotYours:
-        """Make the holder's list of one scope true."""
+        """Make the holder's list of one scope true, all at once."""
+        syncing = self.begin_sync(request, uid, now)
+        return syncing if isinstance(syncing, NotYours) else syncing.finish()
+
+    def begin_sync(self, request: SyncRequest, uid: int, now: Now) -> Syncing | NotYours:
+        """Begin to make the holder's list of one scope true; one that is under way is finished before."""
         holder = self._hear(request.holder, uid, now)
         if holder is None:
             return NotYours(request.holder)
         if request.takes_over is not None and self.holders.owner(request.takes_over) not in {uid, None}:
             return NotYours(request.takes_over)
-        synced = self._rounds.synchronize(self._situation, request, uid, now)
+        place = (request.holder, request.scope)
+        if place in self._syncing:
+            self._syncing[place].finish()
+        syncing = self._syncing[place] = Syncing(self._sync(holder, request, uid, now))
+        return syncing
+
+    def _sync(self, holder: Holder, request: SyncRequest, uid: int, now: Now) -> Steps:
+        try:
+            synced = yield from self._rounds.steps(self._situation, request, uid, now)
+        finally:
+            del self._syncing[request.holder, request.scope]
         if isinstance(synced, ListRefused):
             return synced
         if request.ttl_seconds is not None and holder.ttls.get(request.scope) != request.ttl_seconds:

@@ -10,7 +10,7 @@ the lease outlives a reboot of the host.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -63,7 +63,7 @@ class Dropped(msgspec.Struct, frozen=True, gc=False, tag="dropped"):
 
 Change = Lease | Dropped | Known
 
-_Name = TypeVar("_Name", str, int)
+_Name = TypeVar("_Name", bound=Hashable)
 
 
 class Ledger:
@@ -82,6 +82,8 @@ class Ledger:
         self._leases: dict[str, dict[str, Lease]] = {}
         self._in_use: dict[str, int] = {}
         self._on_port: dict[str, int] = {}
+        self._beside_calls: dict[tuple[str, Scope], int] = {}
+        """Leases by holder and scope, but for the scope that nearly all are in."""
         self._of_user: dict[int, int] = {}
         self._channels: dict[tuple[str, str, str], dict[str, None]] = {}
         self._bound: dict[int, dict[tuple[str, str], None]] = {}
@@ -108,6 +110,12 @@ class Ledger:
     def of_holder(self, holder: str) -> Mapping[str, Lease]:
         """The holder's leases by key."""
         return self._leases.get(holder, {})
+
+    def of_scope(self, holder: str, scope: Scope) -> int:
+        """Leases of a holder in one scope."""
+        if scope is not Scope.CALLS:
+            return self._beside_calls.get((holder, scope), 0)
+        return len(self.of_holder(holder)) - sum(self._beside_calls.get((holder, it), 0) for it in Scope)
 
     def of_user(self, uid: int) -> int:
         """Leases of a user, under whatever holder names."""
@@ -192,6 +200,8 @@ class Ledger:
     def _sum(self, lease: Lease, sign: int) -> None:
         self._count += sign
         _add(self._of_user, lease.uid, sign)
+        if lease.scope is not Scope.CALLS:
+            _add(self._beside_calls, (lease.holder, lease.scope), sign)
         if lease.call_class is not CallClass.NORMAL:
             self.emergencies += sign
             return

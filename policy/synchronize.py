@@ -7,12 +7,16 @@ happened after the list was taken: it frees nothing that was granted since, and 
 A list in several parts takes effect part by part for what it names, and with its last part for what it leaves out. The
 parts are numbered, because a daemon that restarts in the middle of a list has not seen the first ones: what they named
 would be missing from the rest.
+
+A list is worked through in slices, because those who ask meanwhile must not wait for the whole of it. What is decided
+between two slices is later than the list, and stays as it was decided.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Generator
+from itertools import islice
 
 import msgspec
 
@@ -31,6 +35,13 @@ MAX_RELEASES = 1024
 and a list is seconds old. What is forgotten sooner is adopted by an old list, and freed by the next one."""
 
 
+SLICE_ADOPTED = 32
+"""Leases of a list that are compared one by one and adopted before others are served, some 0.1 ms."""
+
+SLICE_COMPARED = 512
+"""Leases that are looked for in a whole list before others are served, for the same time."""
+
+
 class Synced(msgspec.Struct, frozen=True):
     """What a Sync changed, and how many leases the scope has afterwards."""
 
@@ -46,6 +57,33 @@ class ListRefused(msgspec.Struct, frozen=True):
     """The list cannot be used, and why."""
 
     hint: str
+
+
+Steps = Generator[None, None, Synced | ListRefused]
+"""A Sync on its way: between two slices other requests may be decided."""
+
+
+class Syncing:
+    """One call of Sync, carried out a slice at a time."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self._outcome: Synced | ListRefused | None = None
+
+    def step(self) -> Synced | ListRefused | None:
+        """Carry out the next slice; the outcome once there is none left."""
+        if self._outcome is None:
+            try:
+                next(self._steps)
+            except StopIteration as end:
+                self._outcome = end.value
+        return self._outcome
+
+    def finish(self) -> Synced | ListRefused:
+        """Carry out all that is left."""
+        while (outcome := self.step()) is None:
+            pass
+        return outcome
 
 
 class _Round(msgspec.Struct):
@@ -68,25 +106,26 @@ class Rounds:
         self._open: dict[tuple[str, Scope], _Round] = {}
         self._newest: dict[tuple[str, Scope], int] = {}
 
-    def synchronize(self, situation: Situation, request: SyncRequest, uid: int, now: Now) -> Synced | ListRefused:
+    def steps(self, situation: Situation, request: SyncRequest, uid: int, now: Now) -> Steps:
         """Carry out one call of Sync; the caller has made sure whose names these are."""
         round_ = self._round(request, now)
         if isinstance(round_, ListRefused):
             return round_
-        listed = [lease for lease in request.leases if not self._ended(situation, request, lease.key, round_.taken)]
-        keys = {lease.key for lease in listed}
-        most = situation.rules.max_leases
-        if _together(keys, round_.named) > most:
-            return ListRefused(f"a list has at most {most} leases")
-        new = sum(key not in situation.ledger.of_holder(request.holder) for key in keys)
-        if situation.ledger.of_user(uid) + new > 2 * most:
-            return ListRefused(f"these would be more than {2 * most} leases: a whole list beside all that was before")
-        claims = tuple(lease.key for lease in listed if _claims(situation, request, lease))
-        changes = [_adopt(situation, request, lease, uid, now) for lease in listed]
-        self._take_in(request, round_, keys)
-        freed = self._close(situation, request, round_) if _is_last(request) else 0
-        held = sum(lease.scope is request.scope for lease in situation.ledger.of_holder(request.holder).values())
-        return Synced(changes.count("adopted"), changes.count("changed"), freed, held, claims)
+        refused = _refusal(situation, request, uid, round_.named)
+        if refused is not None:
+            return refused
+        self._take_in(request, round_)
+        counts, claims = {"adopted": 0, "changed": 0, "held": 0}, []
+        for number, lease in enumerate(request.leases):
+            if number and number % SLICE_ADOPTED == 0:
+                yield
+            if not self._ended(situation, request, lease.key, round_.taken):
+                if _claims(situation, request, lease):
+                    claims.append(lease.key)
+                counts[_adopt(situation, request, lease, uid, now)] += 1
+        freed = (yield from self._close(situation, request, round_)) if _is_last(request) else 0
+        held = situation.ledger.of_scope(request.holder, request.scope)
+        return Synced(counts["adopted"], counts["changed"], freed, held, tuple(claims))
 
     def note_release(self, holder: str, key: str, boot: float) -> None:
         """Remember that a call is over, so that an older list does not bring it back."""
@@ -133,34 +172,53 @@ class Rounds:
             return ListRefused(f"part {part} came and part {open_.parts + 1} did not; send the whole list again")
         return msgspec.structs.replace(open_, taken=min(open_.taken, taken), parts=max(open_.parts, part))
 
-    def _take_in(self, request: SyncRequest, round_: _Round, keys: set[str]) -> None:
+    def _take_in(self, request: SyncRequest, round_: _Round) -> None:
         """Remember what the list has named so far; a part that was refused never gets here."""
-        round_.named |= keys
+        round_.named.update(lease.key for lease in request.leases)
         if request.generation is not None and not round_.over:
             place = (request.holder, request.scope)
             self._open[place] = round_
             self._newest[place] = request.generation
 
-    def _close(self, situation: Situation, request: SyncRequest, round_: _Round) -> int:
+    def _close(self, situation: Situation, request: SyncRequest, round_: _Round) -> Generator[None, None, int]:
         """Free what the whole list leaves out, of the holder and of the earlier one that it takes over."""
         if round_.over:
             return 0
         self._open.pop((request.holder, request.scope), None)
-        holders = dict.fromkeys(filter(None, (request.holder, request.takes_over)))
+        freed = 0
+        for holder in dict.fromkeys(filter(None, (request.holder, request.takes_over))):
+            leases = iter(list(situation.ledger.of_holder(holder).values()))
+            while part := list(islice(leases, SLICE_COMPARED)):
+                freed += self._free_missing(situation, request.scope, round_, part)
+                if len(part) == SLICE_COMPARED:
+                    yield
+        return freed
+
+    def _free_missing(self, situation: Situation, scope: Scope, round_: _Round, leases: list[Lease]) -> int:
         missing = [
-            (lease.holder, lease.key)
-            for holder in holders
-            for lease in situation.ledger.of_holder(holder).values()
-            if lease.scope is request.scope
-            and lease.key not in round_.named
+            lease
+            for lease in leases
+            if lease.key not in round_.named
+            and lease.scope is scope
             and lease.granted < round_.taken - MARGIN_SECONDS
+            and situation.ledger.find(lease.holder, lease.key) is lease
         ]
-        for holder, key in missing:
-            situation.ledger.drop(holder, key)
-            situation.waiting.leave(holder, key)
+        for lease in missing:
+            situation.ledger.drop(lease.holder, lease.key)
+            situation.waiting.leave(lease.holder, lease.key)
             # A list that is older than this one shall not bring it back; a newer one may at once.
-            self.note_release(holder, key, round_.taken - MARGIN_SECONDS)
+            self.note_release(lease.holder, lease.key, round_.taken - MARGIN_SECONDS)
         return len(missing)
+
+
+def _refusal(situation: Situation, request: SyncRequest, uid: int, named: Collection[str]) -> ListRefused | None:
+    keys, most = {lease.key for lease in request.leases}, situation.rules.max_leases
+    if _together(keys, named) > most:
+        return ListRefused(f"a list has at most {most} leases")
+    there = situation.ledger.of_holder(request.holder)
+    if situation.ledger.of_user(uid) + sum(key not in there for key in keys) > 2 * most:
+        return ListRefused(f"these would be more than {2 * most} leases: a whole list beside all that was before")
+    return None
 
 
 def _is_last(request: SyncRequest) -> bool:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from featurekeyd.daemon.connection import Connection
 from featurekeyd.daemon.journal import Log
 from featurekeyd.daemon.leasefile import LeaseFile
-from featurekeyd.daemon.methods import Client, ErrorReply, Method, Outcome, Permission, call_method
+from featurekeyd.daemon.methods import Client, ErrorReply, Method, Outcome, Permission, Slices, call_method
 from featurekeyd.daemon.peer import SO_PEERGROUPS, Access, Peer
 from featurekeyd.daemon.recording import Recording
 from featurekeyd.daemon.server import Server
@@ -405,6 +405,8 @@ class House:
             return outcome
         if isinstance(outcome, Subscriber):
             return outcome.welcome()
+        if isinstance(outcome, Slices):
+            return b"".join(outcome.pieces)
         if isinstance(outcome, Iterator):
             return b"".join(outcome)
 

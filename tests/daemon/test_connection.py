@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from featurekeyd.daemon import limits
-from featurekeyd.daemon.methods import Client
+from featurekeyd.daemon.methods import Client, Slices
 from featurekeyd.daemon.wire import LICENSE, MANAGE, SERVICE, reply, reply_continues
 from featurekeyd.policy.events import EventName
 
@@ -595,3 +595,77 @@ def test_the_end_of_a_connection_ends_all_that_it_began(house: House) -> None:
     assert house.loop.timers == 0
     assert len(house.site.subscribers) == 0
     assert house.server._connections.total() == 0
+
+
+# Slices
+
+
+def sliced(house: House, slices: int, done: list[int]) -> dict[str, Any]:
+    """A call whose work takes so many slices beside the first."""
+
+    def work() -> Iterator[bytes]:
+        for number in range(slices):
+            done.append(number)
+            yield b""
+        done.append(slices)
+        yield reply({"n": slices})
+
+    house.add_method("a.b.Work", lambda *_: Slices(work()))
+    return house.call("a.b.Work")
+
+
+def test_work_in_slices_is_answered_at_its_end_and_others_come_between(house: House) -> None:
+    done: list[int] = []
+    caller, other = house.caller(), house.caller()
+    caller.send(sliced(house, 3, done), *echoes(house, 7))
+    assert done == [0]
+    other.send(*echoes(house, 1))
+    assert numbers(other) == [1]
+    for more in ([0, 1], [0, 1, 2]):
+        house.loop.turn()
+        assert done == more
+        assert caller.replies == []
+    house.loop.turn(2)
+    assert numbers(caller) == [3, 7], "calls of a connection are answered in their order"
+
+
+def test_work_in_slices_goes_on_while_its_client_does_not_read(house: House) -> None:
+    done: list[int] = []
+    caller = house.caller()
+    caller.send(sliced(house, 3, done))
+    caller.connection.pause_writing()
+    house.loop.turn(5)
+    assert done == [0, 1, 2, 3]
+    caller.connection.resume_writing()
+    assert numbers(caller) == [3]
+
+
+def test_work_in_slices_is_ended_though_its_client_goes_away(house: House) -> None:
+    done: list[int] = []
+    caller = house.caller()
+    caller.send(sliced(house, 3, done))
+    caller.leave()
+    assert done == [0, 1, 2, 3]
+    house.loop.turn(2)
+
+
+def test_work_in_slices_that_nobody_waits_for_is_done_without_an_answer(house: House) -> None:
+    done: list[int] = []
+    caller = house.caller()
+    caller.send({**sliced(house, 3, done), "oneway": True}, *echoes(house, 7))
+    house.loop.turn(6)
+    assert done == [0, 1, 2, 3]
+    assert numbers(caller) == [7]
+
+
+def test_a_bug_in_a_slice_is_answered_and_ends_the_work(house: House) -> None:
+    def work() -> Iterator[bytes]:
+        yield b""
+        raise RuntimeError("a secret")
+
+    house.add_method("a.b.Work", lambda *_: Slices(work()))
+    caller = house.caller()
+    caller.send(house.call("a.b.Work"), *echoes(house, 7))
+    house.loop.turn(3)
+    assert [it.get("error") for it in caller.replies] == [f"{LICENSE}.UnexpectedCondition", None]
+    assert "secret" not in str(caller.replies)

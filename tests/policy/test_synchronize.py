@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +15,15 @@ from featurekeyd.policy.events import EventName
 from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.reasons import Reason
 from featurekeyd.policy.requests import CallClass, Phase, SyncLease, Want
-from featurekeyd.policy.synchronize import MARGIN_SECONDS, MAX_RELEASES, ListRefused, Synced
+from featurekeyd.policy.synchronize import (
+    MARGIN_SECONDS,
+    MAX_RELEASES,
+    SLICE_ADOPTED,
+    SLICE_COMPARED,
+    ListRefused,
+    Synced,
+    Syncing,
+)
 
 if TYPE_CHECKING:
     from tests.policy.conftest import Site
@@ -537,3 +545,81 @@ def test_after_a_list_in_any_parts_the_scope_is_exactly_what_was_listed(
         site.sync(*part, generation=1, part=number, last=number == len(parts))
     assert keys(site) == sorted({key for part in parts for key in part})
     assert site.in_use("trunk") == len(keys(site))
+
+
+# In slices
+
+
+def begun(site: Site, *leases: str, **fields: Any) -> Syncing:
+    """A Sync of which nothing but the beginning is done."""
+    syncing = site.enforcer.begin_sync(site.listing(*leases, **fields), 1000, site.now)
+    assert isinstance(syncing, Syncing)
+    assert syncing.step() is None
+    return syncing
+
+
+def calls(count: int) -> list[str]:
+    return [f"call {number}" for number in range(count)]
+
+
+def test_a_short_list_is_one_slice(site: Site) -> None:
+    syncing = site.enforcer.begin_sync(site.listing(*calls(SLICE_ADOPTED)), 1000, site.now)
+    assert isinstance(syncing, Syncing)
+    assert syncing.step() == Synced(SLICE_ADOPTED, 0, 0, SLICE_ADOPTED)
+    assert syncing.step() == syncing.finish()
+
+
+def test_a_long_list_is_taken_in_slice_by_slice_and_others_are_decided_between(site: Site) -> None:
+    syncing = begun(site, *calls(5 * SLICE_ADOPTED))
+    assert len(site.enforcer.ledger) == SLICE_ADOPTED
+    site.acquire("another", "trunk", holder="asterisk")
+    steps = 1
+    while syncing.step() is None:
+        steps += 1
+    assert steps == 4
+    assert syncing.finish() == Synced(5 * SLICE_ADOPTED, 0, 0, 5 * SLICE_ADOPTED)
+
+
+def test_a_call_that_ends_between_two_slices_is_not_brought_back(site: Site) -> None:
+    syncing = begun(site, *calls(3 * SLICE_ADOPTED))
+    assert not site.release(calls(3 * SLICE_ADOPTED)[-1])
+    site.release("call 0")
+    synced = syncing.finish()
+    assert isinstance(synced, Synced)
+    assert (synced.adopted, synced.held) == (3 * SLICE_ADOPTED - 1, 3 * SLICE_ADOPTED - 2)
+
+
+def test_a_call_that_begins_between_two_slices_is_not_freed(site: Site) -> None:
+    count = SLICE_COMPARED + 10
+    site.buy(trunk=2 * count)
+    for part, place in enumerate(range(0, count, 256), 1):
+        listed = calls(count)[place : place + 256]
+        site.sync(*listed, generation=1, part=part, last=place + 256 >= count)
+    site.wait(60)
+    syncing = begun(site)
+    site.acquire("new", "trunk")
+    site.acquire("call 3", "trunk")
+    synced = syncing.finish()
+    assert isinstance(synced, Synced)
+    assert (synced.freed, synced.held) == (count, 2)
+
+
+def test_the_next_list_of_a_scope_ends_the_one_under_way_before_it_begins(site: Site) -> None:
+    first = begun(site, *calls(3 * SLICE_ADOPTED))
+    site.wait(60)
+    site.sync("only")
+    assert {lease.key for lease in site.enforcer.ledger} == {"only"}
+    assert first.step() == Synced(3 * SLICE_ADOPTED, 0, 0, 3 * SLICE_ADOPTED), "its own answer is kept for it"
+
+
+def test_the_leases_of_a_scope_are_counted_by_holder(site: Site) -> None:
+    site.sync("a", "b")
+    site.sync("phone", scope=Scope.REGISTRATIONS)
+    site.sync("c", holder="asterisk")
+    ledger = site.enforcer.ledger
+    counts = {(holder, scope): ledger.of_scope(holder, scope) for holder in ("kamailio", "asterisk") for scope in Scope}
+    assert {place: count for place, count in counts.items() if count} == {
+        ("kamailio", Scope.CALLS): 2,
+        ("kamailio", Scope.REGISTRATIONS): 1,
+        ("asterisk", Scope.CALLS): 1,
+    }
