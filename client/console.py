@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import pwd
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -141,6 +142,22 @@ def read_line(prompt: str) -> str:
     if len(lines) > 1:
         raise FileTrouble("standard input has more than one line; for several keys use: featurekeyctl import -")
     return lines[0] if lines else ""
+
+
+def agreed(question: str) -> bool:
+    """Whether the person at the terminal says yes; yes where nobody sits there, as in a script."""
+    if is_closed(sys.stdin) or not sys.stdin.isatty():
+        return True
+    return read_line(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+
+
+def user_name() -> str:
+    """Who runs this, by number and where there is one by name: the number is what the daemon is told."""
+    number = os.geteuid()
+    try:
+        return f"uid {number} ({pwd.getpwuid(number).pw_name})"
+    except KeyError:
+        return f"uid {number}"
 
 
 def write_new(name: str, text: str) -> None:

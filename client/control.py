@@ -79,7 +79,7 @@ for _verb in (licensing.remove, licensing.licenses, licensing.export, operating.
     tree.add_command(_verb)
 for _verb in (operating.usage, operating.leases, operating.acquire, operating.release):
     tree.add_command(_verb)
-for _verb in (operating.explain, operating.watch):
+for _verb in (operating.explain, operating.watch, operating.holders, operating.ports):
     tree.add_command(_verb)
 for _verb in (reserving.reserve, reserving.unreserve, reserving.reservations):
     tree.add_command(_verb)

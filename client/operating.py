@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .call import LICENSE, MANAGE
-from .console import clean, out, out_fields, out_json, span, warn_simulated
+from .console import agreed, clean, out, out_fields, out_json, span, user_name, warn_simulated
 from .exits import DONE, REFUSED
 from .limits import application_text, dialed_text, holder_text, key_text, place_text
 from .reading import member, needed, objects
@@ -154,7 +154,9 @@ def _decision_lines(reply: Mapping[str, Any], *, allowed: bool) -> list[str]:
 def _count(reply: Mapping[str, Any]) -> str:
     if reply.get("feature") is None:
         return ""
-    count = f", {reply.get('in_use')} of {reply.get('limit')} in use" if reply.get("limit") is not None else ""
+    # Of these reasons limit and count are a port's or a user's, as the message says.
+    measured = reply.get("limit") is not None and reply.get("reason") not in {"ceiling_reached", "too_many_leases"}
+    count = f", {reply.get('in_use')} of {reply.get('limit')} in use" if measured else ""
     return clean(f", {reply['feature']}{count}")
 
 
@@ -171,22 +173,33 @@ def _grace_lines(reply: Mapping[str, Any]) -> list[str]:
     epilog=examples(
         "featurekeyctl release --holder test --key night-test",
         "featurekeyctl release --holder kamailio --key 'a84b4c76e66710@host;from=314' --force",
+        "featurekeyctl release --holder kamailio --key 'a84b4c76e66710@host;from=314' --force --yes",
     ),
 )
 @click.option("--holder", required=True, callback=_HOLDER, help="Name of the telephony system, e.g. kamailio.")
 @click.option("--key", required=True, callback=_KEY, help="Name of the call, as shown by `featurekeyctl leases`.")
 @click.option("--force", is_flag=True, help="Free it in place of its holder; needs the permission to manage.")
+@click.option("--yes", is_flag=True, help="With --force: do not ask first, as a terminal is.")
 @json_option
 @click.pass_obj
-def release(session: Session, holder: str, key: str, *, force: bool) -> int:
-    """Give back what a key holds; to give back what is not held is no error."""
+def release(session: Session, holder: str, key: str, *, force: bool, yes: bool) -> int:
+    """Give back what a key holds; to give back what is not held is no error.
+
+    With --force a lease is freed whose holder will not free it, such as that of a switch that is no more. A call that
+    goes on all the same is then counted no more, until its holder names it again. The log tells who did it. On a
+    terminal you are asked first; exit status 1 when you say no.
+    """
+    if force and not yes and not agreed(f"Free {clean(key)} in place of {clean(holder)}, whose call may still go on?"):
+        out("nothing was done")
+        return REFUSED
     method = f"{MANAGE}.ReleaseLease" if force else f"{LICENSE}.Release"
     reply = session.ask(method, holder=holder, key=key)
     released = needed(reply, "released", bool)
     if session.as_json:
         out_json(reply)
     else:
-        out("released" if released else f"nothing to do: {clean(holder)} holds nothing under this key")
+        by = f"; the log names {user_name()}" if force else ""
+        out(f"released{by}" if released else f"nothing to do: {clean(holder)} holds nothing under this key")
     return DONE
 
 
@@ -202,8 +215,9 @@ def status(session: Session) -> int:
     if reply.get("simulated"):
         warn_simulated()
     out_fields(_status_fields(reply))
-    if lines := _grace_lines(reply):
+    if lines := _grace_lines(reply) + _over_use_lines(reply):
         out("\n".join(lines))
+    out("")
     _show_holders(objects(reply, "holders"))
     return DONE
 
@@ -228,20 +242,62 @@ def _status_fields(reply: Mapping[str, Any]) -> list[tuple[str, object]]:
     ]
 
 
+def _over_use_lines(reply: Mapping[str, Any]) -> list[str]:
+    return [_over_use_line(*(clean(it.get(name)) for name in _OVER_USE)) for it in objects(reply, "over_use")]
+
+
+_OVER_USE = ("feature", "in_use", "over", "limit")
+
+
+def _over_use_line(feature: str, in_use: str, over: str, limit: str) -> str:
+    count = f"{in_use} in use, {over} above the limit of {limit}"
+    return f"  OVER-USE {feature}: {count}; none is cut, new ones are refused until fewer are in use"
+
+
 def _show_holders(holders: list[dict[str, Any]]) -> None:
-    columns = [Column("HOLDER")] + [Column(heading, number=True) for heading in ("UID", "LEASES", "SILENT", "DRIFT")]
-    rows = [
-        [
-            row.get("holder"),
-            row.get("uid"),
-            row.get("leases"),
-            span(needed(row, "silent_seconds", int)),
-            row.get("drift"),
-        ]
-        for row in holders
-    ]
-    out("")
-    out_table(columns, rows, empty="no telephony system has asked yet")
+    headings = ("UID", "LEASES", "SILENT", "DRIFT", "CHANNEL DRIFT", "LAST DRIFT")
+    columns = [Column("HOLDER")] + [Column(heading, number=True) for heading in headings]
+    out_table(columns, [_holder_row(row) for row in holders], empty="no telephony system has asked yet")
+
+
+def _holder_row(row: Mapping[str, Any]) -> list[object]:
+    drifted = member(row, "drift_seconds", int)
+    ago = None if drifted is None else f"{span(drifted)} ago"
+    counts = [row.get("drift"), row.get("channel_drift"), ago]
+    return [row.get("holder"), row.get("uid"), row.get("leases"), span(needed(row, "silent_seconds", int)), *counts]
+
+
+@click.command(short_help="Who asks, and how far its lists differ.", epilog=examples("featurekeyctl holders"))
+@json_option
+@click.pass_obj
+def holders(session: Session) -> int:
+    """List the telephony systems that ask: how much they hold, how long they are silent, and how often they drifted.
+
+    Drift counts the lists that differed from what was held, channel drift the calls that began on a channel that was
+    still held: a switch that forgets to give back.
+    """
+    found = objects(session.ask(f"{LICENSE}.Status"), "holders")
+    if session.as_json:
+        out_json({"holders": found})
+    else:
+        _show_holders(found)
+    return DONE
+
+
+@click.command(short_help="Ports with a ceiling, and the calls on them.", epilog=examples("featurekeyctl ports"))
+@json_option
+@click.pass_obj
+def ports(session: Session) -> int:
+    """List the ports that the settings give a ceiling, with the calls on each now and at most since the start."""
+    found = objects(session.ask(f"{LICENSE}.Status"), "ports")
+    if session.as_json:
+        out_json({"ports": found})
+        return DONE
+    numbers = ("ceiling", "in_use", "peak", "over")
+    columns = [Column("PORT"), *(Column(name.upper().replace("_", " "), number=True) for name in numbers)]
+    rows = [[row.get("port"), *(row.get(name) for name in numbers)] for row in found]
+    out_table(columns, rows, empty="no port has a ceiling; give it one in featurekeyd.toml under [ceilings]")
+    return DONE
 
 
 @click.command(
@@ -280,12 +336,13 @@ def features(session: Session) -> int:
     if session.as_json:
         out_json(reply)
         return DONE
-    numbers = ("limit", "in_use", "peak", "base", "licensed", "capacity", "granted", "denied")
+    found = objects(reply, "features")
+    over = ("over",) if any(row.get("over") is not None for row in found) else ()
+    numbers = ("limit", "in_use", *over, "peak", "base", "licensed", "capacity", "granted", "denied")
     columns = [Column("FEATURE"), *(Column(name.upper().replace("_", " "), number=True) for name in numbers)]
     columns += [Column(heading) for heading in ("UNIT", "MODE", "LACK")]
     names = ("feature", *numbers, "unit", "mode", "lack")
-    rows = [[row.get(name) for name in names] for row in objects(reply, "features")]
-    out_table(columns, rows, empty="the catalog has no features")
+    out_table(columns, [[row.get(name) for name in names] for row in found], empty="the catalog has no features")
     return DONE
 
 

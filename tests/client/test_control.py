@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import pwd
 import resource
 import shlex
 import signal
@@ -56,7 +57,23 @@ STATUS = {
     "feature_key": FEATURE_KEY | {"state": "absent", "finding": "no card in the reader"},
     "simulated": False,
     "leases": 3,
-    "holders": [{"holder": "kamailio", "uid": 107, "leases": 3, "silent_seconds": 2, "drift": 1}],
+    "holders": [
+        {
+            "holder": "kamailio",
+            "uid": 107,
+            "leases": 3,
+            "silent_seconds": 2,
+            "drift": 1,
+            "channel_drift": 2,
+            "drift_seconds": 40,
+        },
+        {"holder": "asterisk", "uid": 108, "leases": 0, "silent_seconds": 61, "drift": 0, "channel_drift": 0},
+    ],
+    "over_use": [{"feature": "sip-trunk-channels", "limit": 1, "in_use": 3, "over": 2}],
+    "ports": [
+        {"port": "trunk:carrier-a", "ceiling": 10, "in_use": 3, "peak": 8},
+        {"port": "trunk:carrier-b", "ceiling": 1, "in_use": 2, "peak": 2, "over": 1},
+    ],
     "emergency_now": 0,
     "emergency_total": 2,
     "emergency_claims": 1,
@@ -742,12 +759,53 @@ def test_status_shows_standing_grace_and_holders(daemon: StandIn, control: Contr
             "Version          0.1.0\n"
             "Running for      1 d 2 h\n"
             "  GRACE feature_key_absent: 1 h 5 min left, then deactivated; plug the key in\n"
-            "\n"
-            "HOLDER    UID  LEASES  SILENT  DRIFT\n"
-            "kamailio  107       3     2 s      1\n"
+            "  OVER-USE sip-trunk-channels: 3 in use, 2 above the limit of 1; none is cut, new ones are refused until "
+            "fewer are in use\n"
+            "\n" + HOLDERS
         ),
         "",
     )
+
+
+HOLDERS = (
+    "HOLDER    UID  LEASES  SILENT  DRIFT  CHANNEL DRIFT  LAST DRIFT\n"
+    "kamailio  107       3     2 s      1              2    40 s ago\n"
+    "asterisk  108       0   1 min      0              0           -\n"
+)
+
+
+def test_holders_show_drift_and_when_it_was_last(daemon: StandIn, control: Control) -> None:
+    daemon.on("Status", STATUS)
+    assert control("holders") == (0, HOLDERS, "")
+    assert json.loads(control("holders", "--json")[1]) == {"holders": STATUS["holders"]}
+
+
+def test_ports_show_ceiling_use_and_peak(daemon: StandIn, control: Control) -> None:
+    daemon.on("Status", STATUS)
+    table = (
+        "PORT             CEILING  IN USE  PEAK  OVER\n"
+        "trunk:carrier-a       10       3     8     -\n"
+        "trunk:carrier-b        1       2     2     1\n"
+    )
+    assert control("ports") == (0, table, "")
+    assert json.loads(control("ports", "--json")[1]) == {"ports": STATUS["ports"]}
+    daemon.on("Status", STATUS | {"ports": []})
+    assert control("ports")[1] == "no port has a ceiling; give it one in featurekeyd.toml under [ceilings]\n"
+
+
+def test_features_above_their_limits_have_a_column_of_their_own(daemon: StandIn, control: Control) -> None:
+    daemon.on("ListFeatures", {"features": [FEATURES[0] | {"limit": 1, "over": 2}, FEATURES[1]]})
+    heading, trunk, voicemail = control("features")[1].splitlines()
+    assert heading.split()[:5] == ["FEATURE", "LIMIT", "IN", "USE", "OVER"]
+    assert (trunk.split()[1:4], voicemail.split()[1:4]) == (["1", "3", "2"], ["0", "0", "-"])
+
+
+def test_a_ceiling_is_told_by_its_sentence_and_not_as_the_count_of_a_feature(daemon: StandIn, control: Control) -> None:
+    message = "10 of at most 10 calls are on port trunk:carrier-a."
+    daemon.on("Acquire", {"allowed": False, "reason": "ceiling_reached", "feature": "sip-trunk-channels"} | {
+        "limit": 10, "in_use": 10, "message": message, "remedy": "See [ceilings]."})  # fmt: skip
+    _, out, _ = control("acquire", "sip-trunk-channels", "--holder", "h", "--key", "k")
+    assert out == f"DENIED: ceiling_reached, sip-trunk-channels\n  {message}\n  See [ceilings].\n"
 
 
 def test_leases_into_a_pipe_have_whole_keys_and_no_control_characters(daemon: StandIn, control: Control) -> None:
@@ -942,6 +1000,59 @@ def test_release_tells_what_it_did_and_force_asks_the_other_interface(daemon: St
     expected = "nothing to do: h holds nothing under this key\n"
     assert control("release", "--holder", "h", "--key", "k", "--force") == (0, expected, "")
     assert daemon.calls[-1]["method"] == "io.featurekey.Manage.ReleaseLease"
+
+
+class Terminal(io.TextIOWrapper):
+    """Standard input of a person who types this."""
+
+    def __init__(self, typed: bytes) -> None:
+        super().__init__(io.BytesIO(typed))
+
+    def isatty(self) -> bool:
+        return True
+
+
+FORCED = ("release", "--holder", "h", "--key", "k", "--force")
+
+
+@pytest.mark.parametrize("typed", [b"y\n", b"YES\n"])
+def test_a_forced_release_asks_a_person_first_and_names_who_is_logged(
+    typed: bytes, daemon: StandIn, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.on("ReleaseLease", {"released": True})
+    monkeypatch.setattr("sys.stdin", Terminal(typed))
+    status, out, err = control(*FORCED)
+    name = pwd.getpwuid(os.geteuid()).pw_name
+    assert (status, out) == (0, f"released; the log names uid {os.geteuid()} ({name})\n")
+    assert err == "Free k in place of h, whose call may still go on? [y/N] "
+
+
+@pytest.mark.parametrize("typed", [b"n\n", b"\n", b""], ids=["no", "nothing", "end of file"])
+def test_a_forced_release_that_is_not_agreed_to_does_nothing(
+    typed: bytes, daemon: StandIn, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal(typed))
+    assert control(*FORCED)[:2] == (exits.REFUSED, "nothing was done\n")
+    assert daemon.calls == []
+
+
+def test_a_forced_release_does_not_ask_in_a_script_or_with_yes(
+    daemon: StandIn, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.on("ReleaseLease", {"released": True})
+    assert control(*FORCED, stdin=b"")[0] == 0
+    monkeypatch.setattr("sys.stdin", Terminal(b"n\n"))
+    status, out, err = control(*FORCED, "--yes")
+    assert (status, out.split(";")[0], err) == (0, "released", "")
+    assert len(daemon.calls) == 2
+
+
+def test_a_release_that_is_not_forced_asks_nobody(
+    daemon: StandIn, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.on("Release", {"released": True})
+    monkeypatch.setattr("sys.stdin", Terminal(b""))
+    assert control("release", "--holder", "h", "--key", "k") == (0, "released\n", "")
 
 
 @pytest.mark.parametrize("key", [b"call\xff", b"x" * 600, "\u00e9\u00ff\n".encode()])
