@@ -14,11 +14,11 @@ from itertools import islice
 from typing import cast
 
 from . import limits
-from .methods import Client, ErrorReply, Outcome, Permission, Slices, call_method
+from .methods import Client, ErrorReply, Outcome, Permission, Slices
 from .peer import read_peer
 from .server import Server
 from .subscribers import Subscriber
-from .wire import LICENSE, SERVICE, BadMessage, Call, Messages, error_reply, read_call
+from .wire import LICENSE, SERVICE, BadMessage, Messages, error_reply
 
 
 class Connection(asyncio.Protocol):
@@ -50,6 +50,8 @@ class Connection(asyncio.Protocol):
         self._no_more = False
         """Whether the client has said that it will send nothing more."""
         self._ended = False
+        self._held_up = False
+        """Whether the next call must wait; `_reconsider` says when."""
 
     # What the loop calls
 
@@ -72,7 +74,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         """Free what was bound to this connection, and forget it."""
-        self._ended = True
+        self._ended = self._held_up = True
         self._server.turns.leave(self._share)
         self._server.dismiss(self._client.peer, self._transport)
         for timer in (self._half_message, self._unread, self._cut_off):
@@ -109,12 +111,14 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not read its answers: give it a limited time, and take nothing more from it."""
         self._unread = self._loop.call_later(limits.UNREAD_SECONDS, self._give_up)
+        self._reconsider()
 
     def resume_writing(self) -> None:
         """The client reads again."""
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+        self._reconsider()
         if self._subscriber is not None:
             self._subscriber.reads_again()
         self._go_on_later()
@@ -124,14 +128,15 @@ class Connection(asyncio.Protocol):
     def _serve(self) -> None:
         """Serve what waits, up to the share of one turn; the rest comes after other connections had theirs."""
         calls, turns, served = self._calls, self._server.turns, 0
-        while calls and served < limits.CALLS_PER_TURN and not self._busy_with_one():
+        while calls and served < limits.CALLS_PER_TURN and not self._held_up:
             self._serve_one(calls.popleft())
             served += 1
         turns.calls += served
         turns.answer(self)
-        if calls and not self._busy_with_one():
+        if calls and not self._held_up:
             self._go_on_later()
-        self._regulate()
+        if calls or self._held_up or self._paused:
+            self._regulate()
 
     def _go_on_later(self) -> None:
         """Go on in a later share of the user's: once, however often this is asked for."""
@@ -147,12 +152,13 @@ class Connection(asyncio.Protocol):
             self._send_listing(self._listing)
         elif self._slices is not None:
             self._do_slice(self._slices)
+        self._reconsider()
         self._serve()
 
-    def _busy_with_one(self) -> bool:
-        """Whether the next call must wait."""
+    def _reconsider(self) -> None:
+        """Work out anew whether the next call must wait; whatever that depends on has changed."""
         under_way = self._task is not None or self._listing is not None or self._slices is not None
-        return under_way or self._subscriber is not None or self._unread is not None or self._ended
+        self._held_up = under_way or self._subscriber is not None or self._unread is not None or self._ended
 
     def _busy(self) -> bool:
         under_way = self._task is not None or self._listing is not None or self._slices is not None
@@ -160,46 +166,38 @@ class Connection(asyncio.Protocol):
 
     def _serve_one(self, message: bytes) -> None:
         try:
-            call = read_call(message)
-            outcome = self._outcome(call)
+            outcome, oneway = self._server.calls.run(message, self._client, self._permissions)
         except BadMessage as error:
             self._turn_away(error.reply, str(error))
             return
-        if outcome.__class__ is bytes and not call.oneway:  # as nearly always
+        if outcome.__class__ is bytes and not oneway:  # as nearly always
             self._replies.append(outcome)
         else:
-            self._answer(call, outcome)
+            self._answer(outcome, oneway=oneway)
+            self._reconsider()
 
-    def _outcome(self, call: Call) -> Outcome:
-        try:
-            return call_method(self._server.methods, call, self._client, self._permissions)
-        except BadMessage:
-            raise
-        except Exception as error:  # noqa: BLE001 - a bug in one method must not end the daemon
-            return self._server.unexpected(error)
-
-    def _answer(self, call: Call, outcome: Outcome) -> None:
+    def _answer(self, outcome: Outcome, *, oneway: bool) -> None:
         if isinstance(outcome, bytes):
-            if not call.oneway:
+            if not oneway:
                 self._replies.append(outcome)
         elif isinstance(outcome, Awaitable):
-            self._task = self._loop.create_task(self._wait_for(call, outcome))
+            self._task = self._loop.create_task(self._wait_for(outcome, oneway=oneway))
         elif isinstance(outcome, Subscriber):
-            self._watch(call, outcome)
+            self._watch(outcome, oneway=oneway)
         elif isinstance(outcome, Slices):
-            self._do_slice(_unanswered(outcome.pieces) if call.oneway else outcome.pieces)
-        elif not call.oneway:
+            self._do_slice(_unanswered(outcome.pieces) if oneway else outcome.pieces)
+        elif not oneway:
             self._listing = outcome
             self._go_on_later()
 
-    def _watch(self, call: Call, subscriber: Subscriber) -> None:
-        if call.oneway:  # nobody will hear of the events
+    def _watch(self, subscriber: Subscriber, *, oneway: bool) -> None:
+        if oneway:  # nobody will hear of the events
             self._server.site.subscribers.discard(subscriber)
             return
         self._subscriber = subscriber
         self._replies.append(subscriber.welcome())
 
-    async def _wait_for(self, call: Call, outcome: Awaitable[bytes]) -> None:
+    async def _wait_for(self, outcome: Awaitable[bytes], *, oneway: bool) -> None:
         try:
             reply = await outcome
         except ErrorReply as error:
@@ -207,8 +205,9 @@ class Connection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 - a bug in one method must not end the daemon
             reply = self._server.unexpected(error)
         self._task = None
-        if not call.oneway:
+        if not oneway:
             self._replies.append(reply)
+        self._reconsider()
         self._serve()
 
     def _send_listing(self, listing: Iterator[bytes]) -> None:
@@ -301,7 +300,7 @@ class Connection(asyncio.Protocol):
         self._replies.append(reply)
         self._server.site.settle()
         self.send()
-        self._ended = True
+        self._ended = self._held_up = True
         self._server.turned_away(self._client.peer, hint)
         self._transport.close()
         self._cut_off = self._loop.call_later(limits.UNREAD_SECONDS, self._transport.abort)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Union
 
 import msgspec
 
 from .peer import Peer
 from .subscribers import Subscriber
-from .wire import NOT_JSON, SERVICE, Call, error_reply, malformed, reply, reply_continues
+from .wire import NOT_JSON, SERVICE, BadMessage, Call, error_reply, malformed, read_call, reply, reply_continues
 
 _NAMED = re.compile(
     r"Object (?:contains unknown|missing required) field `(.+)`"
@@ -19,6 +19,10 @@ _NAMED = re.compile(
     re.DOTALL,
 )
 """What a complaint says that names a member itself, of msgspec or of `policy.requests`."""
+
+
+_FLAGS = ("oneway", "more", "upgrade")
+"""Members of a call beside its method and parameters (the Varlink protocol)."""
 
 
 class Permission(enum.Enum):
@@ -96,6 +100,40 @@ def call_method(methods: dict[str, Method], call: Call, client: Client, permissi
     except NOT_JSON as error:  # the parameters are looked into only now
         raise malformed(error) from None
     return found.run(client, parameters)
+
+
+class Calls:
+    """Runs the call in a message; `unexpected` makes a reply of an exception that nobody foresaw.
+
+    A good call, as nearly all are, is decoded in one go with its parameters. What is wrong with any other is found out
+    step by step, by `read_call` and `call_method`.
+    """
+
+    def __init__(self, methods: dict[str, Method], unexpected: Callable[[Exception], bytes]) -> None:
+        self._methods = methods
+        self._unexpected = unexpected
+        self._of: dict[type, Method] = {}
+        for name, found in methods.items():
+            fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [("parameters", found.parameters.type)]
+            fields += [(flag, bool, False) for flag in _FLAGS]
+            self._of[msgspec.defstruct("Call", fields, tag_field="method", tag=name, frozen=True, gc=False)] = found
+        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(Union[tuple(self._of)]).decode  # noqa: UP007
+
+    def run(self, message: bytes, client: Client, permissions: frozenset[Permission]) -> tuple[Outcome, bool]:
+        """The outcome of a message without its NUL, and whether nobody waits for an answer; raises BadMessage."""
+        try:
+            call = self._decode(message)
+        except NOT_JSON:
+            call = read_call(message)
+        found = self._of.get(call.__class__)
+        try:
+            if found is None or found.permission not in permissions or (found.more and not call.more):
+                return call_method(self._methods, read_call(message), client, permissions), call.oneway
+            return found.run(client, call.parameters), call.oneway
+        except BadMessage:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug in one method must not end the daemon
+            return self._unexpected(error), call.oneway
 
 
 def invalid_parameter(parameter: str) -> bytes:

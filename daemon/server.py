@@ -12,7 +12,7 @@ from featurekeyd.policy.events import Event, EventName
 from . import limits
 from .license_service import LicenseService
 from .manage_service import ManageService
-from .methods import Permission
+from .methods import Calls, Permission
 from .peer import Peer
 from .rehearsal_service import RehearsalService
 from .reservation_service import ReservationService
@@ -45,6 +45,7 @@ class Server:
         self.methods = service_methods()
         for service in services:
             self.methods |= service.methods()
+        self.calls = Calls(self.methods, self.unexpected)
         self._numbers = count(1)
         self._connections: Counter[int] = Counter()
         """Connections by user."""

@@ -48,7 +48,7 @@ def written(path: Path, *changes: Change) -> LeaseFile:
     return opened
 
 
-HISTORY: tuple[Change, ...] = (
+HISTORY: tuple[Lease | Dropped, ...] = (
     lease("a"),
     lease("b"),
     Dropped("kamailio", "a"),
@@ -60,7 +60,7 @@ HISTORY: tuple[Change, ...] = (
 )
 
 
-def states(history: tuple[Change, ...]) -> list[list[Lease]]:
+def states(history: tuple[Lease | Dropped, ...]) -> list[list[Lease]]:
     """The set of leases before the history, and after each change of it."""
     there: dict[tuple[str, str], Lease] = {}
     states: list[list[Lease]] = [[]]

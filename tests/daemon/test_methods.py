@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,6 +15,7 @@ from featurekeyd.daemon.license_service import Acquire, ListLeases, Release, Wat
 from featurekeyd.daemon.limits import MAX_TELEPHONY_BYTES
 from featurekeyd.daemon.manage_service import AddLicense, ImportCertificate, ImportList
 from featurekeyd.daemon.methods import (
+    Calls,
     Client,
     Method,
     Nothing,
@@ -25,7 +27,7 @@ from featurekeyd.daemon.methods import (
 )
 from featurekeyd.daemon.peer import Peer
 from featurekeyd.daemon.service_info import Interface
-from featurekeyd.daemon.wire import LICENSE, MANAGE, SERVICE, BadMessage, Call, read_call
+from featurekeyd.daemon.wire import LICENSE, MANAGE, SERVICE, BadMessage, Call, read_call, reply
 from featurekeyd.policy.licensekey import MAX_INSTANCES
 from featurekeyd.policy.requests import MAX_SYNC_LEASES, Request, SyncRequest
 
@@ -292,3 +294,80 @@ def test_a_member_that_a_terminal_would_not_show_is_named(parameters: dict[str, 
     with pytest.raises(msgspec.ValidationError) as refused:
         msgspec.json.decode(msgspec.json.encode(parameters), type=Request)
     assert parameter_of(str(refused.value)) == path
+
+
+# In one go
+
+
+class Taken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    x: int
+
+
+def echoed(_: Client, parameters: Taken) -> bytes:
+    return reply(parameters)
+
+
+def many(_: Client, __: Nothing) -> Iterator[bytes]:
+    return iter([reply({})])
+
+
+def broken(_: Client, __: Nothing) -> bytes:
+    raise RuntimeError("a secret")
+
+
+METHODS_IN_ONE_GO = {
+    "a.b.Echo": method(Permission.ASK, Taken, echoed),
+    "a.b.Many": method(Permission.ASK, Nothing, many, more=True),
+    "a.b.Manage": method(Permission.MANAGE, Nothing, broken),
+}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b'{"method":"a.b.Echo","parameters":{"x":1}}',
+        b'{"parameters":{"x":1},"method":"a.b.Echo"}',
+        b'{"method":"a.b.Echo","parameters":{"x":1},"oneway":true}',
+        b'{"method":"a.b.Echo","parameters":{"x":1},"z":{"method":"a.b.Many"}}',
+        b'{"method":"a.b.Echo","parameters":{"x":"1"}}',
+        b'{"method":"a.b.Echo","parameters":{"y":1}}',
+        b'{"method":"a.b.Echo","parameters":null}',
+        b'{"method":"a.b.Echo"}',
+        b'{"method":"a.b.Echo","parameters":{"x":1},"oneway":1}',
+        b'{"method":"a.b.Echo","parameters":{"x":1},"upgrade":1}',
+        b'{"method":"a.b.Echo","parameters":{"x":1}',
+        b'{"method":"a.b.None","parameters":{}}',
+        b'{"method":"a.c.None","parameters":{}}',
+        b'{"method":"a.b.Many"}',
+        b'{"method":"a.b.Many","parameters":{}}',
+        b'{"method":"a.b.Manage","parameters":{}}',
+        b'{"method":5,"parameters":{}}',
+        b"[]",
+        b"\xff",
+        b"[" * 5000,
+    ],
+)
+def test_a_message_decoded_in_one_go_means_what_it_means_step_by_step(message: bytes) -> None:
+    def by_steps() -> tuple[object, bool]:
+        call = read_call(message)
+        return call_method(METHODS_IN_ONE_GO, call, CLIENT, allowed), call.oneway
+
+    def in_one_go() -> tuple[object, bool]:
+        return Calls(METHODS_IN_ONE_GO, lambda _: b"").run(message, CLIENT, allowed)
+
+    def outcome(run: Callable[[], tuple[object, bool]]) -> object:
+        try:
+            return run()
+        except BadMessage as error:
+            return error.reply
+
+    allowed = frozenset({Permission.NONE, Permission.ASK})
+    assert outcome(in_one_go) == outcome(by_steps)
+
+
+def test_a_bug_in_a_method_is_answered_in_general_words() -> None:
+    calls = Calls(METHODS_IN_ONE_GO, lambda error: repr(type(error)).encode())
+    everything = frozenset(Permission)
+    message = b'{"method":"a.b.Manage","parameters":{},"oneway":true}'
+    assert calls.run(message, CLIENT, everything) == (b"<class 'RuntimeError'>", True)
+    assert calls.run(b'{"method":"a.b.Manage"}', CLIENT, everything) == (b"<class 'RuntimeError'>", False)
