@@ -116,6 +116,7 @@ class Process:
         )
         streams = (self.output, self._popen.stdout), (self.errors, self._popen.stderr)
         self._readers = [lines.gather(cast("IO[str]", stream)) for lines, stream in streams]
+        self._ended: int | None = None
 
     @property
     def pid(self) -> int:
@@ -146,6 +147,8 @@ class Process:
 
     def end(self) -> int:
         """Kill the whole group, and gather the last lines; the exit status. Calling it twice is harmless."""
+        if self._ended is not None:  # its number may be another group's by now
+            return self._ended
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
         status = self.wait()
@@ -153,6 +156,7 @@ class Process:
             cast("IO[str]", self._popen.stdin).close()
         for reader in self._readers:
             reader.join(DEADLINE)
+        self._ended = status
         return status
 
     def __enter__(self) -> Self:
