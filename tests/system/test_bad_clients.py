@@ -14,6 +14,9 @@ import pytest
 
 import rig
 from featurekeyd.daemon import limits
+from featurekeyd.policy.decision import Rules
+from featurekeyd.policy.holders import MAX_HOLDERS_OF_USER
+from featurekeyd.policy.requests import MAX_SYNC_LEASES
 
 pytestmark = pytest.mark.usefixtures("bystander")
 
@@ -50,6 +53,11 @@ def told_and_closed(site: rig.Site, data: bytes, error: str) -> dict[str, Any]:
         b'{"method":"io.featurekey.License.Status","more":"yes"}\0',
         b'{"method":"io.featurekey.License.Status\xff"}\0',
         b"[" * 100_000 + b"\0",
+        b'{"method":"io.featurekey.License.Acquire","parameters":'
+        + b'{"holder":' * 50_000
+        + b"1"
+        + b"}" * 50_000
+        + b"}\0",
         b"GET / HTTP/1.1\r\n\r\n\0",
     ],
 )
@@ -91,7 +99,17 @@ def test_an_unknown_method_or_interface_is_named_and_the_connection_goes_on(
         ({"holder": 5}, "holder"),
         ({"holder": ""}, "holder"),
         ({"holder": None}, "holder"),
+        ({"holder": "x" * 65}, "holder"),
+        ({"holder": "a\x1b[2J"}, "holder"),
         ({"key": "x" * 513}, "key"),
+        ({"key": "a\nb"}, "key"),
+        ({"port": "x" * 129}, "port"),
+        ({"port": "a\u202eb"}, "port"),
+        ({"channel": "x" * 129}, "channel"),
+        ({"dialed": "1" * 65}, "dialed"),
+        ({"rank": "x" * 65}, "rank"),
+        ({"wants": [{"feature": "x" * 65}]}, "wants[0].feature"),
+        ({"wants": None, "application": "x" * 65}, "application"),
         ({"wants": WANT}, "wants"),
         ({"wants": [WANT, "sip"]}, "wants[1]"),
         ({"wants": [{"instances": 1}]}, "wants[0].feature"),
@@ -203,18 +221,83 @@ def test_a_call_behind_a_watch_is_told_and_the_connection_closed(shared: rig.Lic
         assert connection.at_end()
 
 
-def test_more_subscribers_than_are_served_are_refused(shared: rig.Licensed) -> None:
-    connections = [shared.site.connect() for _ in range(limits.MAX_SUBSCRIBERS + 1)]
+def test_a_subscriber_that_reads_again_is_told_what_it_lost_though_nothing_more_happens(shared: rig.Licensed) -> None:
+    with shared.site.connect() as lazy, shared.site.connect() as busy:
+        lazy.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lazy.send("License.Watch", {"decisions": True}, more=True)
+        lazy.reply()
+        denied = {"holder": "kamailio", "key": "x" * 500, "wants": [{"feature": "no-such-feature"}]}
+        for _ in range(2000):
+            busy.call("License.Acquire", denied)
+        told = lost = 0
+        while told + lost < 2000:
+            parameters = lazy.reply()["parameters"]
+            lost += parameters.get("lost", 0)
+            told += (parameters.get("event") or {}).get("key") == denied["key"]
+        assert lost > 0
+        assert told < 2000
+
+
+def test_one_user_may_not_take_every_place_of_those_who_watch(shared: rig.Licensed) -> None:
+    connections = [shared.site.connect() for _ in range(limits.MAX_SUBSCRIBERS_OF_USER + 1)]
     try:
         for connection in connections:
             connection.send("License.Watch", more=True)
         replies = [connection.reply() for connection in connections]
+        refused = [reply for reply in replies if "error" in reply]
+        assert [reply["error"] for reply in refused] == [f"{LICENSE}.TooManySubscribers"]
+        assert refused[0]["parameters"] == {"limit": limits.MAX_SUBSCRIBERS_OF_USER}
     finally:
         for connection in connections:
             connection.close()
-    refused = [reply for reply in replies if "error" in reply]
-    assert [reply["error"] for reply in refused] == [f"{LICENSE}.TooManySubscribers"]
-    assert refused[0]["parameters"] == {"limit": limits.MAX_SUBSCRIBERS}
+
+
+def test_a_list_of_more_leases_than_a_call_takes_is_refused(shared: rig.Licensed) -> None:
+    leases = [{"key": f"{number}", "wants": []} for number in range(MAX_SYNC_LEASES + 1)]
+    with shared.site.connect() as connection, pytest.raises(rig.Refused) as refused:
+        connection.call("License.Sync", {"holder": "asterisk", "scope": "calls", "leases": leases})
+    assert refused.value.parameters == {"parameter": "leases"}
+
+
+def test_one_user_may_have_so_many_leases_and_lists_are_refused_beyond(shared: rig.Licensed, as_root: None) -> None:
+    """The lists bring leases whatever is licensed; what is asked for then is denied with the number."""
+    del as_root
+    most, part = Rules().max_leases, MAX_SYNC_LEASES
+    keys = [f"{number}" for number in range(most)]
+    parts = [keys[place : place + part] for place in range(0, most, part)]
+    sync: dict[str, Any] = {"holder": "switch", "scope": "calls", "generation": 1}
+    with shared.site.connect_as(rig.STRANGER) as connection:
+        for number, some in enumerate(parts, 1):
+            leases = [{"key": key, "wants": [{"feature": "softconsole"}]} for key in some]
+            connection.send("License.Sync", sync | {"leases": leases, "part": number, "last": False})
+            assert connection.reply()["parameters"]["adopted"] == len(some)
+        denied = connection.call("License.Acquire", REQUEST | {"holder": "switch"})
+        assert (denied["allowed"], denied["reason"], denied["limit"]) == (False, "too_many_leases", most)
+        one_more = sync | {"leases": [{"key": "one more", "wants": []}], "part": len(parts) + 1}
+        with pytest.raises(rig.Refused) as refused:
+            connection.call("License.Sync", one_more)
+        assert refused.value.error == f"{LICENSE}.ListRefused"
+        assert str(most) in refused.value.parameters["hint"]
+        # An empty list spares what was adopted in the two seconds before it.
+        none = {"holder": "switch", "scope": "calls", "leases": []}
+        for _ in range(100_000):
+            if not connection.call("License.Sync", none)["held"]:
+                break
+    assert shared.site.leases(holder="switch") == []
+
+
+def test_one_user_may_have_so_many_holder_names(shared: rig.Licensed, as_root: None) -> None:
+    del as_root
+    with shared.site.connect_as(rig.STRANGER) as connection:
+        names = [f"holder {number}" for number in range(MAX_HOLDERS_OF_USER + 1)]
+        for name in names[:-1]:
+            request = {"holder": name, "key": "a", "wants": [{"feature": "sip-trunk-channels"}], "class": "emergency"}
+            assert connection.call("License.Acquire", request)["allowed"]
+        with pytest.raises(rig.Refused) as refused:
+            connection.call("License.Acquire", REQUEST | {"holder": names[-1]})
+        assert refused.value.error == f"{LICENSE}.HolderBelongsToAnotherUser"
+        for name in names[:-1]:
+            connection.call("License.Release", {"holder": name, "key": "a"})
 
 
 def test_one_user_may_not_take_every_connection(shared: rig.Licensed) -> None:
