@@ -233,7 +233,7 @@ class Connection(asyncio.Protocol):
             reply = next(slices, None)
         except Exception as error:  # noqa: BLE001 - a bug in one method must not end the daemon
             reply = self._server.unexpected(error)
-        self._server.turns.calls += limits.CALLS_OF_USER
+        self._server.turns.calls += limits.CALLS_OF_TURN
         self._slices = slices if reply == b"" else None
         if reply == b"":
             self._go_on_later()

@@ -21,11 +21,12 @@ UNREAD_SECONDS = 30
 HALF_MESSAGE_SECONDS = 10
 """How long a message may be under way: a local client sends it in one piece."""
 
-CALLS_PER_TURN = 32
+CALLS_PER_TURN = 16
 """Calls of one connection served in one turn, so that a pipelining client does not keep its user's others waiting."""
 
-CALLS_OF_USER = 64
-"""Calls of one user served in one turn, some half a millisecond: so long does a flood of one user hold up another's."""
+CALLS_OF_TURN = 32
+"""Calls served in one turn, shared by the users who have asked: some 0.3 ms, which is how long a flood of one user may
+hold up the answer to another. Twice as many would save a thirtieth of the work, half as many cost as much."""
 
 REPLIES_PER_TURN = 128
 """Replies of one listing sent in one turn, for the same reason."""

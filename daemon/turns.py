@@ -1,11 +1,12 @@
 """Turns: all that clients have sent is read, decided, recorded with one write, and only then answered.
 
-The sockets of the clients are in an epoll of their own, inside the loop's: one turn serves whoever is ready, so that
-recording and the waking of the loop are paid once for all of them (facts/speed.md: read all, decide, write all). What
-this module promises:
+The sockets of the clients are in an epoll of their own, inside the loop's. One turn serves whoever is ready, so that
+recording is paid once for all calls of a user, and the waking of the loop once for all users (facts/speed.md: read all,
+decide, write all). What this module promises:
 
 * no answer leaves before what it tells of is recorded;
-* every user has a share of each turn: who floods the daemon waits for its next turn, and nobody else does;
+* every user has a share of each turn, the one who wants least the first: who floods the daemon waits for its next turn,
+  and nobody else does;
 * work that one connection leaves over goes to the end of its user's queue.
 """
 
@@ -36,12 +37,16 @@ class Answers(Protocol):
         ...
 
 
+Queue = deque[Callable[[], None]]
+"""Work that waits."""
+
+
 class Share:
     """One user's part of every turn: the work that waits for it."""
 
     def __init__(self, user: int) -> None:
         self.user = user
-        self.queue: deque[Callable[[], None]] = deque()
+        self.queue: Queue = deque()
         self.parts = 0
         """How often it was joined."""
 
@@ -125,16 +130,27 @@ class Turns:
                 stream = self._streams.get(descriptor)
                 if stream is not None:  # none where another one's turn has ended it
                     stream.ready(events)
-            left = [self._serve(share.queue) for share in list(self._shares.values()) if share.queue]
+            left = self._serve_all([share.queue for share in self._shares.values() if share.queue])
         finally:
-            self._end()
-        if any(left):
+            if self.running:
+                self._end()
+        if left:
             self._scheduled = True
             self.loop.call_soon(self._turn)
 
-    def _serve(self, queue: deque[Callable[[], None]]) -> bool:
+    def _serve_all(self, queues: list[Queue]) -> bool:
+        """Serve every user who waits, and the one who wants least first; whether anything is left over."""
+        if len(queues) == 1:
+            return self._serve(queues[0], limits.CALLS_OF_TURN)
+        for queue in sorted(queues, key=len):
+            self.running = True
+            self._serve(queue, limits.CALLS_OF_TURN // len(queues) or 1)
+            self._end()  # its answers need not wait for what others want
+        return any(queues)
+
+    def _serve(self, queue: Queue, calls: int) -> bool:
         """Serve one user; whether anything is left over."""
-        most = self.calls + limits.CALLS_OF_USER
+        most = self.calls + calls
         while queue and self.calls < most:
             work = queue.popleft()
             try:

@@ -81,7 +81,7 @@ def test_answers_come_in_the_order_of_the_calls_and_leave_in_one_write(house: Ho
 
 
 def test_a_pipelining_client_has_its_share_of_a_turn_and_others_come_between(house: House) -> None:
-    share, of_user = limits.CALLS_PER_TURN, limits.CALLS_OF_USER
+    share, of_user = limits.CALLS_PER_TURN, limits.CALLS_OF_TURN
     caller, other = house.caller(), house.caller()
     caller.send(*echoes(house, *range(share + 2 * of_user)))
     assert len(caller.replies) == share
@@ -103,7 +103,7 @@ def test_a_client_that_stops_and_goes_on_reading_has_no_second_share_for_it(hous
         caller.connection.resume_writing()
     done = len(caller.replies)
     house.loop.turn()
-    assert len(caller.replies) - done <= limits.CALLS_OF_USER
+    assert len(caller.replies) - done <= limits.CALLS_OF_TURN
     house.loop.turn(6)
     assert numbers(caller) == list(range(6 * share))
 
