@@ -35,6 +35,8 @@ MAX_RELEASES = 1024
 and a list is seconds old. What is forgotten sooner is adopted by an old list, and freed by the next one."""
 
 
+_NORMAL = (None, CallClass.NORMAL)
+
 SLICE_ADOPTED = 32
 """Leases of a list that are compared one by one and adopted before others are served, some 0.1 ms."""
 
@@ -119,7 +121,9 @@ class Rounds:
         for number, lease in enumerate(request.leases):
             if number and number % SLICE_ADOPTED == 0:
                 yield
-            if not self._ended(situation, request, lease.key, round_.taken):
+            if _is_as_listed(situation, request, lease):
+                counts["held"] += 1
+            elif not self._ended(situation, request, lease.key, round_.taken):
                 if _claims(situation, request, lease):
                     claims.append(lease.key)
                 counts[_adopt(situation, request, lease, uid, now)] += 1
@@ -225,8 +229,24 @@ def _is_last(request: SyncRequest) -> bool:
     return request.last is not False
 
 
+def _is_as_listed(situation: Situation, request: SyncRequest, listed: SyncLease) -> bool:
+    """Whether there is nothing to do, at first sight: as nearly always, for a list says again what is known."""
+    held = situation.ledger.find(request.holder, listed.key)
+    return (
+        held is not None
+        and request.takes_over is None
+        and held.scope is request.scope
+        and held.call_class is CallClass.NORMAL
+        and listed.call_class in _NORMAL
+        and len(held.wants) == len(listed.wants)
+        and all(held.wants.get(want.feature) == (want.instances or 1) for want in listed.wants)
+        and listed.port in {None, held.port}
+        and listed.channel in {None, held.channel}
+    )
+
+
 def _claims(situation: Situation, request: SyncRequest, listed: SyncLease) -> bool:
-    if listed.call_class in {None, CallClass.NORMAL}:
+    if listed.call_class in _NORMAL:
         return False
     held = situation.ledger.find(request.holder, listed.key)
     earlier = situation.ledger.find(request.takes_over, listed.key) if request.takes_over else None
