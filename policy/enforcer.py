@@ -33,14 +33,6 @@ from .standing import Grace, Meter, Standing, standing_of
 from .synchronize import ListRefused, Rounds, Steps, Synced, Syncing
 from .system import System
 
-_STANDING_EVENT = {
-    Standing.LICENSED: EventName.STANDING_LICENSED,
-    Standing.GRACE: EventName.STANDING_GRACE,
-    Standing.RESTRICTED: EventName.STANDING_RESTRICTED,
-    Standing.DEACTIVATED: EventName.STANDING_DEACTIVATED,
-}
-
-
 ADOPTION_SECONDS = 600.0
 """How long after a restart of the daemon the name of a holder that was there before is kept for it: a switch that is
 slow to start comes back within that time, and may have no lease until then."""
@@ -494,7 +486,8 @@ class Enforcer:
             return
         graces = " ".join(f"{grace.cause}: {grace.seconds_left} s left; {grace.remedy}" for grace in self.grace)
         message = f"The standing is {situation.standing} (was {before}). {graces}".strip()
-        self._tell(_STANDING_EVENT[situation.standing], message, STANDING=str(situation.standing), BEFORE=str(before))
+        name, about = EventName(f"standing_{situation.standing}"), {"STANDING": str(situation.standing)}
+        self._tell(name, message, **about, BEFORE=str(before))
 
     def _why_deactivated(self) -> str:
         if self.licenses.certificate is None:
