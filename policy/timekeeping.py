@@ -1,0 +1,92 @@
+"""Timekeeping: how late it is at least, whatever the wall clock says.
+
+Leases and meters run on boot time, which nobody sets. Dates need the wall clock, which anybody may set and which small
+hosts do not have until the network comes. So a mark is kept: the latest time that is believed to have been reached.
+
+* The mark advances with boot time, also while the wall clock stands before it: time passes all the same.
+* It follows a wall clock that is ahead of it, at most a day for each day: one jump forward, however far, moves the mark
+  by a day, and does no harm once the clock is right again.
+* Dates are held against the later of wall clock and mark, and never before the day of this release.
+* A wall clock that stands before this release says nothing: the host has booted in 1970, which is no attack.
+
+Rules: DESIGN, Time; facts/field.md complaint 8 (an hour of tolerance, a command that repairs).
+"""
+
+from __future__ import annotations
+
+import datetime
+import enum
+
+import msgspec
+
+from .instant import Now
+
+DAY = 86_400.0
+
+TOLERANCE_SECONDS = 3600.0
+"""How far the wall clock may stand before the mark: a correction of a clock that ran fast is no set-back."""
+
+MOST_AHEAD_SECONDS = DAY
+"""How far the mark follows a jump at once; as much again is given back with each day that passes."""
+
+
+class ClockState(enum.StrEnum):
+    """What the wall clock is good for."""
+
+    RIGHT = "right"
+    SET_BACK = "set_back"
+    """It stands more than the tolerance before the mark."""
+    UNSET = "unset"
+    """It stands before the day of this release."""
+
+
+class TimeMark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How late it was at least, and when in which boot that was."""
+
+    wall: float
+    """Seconds since 1970-01-01 UTC."""
+    boot: float
+    """Boot time at which it was that late."""
+    boot_id: str
+    """Which boot of the host that is a time of."""
+    ahead: float = MOST_AHEAD_SECONDS
+    """Seconds by which the mark may still follow a wall clock that is ahead of it, beside what passes."""
+    repairs: int = 0
+    """How often it was set back by command."""
+
+
+def first_mark(now: Now, boot_id: str, released: datetime.date) -> TimeMark:
+    """The mark of a host that has none: its wall clock is believed where it is not before this release."""
+    return TimeMark(wall=max(now.wall, _seconds(released)), boot=now.boot, boot_id=boot_id)
+
+
+def advanced(mark: TimeMark, now: Now, boot_id: str) -> TimeMark:
+    """The mark as it is now; how long the host was off is known only as far as its wall clock is followed."""
+    passed = max(now.boot - mark.boot, 0.0) if boot_id == mark.boot_id else 0.0
+    ahead = min(mark.ahead + passed, MOST_AHEAD_SECONDS)
+    follows = min(max(now.wall - (mark.wall + passed), 0.0), ahead)
+    return msgspec.structs.replace(
+        mark, wall=mark.wall + passed + follows, boot=now.boot, boot_id=boot_id, ahead=ahead - follows
+    )
+
+
+def repaired(mark: TimeMark, now: Now, floor: datetime.date) -> TimeMark:
+    """The mark set to the wall clock, on behalf of a technician who says that it is right; never before `floor`."""
+    wall = max(now.wall, _seconds(floor))
+    return msgspec.structs.replace(mark, wall=wall, boot=now.boot, ahead=MOST_AHEAD_SECONDS, repairs=mark.repairs + 1)
+
+
+def state_of(mark: TimeMark, now: Now, released: datetime.date) -> ClockState:
+    """What the wall clock is good for now."""
+    if now.wall < _seconds(released):
+        return ClockState.UNSET
+    return ClockState.SET_BACK if now.wall < mark.wall - TOLERANCE_SECONDS else ClockState.RIGHT
+
+
+def date_of(mark: TimeMark, now: Now) -> datetime.date:
+    """The date that terms are held against: of the later of wall clock and mark, in UTC."""
+    return datetime.datetime.fromtimestamp(max(mark.wall, now.wall), datetime.UTC).date()
+
+
+def _seconds(date: datetime.date) -> float:
+    return datetime.datetime.combine(date, datetime.time(), datetime.UTC).timestamp()

@@ -1,0 +1,134 @@
+"""How late it is at least: the mark follows time, and no clock fools it for long or harms it for good."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featurekeyd.policy.instant import Now
+from featurekeyd.policy.timekeeping import (
+    DAY,
+    MOST_AHEAD_SECONDS,
+    TOLERANCE_SECONDS,
+    ClockState,
+    TimeMark,
+    advanced,
+    date_of,
+    first_mark,
+    repaired,
+    state_of,
+)
+
+RELEASED = datetime.date(2026, 11, 21)
+NOON = datetime.datetime(2026, 12, 1, 12, tzinfo=datetime.UTC).timestamp()
+BOOT = "this-boot"
+YEAR = 365 * DAY
+
+
+def mark(**fields: object) -> TimeMark:
+    return TimeMark(**({"wall": NOON, "boot": 1000.0, "boot_id": BOOT} | fields))  # type: ignore[arg-type]
+
+
+def after(seconds: float, *, clock: float = 0.0, since: TimeMark | None = None, boot_id: str = BOOT) -> TimeMark:
+    """The mark after boot time has passed, with the wall clock set by `clock` seconds meanwhile."""
+    return advanced(since or mark(), Now(NOON + seconds + clock, 1000.0 + seconds), boot_id)
+
+
+def test_the_first_mark_is_the_wall_clock() -> None:
+    assert first_mark(Now(NOON, 5.0), BOOT, RELEASED) == mark(boot=5.0)
+
+
+def test_the_first_mark_of_a_host_that_booted_in_1970_is_the_day_of_the_release() -> None:
+    assert date_of(first_mark(Now(60.0, 60.0), BOOT, RELEASED), Now(60.0, 60.0)) == RELEASED
+
+
+def test_the_mark_goes_with_a_right_clock() -> None:
+    assert after(3600.0).wall == NOON + 3600.0
+    assert after(3600.0).ahead == MOST_AHEAD_SECONDS
+
+
+def test_time_passes_also_for_a_clock_that_is_set_back_again_and_again() -> None:
+    moved = mark()
+    for day in range(1, 101):
+        moved = advanced(moved, Now(NOON - YEAR, 1000.0 + day * DAY), BOOT)
+    assert moved.wall == NOON + 100 * DAY
+
+
+def test_one_jump_forward_moves_the_mark_by_a_day_and_does_no_harm_when_the_clock_is_right_again() -> None:
+    jumped = after(1.0, clock=10 * YEAR)
+    assert jumped.wall == NOON + 1.0 + MOST_AHEAD_SECONDS
+    back = advanced(jumped, Now(NOON + 2.0, 1002.0), BOOT)
+    assert back.wall == NOON + 2.0 + MOST_AHEAD_SECONDS
+    assert state_of(back, Now(NOON + 2.0, 1002.0), RELEASED) is ClockState.SET_BACK
+
+
+def test_a_clock_that_stays_ahead_is_followed_by_a_day_for_each_day() -> None:
+    moved = mark()
+    for day in range(1, 11):
+        moved = advanced(moved, Now(NOON + YEAR, 1000.0 + day * DAY), BOOT)
+    assert moved.wall == NOON + 20 * DAY
+
+
+def test_many_jumps_in_one_day_move_the_mark_by_a_day_and_what_passed() -> None:
+    moved = mark()
+    for jump in range(1, 25):
+        moved = advanced(moved, Now(NOON + jump * YEAR, 1000.0 + jump * 60), BOOT)
+    assert moved.wall <= NOON + 25 * 60 + MOST_AHEAD_SECONDS + 25 * 60
+
+
+def test_a_host_that_was_off_follows_its_clock_as_far_as_a_jump_is_followed() -> None:
+    assert advanced(mark(), Now(NOON + 3600.0, 7.0), "next-boot").wall == NOON + 3600.0
+    months = advanced(mark(), Now(NOON + 90 * DAY, 7.0), "next-boot")
+    assert months.wall == NOON + MOST_AHEAD_SECONDS
+    assert date_of(months, Now(NOON + 90 * DAY, 7.0)) == datetime.date(2027, 3, 1), "the later of clock and mark"
+
+
+def test_boot_time_of_another_boot_says_nothing() -> None:
+    assert advanced(mark(boot=5_000_000.0), Now(NOON, 7.0), "next-boot").wall == NOON
+    assert advanced(mark(boot=7.0), Now(NOON, 5_000_000.0), "next-boot").wall == NOON
+
+
+@pytest.mark.parametrize(
+    ("back", "state"),
+    [
+        (0.0, ClockState.RIGHT),
+        (TOLERANCE_SECONDS, ClockState.RIGHT),
+        (TOLERANCE_SECONDS + 1.0, ClockState.SET_BACK),
+        (-YEAR, ClockState.RIGHT),
+        (NOON, ClockState.UNSET),
+    ],
+)
+def test_a_clock_more_than_an_hour_back_is_set_back_and_one_of_1970_is_unset(back: float, state: ClockState) -> None:
+    assert state_of(mark(), Now(NOON - back, 1000.0), RELEASED) is state
+
+
+def test_dates_go_by_the_mark_while_the_clock_is_back() -> None:
+    assert date_of(mark(), Now(NOON - YEAR, 1000.0)) == datetime.date(2026, 12, 1)
+
+
+def test_a_repair_sets_the_mark_to_the_clock_counts_and_never_goes_before_what_is_signed() -> None:
+    wrong = mark(wall=NOON + 5 * YEAR, ahead=0.0)
+    right = repaired(wrong, Now(NOON, 2000.0), RELEASED)
+    assert right == mark(boot=2000.0, repairs=1)
+    signed = datetime.date(2027, 1, 1)
+    assert date_of(repaired(right, Now(NOON, 2000.0), signed), Now(NOON, 2000.0)) == signed
+
+
+times = st.floats(0, 50 * YEAR)
+
+
+@given(st.lists(st.tuples(st.floats(0, 30 * DAY), times)))
+def test_the_mark_never_goes_back_and_never_runs_more_than_a_day_a_day_ahead_of_time(
+    moves: list[tuple[float, float]],
+) -> None:
+    moved, passed = mark(), 0.0
+    for seconds, wall in moves:
+        passed += seconds
+        later = advanced(moved, Now(wall, 1000.0 + passed), BOOT)
+        assert later.wall >= moved.wall + seconds - 1e-3
+        moved = later
+    assert NOON + passed - 1e-3 <= moved.wall <= NOON + 2 * passed + MOST_AHEAD_SECONDS + 1e-3
+    assert 0 <= moved.ahead <= MOST_AHEAD_SECONDS
