@@ -110,7 +110,8 @@ MEANING = {
     ),
     Reason.CEILING_REACHED: Meaning(
         "{in_use} of at most {limit} calls are on port {port}.",
-        "The ceiling is set in featurekeyd.toml under [ceilings].",
+        "Wait until a call on it ends (featurekeyctl ports), or raise the port's ceiling in featurekeyd.toml under "
+        "[ceilings] and restart featurekeyd.",
         "47426fd2dca84f098b101fe145f0f63b",
     ),
     Reason.TOO_MANY_LEASES: Meaning(
