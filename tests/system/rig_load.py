@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rig_process import RigFailure
+from rig_process import DEADLINE, RigFailure
 from rig_wire import Varlink
 
 MOST_AT_ONCE = 12
@@ -156,16 +156,22 @@ class Client:
         self.decisions = 0
         self.excused = 0
         """How often the daemon may have freed its leases, because it was silent for too long."""
+        self.synchronized = False
+        """Whether the daemon has a list of it, and so knows how long it may be silent."""
         self._chance = random.Random(seed)
         self._past: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
         self._templates: dict[str, dict[str, Any]] = {}
         """The request by which each lease was asked for."""
         self._numbers = 0
         self._generation = 0
-        self._synchronized = False
         self._heard = self._sent = time.monotonic()
         self._stops = stops
         self._connection: Varlink | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether neither side has closed the connection."""
+        return self._connection is not None
 
     def connect(self, connection: Varlink) -> None:
         """Go on with a new connection."""
@@ -186,11 +192,13 @@ class Client:
                 self._read_answers()
         except EOFError:
             self.close()
+        except TimeoutError:
+            raise Violation(f"{self.profile.name}: no answer within {DEADLINE} s to {self.beliefs.asked[0]}") from None
 
     def heard(self) -> None:
         """Take note that the daemon has heard the holder, and whether it was silent for too long before."""
         ttl = self.profile.ttl_seconds
-        if self._synchronized and ttl is not None and self._silent_seconds() > ttl:
+        if self.synchronized and ttl is not None and self._silent_seconds() > ttl:
             self.beliefs.may_be_freed()
             self.excused += 1
         self._heard = self._sent
@@ -213,7 +221,7 @@ class Client:
 
     def _ask_some(self) -> None:
         self.forget_ended()
-        if self.profile.ttl_seconds is not None and (not self._synchronized or self._chance.random() < 0.1):
+        if self.profile.ttl_seconds is not None and (not self.synchronized or self._chance.random() < 0.1):
             self._send_list()
             return
         for _ in range(self._chance.randint(1, MOST_AT_ONCE)):
@@ -362,7 +370,7 @@ class Client:
             for wrong in self._contradictions(asked, reply["parameters"]):
                 raise Violation(f"{self.profile.name}: {asked.method} {asked.parameters}: {wrong}")
             self.beliefs.answered(done=asked.method != "Acquire" or reply["parameters"]["allowed"])
-            self._synchronized |= asked.method == "Sync"
+            self.synchronized |= asked.method == "Sync"
             self.decisions += 1
         self.heard()
 

@@ -46,6 +46,8 @@ class Lines:
         self._lines: list[str] = []
         self._open = 0
         self._changed = threading.Condition()
+        self._reading = threading.Event()
+        self._reading.set()
 
     def gather(self, stream: IO[str]) -> threading.Thread:
         """Take the lines of a stream until its end; the thread that does so, started."""
@@ -54,6 +56,14 @@ class Lines:
         thread = threading.Thread(target=self._gather, args=(stream,), daemon=True)
         thread.start()
         return thread
+
+    def stop_reading(self) -> None:
+        """Leave what the processes write in their pipes, until `read_on`; a line that is on its way is taken in."""
+        self._reading.clear()
+
+    def read_on(self) -> None:
+        """Take in again what the processes write."""
+        self._reading.set()
 
     def so_far(self, start: int = 0) -> list[str]:
         """The lines from number `start` on."""
@@ -88,6 +98,7 @@ class Lines:
     def _gather(self, stream: IO[str]) -> None:
         with stream:
             for line in stream:
+                self._reading.wait()
                 with self._changed:
                     self._lines.append(line.rstrip("\n"))
                     self._changed.notify_all()

@@ -10,6 +10,7 @@ first difference ends the run with exit status 1; the lease file from before the
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -59,10 +60,16 @@ STOP_SECONDS = (2.1, 2.6)
 TICK_SECONDS = 5.0
 """How often the daemon looks who is silent; a stop that covers such a moment is the one that could free by mistake."""
 
-SHARES = {"SIGTERM": 0.25, "SIGSTOP": 0.05}
+SHARES = {"SIGTERM": 0.25, "SIGSTOP": 0.05, "SIGKILL at start": 0.05}
 """Parts of all kills; the others are SIGKILL. A stop takes as long as twelve of the others."""
 
-CALM_ROUNDS = 12
+START_SECONDS = 0.25
+"""How long a start takes: it is killed at random before that."""
+
+MOST_KILLS = 20_000
+"""Kills of one run: some three hours."""
+
+CALM_ROUNDS = 20
 """Rounds at the end in which one daemon lives on under load, to see whether it grows."""
 
 CALM_SECONDS = 0.4
@@ -159,8 +166,12 @@ class Soak:
         self.site = site
         self.kills = Counter[str]()
         self.checked = 0
+        self.unanswered = 0
+        """Requests that were on their way when the daemon ended."""
+        self.rewriting = 0
+        """How often it ended while the lease file was being written anew."""
         self._kept = kept
-        """Where the lease file from before the last restart is kept."""
+        """A folder for the lease files of a violation."""
         self._stops: list[tuple[float, float]] = []
         self.clients = [Client(profile, f"{seed} {profile.name}", self._stops) for profile in PROFILES]
         self._chance = random.Random(seed)
@@ -181,17 +192,19 @@ class Soak:
         """How often this machine kept a client from asking for longer than its holder may be silent."""
         return sum(client.excused for client in self.clients)
 
-    def run(self, kills: int, tell: Callable[[str], object] = lambda _: None) -> None:
-        """Kill that many times, and let the daemon live on for a while in the end; raises Violation."""
+    def run(self, kills: int, calm_rounds: int, tell: Callable[[str], object]) -> None:
+        """Kill that many times, and let the daemon live on for some rounds in the end; raises Violation."""
         for number, kind in enumerate(self._kinds(kills), 1):
             try:
                 self._rounds[kind](self)
-            except Violation as violation:
-                raise Violation(f"kill {number} ({kind}):\n{violation}") from violation
+            except (rig.RigFailure, OSError) as failure:
+                self._keep_lease_file("leases")
+                raise Violation(f"kill {number} ({kind}):\n{failure}") from failure
             self.kills[kind] += 1
             if number % 50 == 0:
                 tell(f"{number} kills, {self.decisions} decisions, {self.checked} leases checked")
-        self._live_on()
+        for _ in range(calm_rounds):
+            self._live_on()
 
     def close(self) -> None:
         """Close the connections; the site is the caller's."""
@@ -210,13 +223,26 @@ class Soak:
     def _kill(self) -> None:
         with _Load(self):
             self._let_ask()
-            self._keep_lease_file_after(self.site.kill)
+            self.site.kill()
+        self._take_note_of_the_end()
+        self._restart()
+
+    def _kill_twice(self) -> None:
+        """Kill the daemon, and kill it again while it starts."""
+        with _Load(self):
+            self._let_ask()
+            self.site.kill()
+        self._take_note_of_the_end()
+        self.site.spawn(self.site.command)
+        let_pass(self._chance.uniform(0, START_SECONDS))
+        self.site.kill()
         self._restart()
 
     def _end(self) -> None:
         with _Load(self):
             self._let_ask()
-            status = self._keep_lease_file_after(self.site.stop)
+            status = self.site.stop()
+        self._take_note_of_the_end()
         if status != 0:
             raise Violation(f"the daemon ended with status {status}")
         self._restart()
@@ -228,28 +254,29 @@ class Soak:
         while begin < time.monotonic() + LOAD_SECONDS[0]:
             begin += TICK_SECONDS
         with _Load(self):
-            _let_pass(begin - time.monotonic())
+            let_pass(begin - time.monotonic())
             self._pause(pause)
             self._let_ask()
+        self._all_are_connected()
         self.check("after a stop")
         self._reconnect_some()
 
-    _rounds: ClassVar = {"SIGKILL": _kill, "SIGTERM": _end, "SIGSTOP": _stop}
+    _rounds: ClassVar = {"SIGKILL": _kill, "SIGKILL at start": _kill_twice, "SIGTERM": _end, "SIGSTOP": _stop}
 
     def _live_on(self) -> None:
-        for _ in range(CALM_ROUNDS):
-            with _Load(self):
-                _let_pass(CALM_SECONDS)
-            self.check("in calm")
+        with _Load(self):
+            let_pass(CALM_SECONDS)
+        self._all_are_connected()
+        self.check("in calm")
 
     def _let_ask(self) -> None:
         often, long = LONG_LOAD
-        _let_pass(self._chance.uniform(*(long if self._chance.random() < often else LOAD_SECONDS)))
+        let_pass(self._chance.uniform(*(long if self._chance.random() < often else LOAD_SECONDS)))
 
     def _pause(self, seconds: float) -> None:
         pid, start = self.site.pid, time.monotonic()
         os.kill(pid, signal.SIGSTOP)
-        _let_pass(seconds)
+        let_pass(seconds)
         self._stops.append((start, time.monotonic()))
         os.kill(pid, signal.SIGCONT)
         self._next_tick = time.monotonic() + TICK_SECONDS
@@ -262,15 +289,20 @@ class Soak:
             client.connect(self.site.connect())
         self.check("after connections were closed", patience=DEADLINE)
 
-    def _keep_lease_file_after(self, end: Callable[[], int | None]) -> int | None:
-        status = end()
-        shutil.copy(self.site.runtime / "leases", self._kept)
-        return status
+    def _take_note_of_the_end(self) -> None:
+        """Keep the lease file as the daemon left it, and count what was cut off."""
+        self.rewriting += (self.site.runtime / "leases.new").exists()
+        self._keep_lease_file("leases.before-restart")
+
+    def _keep_lease_file(self, name: str) -> None:
+        with contextlib.suppress(OSError):  # there may be none, and that is not what is looked for
+            shutil.copy(self.site.runtime / "leases", self._kept / name)
 
     def _restart(self) -> None:
         moment = time.monotonic()
         self.site.start()
         for client in self.clients:
+            self.unanswered += len(client.beliefs.asked)
             client.beliefs.connection_ended()
             client.restarted(moment)
         self.check("after a restart")
@@ -282,6 +314,11 @@ class Soak:
             client.connect(self.site.connect())
 
     # What must be true
+
+    def _all_are_connected(self) -> None:
+        cut = [client.profile.name for client in self.clients if not client.connected]
+        if cut:
+            raise Violation(f"the daemon closed the connections of {', '.join(cut)}")
 
     def check(self, circumstances: str, patience: float = 0.0) -> None:
         """Hold the daemon to what the clients know; raises Violation.
@@ -339,7 +376,7 @@ class _Load:
             asking.result()
 
 
-def _let_pass(seconds: float) -> None:
+def let_pass(seconds: float) -> None:
     """Let the clients ask meanwhile: when the daemon is killed is what is tried here, so there is nothing to await."""
     time.sleep(max(0.0, seconds))
 
@@ -349,16 +386,19 @@ def summary(soak: Soak, seconds: float) -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(soak.kills.items()))
     return (
         f"{soak.kills.total()} kills ({kinds}) in {seconds:.0f} s: {soak.decisions} decisions, "
-        f"{soak.checked} leases checked, lost 0, invented 0; {soak.excused} silences excused."
+        f"{soak.unanswered} requests cut off, {soak.rewriting} lease files cut off while written anew, "
+        f"{soak.excused} silences excused, {soak.checked} leases checked, lost 0, invented 0."
     )
 
 
-def soak_for(kills: int, seed: int, folder: Path, kept: Path, tell: Callable[[str], object]) -> Soak:
+def soak_for(
+    kills: int, seed: int, folder: Path, kept: Path, tell: Callable[[str], object], calm_rounds: int = CALM_ROUNDS
+) -> Soak:
     """Run on a site of its own in that folder; raises Violation."""
     with rig.licensed_site(folder, ORDERS, feature_key={"poll_seconds": 5}) as licensed:
         soak = Soak(licensed.site, seed, kept)
         try:
-            soak.run(kills, tell)
+            soak.run(kills, calm_rounds, tell)
         finally:
             soak.close()
     return soak
@@ -367,23 +407,25 @@ def soak_for(kills: int, seed: int, folder: Path, kept: Path, tell: Callable[[st
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the soak and tell its sums; the exit status."""
     parser = argparse.ArgumentParser(prog="./dev soak", description="The daemon is killed under load, again and again.")
-    parser.add_argument("--kills", type=int, default=500, help="how often (default 500)")
+    parser.add_argument("--kills", type=int, default=500, help=f"how often, up to {MOST_KILLS} (default 500)")
     parser.add_argument("--seed", type=int, default=None, help="seed of the chance it comes by (default: a new one)")
     options = parser.parse_args(arguments)
+    if not 1 <= options.kills <= MOST_KILLS:
+        parser.error(f"--kills is from 1 to {MOST_KILLS}")
     seed = random.randrange(1 << 32) if options.seed is None else options.seed
     memory = Path("/dev/shm")
     if os.access(memory, os.W_OK):  # as on a host, where /run is a tmpfs
         tempfile.tempdir = str(memory)
-    kept = Path(tempfile.mkdtemp(prefix="featurekeyd-soak-")) / "leases"
     print(f"seed {seed}, {options.kills} kills", flush=True)
+    kept = Path(tempfile.mkdtemp(prefix="featurekeyd-soak-leases-"))
     begun = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="featurekeyd-soak-") as folder:
             soak = soak_for(options.kills, seed, Path(folder), kept, lambda line: print(line, flush=True))
     except Violation as violation:
-        print(f"seed {seed}, {violation}\nThe lease file from before the last restart: {kept}")
+        print(f"seed {seed}, {violation}\nThe lease files, now and from before the last restart, are in {kept}")
         return 1
-    shutil.rmtree(kept.parent)
+    shutil.rmtree(kept)
     print(summary(soak, time.monotonic() - begun))
     return 0
 
