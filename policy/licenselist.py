@@ -5,7 +5,8 @@ advances), `Date`, and any number of `Trial` (a feature code and the newest issu
 stands CSV with a header line and the columns key, name, state (`valid` or `revoked`) and set (the order item of the
 catalog that the key came with, empty where it was ordered by itself).
 
-A plain CSV text has a key in the first column and ignores the others. It vouches for nothing: its keys are *unknown*
+A plain CSV text has a key in the first column, and whatever stands behind it is not even looked at: names are written
+by people and by spreadsheets, with quotes and separators as they please. It vouches for nothing: its keys are *unknown*
 until a list has them.
 """
 
@@ -31,6 +32,10 @@ MAX_KEYS = 10_000
 """Keys on one list or in one CSV text: far more than the largest site orders, and read in under a second."""
 
 _SET = re.compile(r"[a-z0-9-]*")
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_HEADERS = frozenset({"key", "license", "license key"})
+_FIRST = re.compile(r'\s*(?:"([^"]*)"\s*(?=[,;\t]|$)|([^",;\t][^,;\t]*))')
+"""The first column, in quotes or not; spreadsheets of many countries separate by semicolons."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -98,24 +103,25 @@ def read_list(text: str, vendor_keys: VendorKeys) -> LicenseList:
 
 def read_plain(text: str) -> Iterator[TypedKey | Finding]:
     """The keys of a plain CSV text, and a finding for each line that is none; raises Unreadable for too many lines."""
-    lines = text.removeprefix("\ufeff").splitlines()
+    lines = _LINE_END.split(text.removeprefix("\ufeff"))
+    if not lines[-1]:
+        lines.pop()
     if len(lines) > MAX_KEYS:
         raise Unreadable(Verdict.BAD_DOCUMENT, f"The text has more than {MAX_KEYS} lines.")
     for number, line in enumerate(lines, 1):
-        if not line.strip() or line.lstrip().startswith("#") or _is_header(line):
+        first = _first(line)
+        if not line.strip() or line.lstrip().startswith("#") or first.lower() in _HEADERS:
             continue
-        yield _typed(number, line)
+        if first:
+            yield TypedKey(number, first)
+        else:
+            yield refuse(Verdict.BAD_LINE, f"Line {number} does not begin with a license key.", line=number)
 
 
-def _is_header(line: str) -> bool:
-    return line.partition(",")[0].strip().strip('"').lower() in {"key", "license", "license key"}
-
-
-def _typed(number: int, line: str) -> TypedKey | Finding:
-    cells = _cells(line)
-    if not cells or not cells[0].strip():
-        return refuse(Verdict.BAD_LINE, f"Line {number} does not begin with a license key.", line=number)
-    return TypedKey(number, cells[0])
+def _first(line: str) -> str:
+    """What stands in the first column; what stands behind it is nobody's business."""
+    match = _FIRST.match(line)
+    return "" if match is None else (match[1] or match[2] or "").strip()
 
 
 def _cells(line: str) -> list[str]:

@@ -218,3 +218,28 @@ def test_a_text_takes_10000_lines_and_not_one_more() -> None:
 def test_no_plain_text_raises_anything(text: str) -> None:
     for found in plain(text):
         assert isinstance(found, TypedKey | Finding)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{key},"SIP "big" trunk"',
+        '{key},"an unclosed quote',
+        "{key};SIP Trunk Channels",
+        '"{key}";"SIP; Trunk"',
+        "{key}\tSIP Trunk Channels",
+        '  "{key}"  , SIP',
+        "{key}," + "x" * 200_000,
+        "{key},a name with a \u2028 in it",
+        "{key},a name with a \f in it",
+    ],
+)
+def test_whatever_stands_behind_a_key_takes_nothing_from_it(line: str) -> None:
+    text = "Key;Name\r\n" + line.format(key=key().text) + "\r\n" + key(30).text + "\r"
+    assert [it.text for it in read_plain(text) if isinstance(it, TypedKey)] == [key().text, key(30).text]
+    assert len(list(read_plain(text))) == 2
+
+
+@given(st.text(st.characters(exclude_characters="\r\n")), st.sampled_from(",;\t"))
+def test_no_name_takes_a_key_away(name: str, separator: str) -> None:
+    assert list(read_plain(f"{key().text}{separator}{name}\n")) == [TypedKey(1, key().text)]
