@@ -74,7 +74,7 @@ def test_a_damaged_lease_file_is_kept_aside_and_told(licensed: rig.Licensed) -> 
     with (site.runtime / "leases").open("ab") as leases:
         leases.write(b"00000000 not what was written\n")
     site.start()
-    site.log.wait("The lease file was damaged (1 of 3 lines, the first of them line 3)")
+    site.log.wait("The lease file is not whole (1 of 3 lines, the first of them line 3)")
     assert [lease["key"] for lease in site.leases()] == ["call-1"]
     assert (site.runtime / "leases.damaged").exists()
 
