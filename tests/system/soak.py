@@ -425,8 +425,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Violation as violation:
         print(f"seed {seed}, {violation}\nThe lease files, now and from before the last restart, are in {kept}")
         return 1
-    shutil.rmtree(kept)
     print(summary(soak, time.monotonic() - begun))
+    shutil.rmtree(kept, ignore_errors=True)
     return 0
 
 

@@ -18,7 +18,7 @@ from rig_load import Asked, Beliefs, Client, Held, Profile, Violation
 
 import rig
 
-SEED = 7
+SEED = 10
 KILLS = 12
 
 HOLDERS, FEATURES, CLAIMS = 16, 8, 60
