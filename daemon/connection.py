@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
             deque(self._slices, maxlen=0)
         if self._subscriber is not None:
             self._server.site.subscribers.discard(self._subscriber)
-        self._server.site.enforcer.release_bound(self._client.number)
+        self._server.site.enforcer.release_bound(self._client.number, self._server.site.clock())
         self._server.site.settle()
 
     def data_received(self, data: bytes) -> None:

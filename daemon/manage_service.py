@@ -181,8 +181,8 @@ class ManageService:
 
     def release_lease(self, client: Client, parameters: Release) -> bytes:
         """Free a lease in place of its holder."""
-        by = f"uid {client.peer.uid}"
-        return reply({"released": self._site.enforcer.release_by_force(parameters.holder, parameters.key, by)})
+        by, now = f"uid {client.peer.uid}", self._site.clock()
+        return reply({"released": self._site.enforcer.release_by_force(parameters.holder, parameters.key, by, now)})
 
     def _license(self, license_: License, source: str, license_set: str | None) -> dict[str, object]:
         key, features = license_.key, self._site.enforcer.catalog.features

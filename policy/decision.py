@@ -12,8 +12,10 @@ import msgspec
 
 from .catalog import Catalog, Mode, Scope
 from .entitlements import Entitlement, Entitlements
+from .holders import Holders
 from .instant import Now
-from .ledger import Lease, Ledger
+from .lately import Lately
+from .ledger import Lease, Ledger, instances
 from .precedence import kept_back, line_up, place_in_line
 from .reasons import MEANING, Reason
 from .requests import CallClass, Phase, Request, Want
@@ -57,13 +59,13 @@ class Situation:
         self.rules = rules
         self.presence = frozenset(name for name, it in catalog.features.items() if it.mode is Mode.PRESENCE)
         """Features that nobody takes: to be licensed for them is enough (facts/catalog.md section 2)."""
+        self.holders = Holders(rules.owners)
         self.ledger = Ledger()
+        self.lately = Lately()
         self.entitlements: Entitlements = {}
         self.standing = Standing.DEACTIVATED
         self.cause = ""
         """Why the standing is deactivated, as a sentence."""
-        self.last_emergency: dict[str, float] = {}
-        """Boot time of each holder's last emergency call."""
         self.reservations = Reservations()
         self.waiting = Waiting()
 
@@ -75,11 +77,22 @@ class Situation:
         restricted = self.standing is Standing.RESTRICTED
         return min(entitlement.base, entitlement.limit) if restricted else entitlement.limit
 
-    def shares(self, feature: str, displaced: Lease | None = None) -> Shares:
-        """How the free instances of a feature are shared out; a displaced lease is counted as gone."""
-        freed = displaced.wants.get(feature, 0) if displaced else 0
-        free = self.limit(feature) - self.ledger.in_use(feature) + freed
+    def shares(self, feature: str, displaced: tuple[Lease, ...] = ()) -> Shares:
+        """How the free instances of a feature are shared out; displaced leases are counted as gone."""
+        free = self.limit(feature) - self.ledger.in_use(feature) + instances(displaced, feature)
         return self.reservations.shares(feature, free, self.ledger, displaced)
+
+    def note_emergency(self, name: str, boot: float) -> None:
+        """Remember an emergency call of that holder, also over a restart: a callback to it is granted for a while."""
+        holder = self.holders.find(name)
+        if holder is not None and holder.note_emergency(boot):
+            self.ledger.changes.append(holder.known())
+
+    def share_emergency(self, earlier: str | None, name: str) -> None:
+        """Let a callback to an emergency call of an earlier holder come to the one that took over, too."""
+        holder = None if earlier is None else self.holders.find(earlier)
+        if holder is not None and holder.last_emergency is not None:
+            self.note_emergency(name, holder.last_emergency)
 
 
 class Ruling(msgspec.Struct, frozen=True, gc=False):
@@ -169,21 +182,23 @@ class Claim:
             return request.port, request.channel
         return held.port, request.channel or held.channel
 
-    def _displaced(self) -> Lease | None:
-        """The earlier lease on the same channel, which a new call there proves to be over."""
-        request = self.request
-        if request.channel is None:
-            return None
-        there = self.situation.ledger.on_channel(request.holder, self.port, request.channel)
-        return None if there is None or there.key == request.key else there
+    def _displaced(self) -> tuple[Lease, ...]:
+        """The earlier leases on the same channel, which a new call there proves to be over.
+
+        A call that is on the channel already proves nothing about others that a list put there beside it.
+        """
+        request, held = self.request, self.held
+        if request.channel is None or (held is not None and (held.port, held.channel) == (self.port, request.channel)):
+            return ()
+        return self.situation.ledger.on_channel(request.holder, self.port, request.channel)
 
     def entitlement(self, feature: str) -> Entitlement | None:
         """What the licenses allow of a feature, None where the catalog has no such feature."""
         return self.situation.entitlements.get(feature)
 
     def in_use(self, feature: str) -> int:
-        """What others hold of it: the lease that this request displaces is counted as free."""
-        freed = self.displaced.wants.get(feature, 0) if self.displaced else 0
+        """What others hold of it: the leases that this request displaces are counted as free."""
+        freed = instances(self.displaced, feature) if self.displaced else 0
         return self.situation.ledger.in_use(feature) - freed
 
     def change(self, feature: str) -> int:
@@ -228,7 +243,8 @@ def _emergency(claim: Claim) -> Ruling | None:
         called_back = claim.held.call_class is CallClass.CALLBACK
         return Ruling(Reason.EMERGENCY_CALLBACK if called_back else Reason.EMERGENCY)
     if request.call_class is CallClass.CALLBACK:
-        last = situation.last_emergency.get(request.holder)
+        holder = situation.holders.find(request.holder)
+        last = None if holder is None else holder.last_emergency
         if last is not None and claim.now.boot - last <= CALLBACK_SECONDS:
             return Ruling(Reason.EMERGENCY_CALLBACK)
     return None
@@ -237,6 +253,8 @@ def _emergency(claim: Claim) -> Ruling | None:
 def _held(claim: Claim) -> Ruling | None:
     if claim.held is None or claim.added or not claim.wants:
         return None
+    if claim.port != claim.held.port and _ceiling(claim) is not None:
+        return None  # it holds enough, but not there
     return _measured(claim, Reason.ALREADY_HELD)
 
 
@@ -277,7 +295,7 @@ def _ceiling(claim: Claim) -> Ruling | None:
     ceiling = claim.situation.rules.ceilings.get(port)
     if ceiling is None:
         return None
-    freed = claim.displaced is not None and not claim.displaced.emergency
+    freed = sum(not lease.emergency for lease in claim.displaced)
     there = claim.situation.ledger.on_port(port) - freed
     return Ruling(Reason.CEILING_REACHED, port, ceiling, there) if there >= ceiling else None
 
@@ -289,13 +307,13 @@ def _leases(claim: Claim) -> Ruling | None:
 def _too_many(claim: Claim) -> Ruling | None:
     most = claim.situation.rules.max_leases
     count = claim.situation.ledger.of_user(claim.uid)
-    full = claim.held is None and claim.displaced is None and count >= most
+    full = claim.held is None and not claim.displaced and count >= most
     return Ruling(Reason.TOO_MANY_LEASES, claim.request.holder, most, count) if full else None
 
 
 STEPS: tuple[tuple[str, Callable[[Claim], Ruling | None], str], ...] = (
     ("emergency", _emergency, "no emergency call"),
-    ("held", _held, "the lease does not hold all of this yet"),
+    ("held", _held, "the lease does not hold all of this yet, or its new port is full"),
     ("standing", _standing, "the standing allows new calls"),
     ("entitlement", _entitled, "every feature is known and licensed"),
     ("instances", _instances, "enough instances are free"),
@@ -335,27 +353,39 @@ def decide(situation: Situation, request: Request, now: Now, uid: int, bound: in
         carry_out(claim, ruling.reason, bound)
     decision = decided(claim, ruling)
     if request.wait or situation.waiting.anyone:
-        line_up(claim, ruling)
+        line_up(claim, ruling, bound)
     return decision, claim
 
 
 def carry_out(claim: Claim, reason: Reason, bound: int | None) -> None:
-    """Put the lease as the claim wants it, and take out the one it displaces."""
-    request, ledger = claim.request, claim.situation.ledger
+    """Put the lease as the claim wants it, and take out those it displaces."""
+    request, ledger, held = claim.request, claim.situation.ledger, claim.held
     call_class = _CLASS_OF.get(reason, CallClass.NORMAL)
     emergency = call_class is not CallClass.NORMAL
     if reason is Reason.EMERGENCY:
-        claim.situation.last_emergency[request.holder] = claim.now.boot
-    if emergency and claim.held is None and _too_many(claim) is not None:
+        claim.situation.note_emergency(request.holder, claim.now.boot)
+    if emergency and held is None and _too_many(claim) is not None:
         return  # granted all the same; only its record finds no room
-    if claim.displaced is not None:
-        ledger.drop(claim.displaced.holder, claim.displaced.key)
+    for displaced in claim.displaced:
+        _give_back(claim, displaced.key)
     if not claim.wants and not emergency:
-        ledger.drop(request.holder, request.key)  # there is nothing to take, and what the key held is given back
+        _give_back(claim, request.key)  # there is nothing to take
         return
     lease = _lease(claim, call_class, bound)
-    if lease != claim.held:
+    if held is None:
         ledger.put(lease)
+        return
+    claim.situation.lately.note_asked_again(held, claim.now.boot)
+    if lease != held:
+        ledger.put(lease)
+
+
+def _give_back(claim: Claim, key: str) -> None:
+    """End what the holder has under a key, so that no older list brings it back."""
+    situation, holder = claim.situation, claim.request.holder
+    if situation.ledger.drop(holder, key) is not None:
+        situation.lately.note_release(holder, key, claim.now.boot)
+        situation.waiting.leave(holder, key)
 
 
 def _lease(claim: Claim, call_class: CallClass, bound: int | None) -> Lease:

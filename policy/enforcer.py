@@ -12,14 +12,15 @@ from collections.abc import Iterable
 
 import msgspec
 
+from .account import Account, Tally
 from .applications import decide_application, explain_application
 from .catalog import Catalog, Cause, Scope
 from .certificate import Certificate
 from .decision import Claim, Decision, Rules, Situation, Step, decide, decided, is_emergency, walk
 from .entitlements import Entitlements
-from .events import Event, EventName
+from .events import EventName
 from .findings import Finding, Verdict, refuse
-from .holders import MAX_HOLDERS, MAX_HOLDERS_OF_USER, Holder, Holders, Known
+from .holders import MAX_HOLDERS, MAX_HOLDERS_OF_USER, Holder, Known
 from .installed import Installed
 from .instant import Now
 from .ledger import Lease, Ledger
@@ -44,14 +45,6 @@ class NotYours(msgspec.Struct, frozen=True):
     holder: str
 
 
-class Tally(msgspec.Struct):
-    """What was decided about one feature since the daemon started."""
-
-    granted: int = 0
-    denied: int = 0
-    peak: int = 0
-
-
 class Enforcer:
     """Catalog, licenses, entitlements, ledger, meters and standing of one system."""
 
@@ -69,20 +62,18 @@ class Enforcer:
         self.catalog = catalog
         self.system = system
         self.feature_key = NOT_LOOKED_YET
-        self.holders = Holders(rules.owners)
         self.meters = {
             cause: Meter(cause, rule, (drained or {}).get(cause, 0)) for cause, rule in catalog.meters.items()
         }
-        self.tallies = {feature: Tally() for feature in catalog.features}
-        self.events: list[Event] = []
-        """What happened since the daemon last took note, in order."""
         self.grace: tuple[Grace, ...] = ()
         """The causes that last, with the time left; empty when all is well."""
-        self.emergencies_total = 0
-        self.emergency_claims = 0
-        """Emergency calls without a listed number."""
         self._situation = Situation(catalog, rules)
-        self._rounds = Rounds()
+        self.holders = self._situation.holders
+        self.account = Account(self._situation)
+        self.events = self.account.events
+        """What happened since the daemon last took note, in order."""
+        self._lately = self._situation.lately
+        self._rounds = Rounds(self._lately)
         self._syncing: dict[tuple[str, Scope], Syncing] = {}
         """Lists that are being worked through, by holder and scope."""
         self._seen = NOT_LOOKED_YET
@@ -97,6 +88,21 @@ class Enforcer:
     def ledger(self) -> Ledger:
         """The leases."""
         return self._situation.ledger
+
+    @property
+    def tallies(self) -> dict[str, Tally]:
+        """What was decided about each feature since the daemon started."""
+        return self.account.tallies
+
+    @property
+    def emergencies_total(self) -> int:
+        """Emergency calls since the daemon started."""
+        return self.account.emergencies_total
+
+    @property
+    def emergency_claims(self) -> int:
+        """Of these, calls without a listed number."""
+        return self.account.emergency_claims
 
     @property
     def rules(self) -> Rules:
@@ -126,7 +132,7 @@ class Enforcer:
             return self._foreign(request)
         decided_by = decide if request.application is None else decide_application
         decision, claim = decided_by(self._situation, request, now, uid, bound)
-        self._count(decision, claim)
+        self.account.count(decision, claim)
         return decision
 
     def explain(self, request: Request, uid: int, now: Now) -> tuple[Decision, list[Step]] | NotYours:
@@ -140,30 +146,37 @@ class Enforcer:
         return decided(claim, ruling), steps
 
     def release(self, holder: str, key: str, uid: int, now: Now) -> bool | NotYours:
-        """Free a lease; False where there is none. A name that nobody has used stays nobody's."""
+        """Free a lease; False where there is none. A name that is nobody's stays nobody's."""
         known = self.holders.find(holder)
         if known is not None and known.uid == uid:
             known.heard = now.boot
-            self._rounds.note_release(holder, key, now.boot)
-        elif self.holders.owner(holder) not in {uid, None}:
-            return NotYours(holder)
+            self._lately.note_release(holder, key, now.boot)
+        else:
+            owner = self.holders.owner(holder)
+            if owner not in {uid, None}:
+                return NotYours(holder)
+            if owner is not None and self._meet(holder, uid, now) is not None:
+                self._lately.note_release(holder, key, now.boot)
         situation = self._situation
         if situation.waiting.anyone:
             situation.waiting.leave(holder, key)
         return situation.ledger.drop(holder, key) is not None
 
-    def release_by_force(self, holder: str, key: str, by: str) -> bool:
+    def release_by_force(self, holder: str, key: str, by: str, now: Now) -> bool:
         """Free a lease in place of its holder, on behalf of a technician; False where there is none."""
         if not self._end(holder, key):
             return False
+        self._lately.note_release(holder, key, now.boot)
         message = f"The lease {key} of {holder} was freed by {by}."
-        self._tell(EventName.LEASE_FORCED, message, HOLDER=holder, LEASE=key, BY=by)
+        self.account.tell(EventName.LEASE_FORCED, message, HOLDER=holder, LEASE=key, BY=by)
         return True
 
-    def release_bound(self, connection: int) -> None:
-        """Free the leases that end with a connection."""
+    def release_bound(self, connection: int, now: Now) -> None:
+        """Free the leases that end with a connection, and the places of keys that wait no longer than it lasts."""
         for lease in self.ledger.bound_to(connection):
             self._end(lease.holder, lease.key)
+            self._lately.note_release(lease.holder, lease.key, now.boot)
+        self._situation.waiting.leave_bound(connection)
 
     def synchronize(self, request: SyncRequest, uid: int, now: Now) -> Synced | ListRefused | NotYours:
         """Make the holder's list of one scope true, all at once."""
@@ -193,9 +206,7 @@ class Enforcer:
         if request.ttl_seconds is not None and holder.ttls.get(request.scope) != request.ttl_seconds:
             holder.ttls = {**holder.ttls, request.scope: float(request.ttl_seconds)}
             self.ledger.changes.append(holder.known())
-        self._note_drift(holder, request, synced)
-        for key in synced.claims:
-            self._count_emergency(request.holder, key, None, None)
+        self.account.count_list(holder, request, synced)
         return synced
 
     def restore(self, leases: list[Lease], now: Now, holders: Iterable[Known] = ()) -> None:
@@ -208,13 +219,16 @@ class Enforcer:
             holder = self.holders.hear(known.name, known.uid, now.boot)
             if holder is not None:  # the settings may have given the name to another user since
                 holder.ttls = known.ttls
+                if known.last_emergency is not None:
+                    holder.note_emergency(min(known.last_emergency, now.boot))
         for lease in leases:
             if lease.bound is not None:
                 continue
-            self.ledger.put(msgspec.structs.replace(lease, granted=min(lease.granted, now.boot)))
-            self.holders.hear(lease.holder, lease.uid, now.boot)
-            if lease.call_class is CallClass.EMERGENCY:
-                self._situation.last_emergency[lease.holder] = min(lease.granted, now.boot)
+            granted = min(lease.granted, now.boot)
+            self.ledger.put(msgspec.structs.replace(lease, granted=granted))
+            holder = self.holders.hear(lease.holder, lease.uid, now.boot)
+            if holder is not None and lease.call_class is CallClass.EMERGENCY:
+                holder.note_emergency(granted)
         self.ledger.changes.clear()
 
     # Reservations, and who waits
@@ -255,7 +269,7 @@ class Enforcer:
         for feature in waiting.features(now.boot):
             for waiter in waiting.call(feature, situation.shares(feature), now.boot):
                 message = f"It is the turn of {waiter.key} of {waiter.holder}, which waits for {feature}."
-                self._tell(EventName.TURN, message, FEATURE=feature, HOLDER=waiter.holder, LEASE=waiter.key)
+                self.account.tell(EventName.TURN, message, FEATURE=feature, HOLDER=waiter.holder, LEASE=waiter.key)
 
     # Evidence and time
 
@@ -273,6 +287,7 @@ class Enforcer:
     def restart_silence(self, now: Now) -> None:
         """Count every holder's silence from now on, because the daemon was not reading before."""
         self.holders.restart_silence(now.boot)
+        self._rounds.restart(now.boot)
         self._situation.waiting.restart(now.boot)
 
     # Licenses
@@ -340,7 +355,7 @@ class Enforcer:
         self.holders.forget(longest.name)
         self.ledger.changes.append(Known(name=longest.name, uid=uid, gone=True))
         self._rounds.forget(longest.name)
-        self._situation.last_emergency.pop(longest.name, None)
+        self._lately.forget(longest.name)
         self._situation.waiting.leave_all(longest.name)
         return True
 
@@ -360,76 +375,17 @@ class Enforcer:
         """An emergency call under another user's name is granted and leaves that user's leases alone."""
         if not is_emergency(self.rules, request):
             return NotYours(request.holder)
-        self._count_emergency(request.holder, request.key, request.dialed, request.port)
+        self.account.count_emergency(request.holder, request.key, request.dialed, request.port)
         return Decision(allowed=True, reason=Reason.EMERGENCY)
 
-    def _count(self, decision: Decision, claim: Claim) -> None:
-        if decision.reason is Reason.GRANTED:
-            self._count_granted(claim)
-        elif decision.reason is Reason.EMERGENCY:
-            if claim.held is None or not claim.held.emergency:
-                self._count_emergency(claim.request.holder, claim.request.key, claim.request.dialed, claim.request.port)
-        elif decision.reason is Reason.FALLEN_BACK:
-            self._count_denied(decision)
-            self._count_granted(claim)
-        elif not decision.allowed:
-            self._count_denied(decision)
-        if claim.displaced is not None and decision.allowed:
-            self._rounds.note_release(claim.displaced.holder, claim.displaced.key, claim.now.boot)
-            self._situation.waiting.leave(claim.displaced.holder, claim.displaced.key)
-            self._tell_displaced(claim.request, claim.displaced)
-
-    def _count_denied(self, decision: Decision) -> None:
-        tally = self.tallies.get(decision.feature or "")
-        if tally is not None:
-            tally.denied += 1
-
-    def _count_granted(self, claim: Claim) -> None:
-        for feature in claim.added:
-            tally = self.tallies[feature]
-            tally.granted += 1
-            tally.peak = max(tally.peak, self.ledger.in_use(feature))
-
-    def _count_emergency(self, holder: str, key: str, dialed: str | None, port: str | None) -> None:
-        self.emergencies_total += 1
-        number = dialed or "a number it did not name"
-        about = {"HOLDER": holder, "LEASE": key, "DIALED": dialed or "", "PORT": port or ""}
-        self._tell(EventName.EMERGENCY_CALL, f"Emergency call of {holder} to {number}: granted.", **about)
-        if dialed not in self.rules.emergency_numbers:
-            self.emergency_claims += 1
-            message = f"{holder} claims an emergency call to {number}, which is not on the list of emergency numbers."
-            self._tell(EventName.EMERGENCY_CLAIM, message, **about)
-
-    def _tell_displaced(self, request: Request, displaced: Lease) -> None:
-        message = (
-            f"Channel {request.channel} of {request.port} was still held by {displaced.key}; "
-            f"{request.holder} begins a new call on it, so the earlier one is over."
-        )
-        about = {"HOLDER": request.holder, "LEASE": displaced.key}
-        holder = self.holders.find(request.holder)
-        if holder is not None:
-            holder.displaced += 1
-            holder.drifted = holder.heard
-        self._tell(EventName.CHANNEL_DRIFT, message, **about, PORT=str(request.port), CHANNEL=str(request.channel))
-
-    def _note_drift(self, holder: Holder, request: SyncRequest, synced: Synced) -> None:
-        for feature, tally in self.tallies.items():
-            tally.peak = max(tally.peak, self.ledger.in_use(feature))
-        if not (synced.adopted or synced.changed or synced.freed):
-            return
-        holder.drift += 1
-        holder.drifted = holder.heard
-        counts = f"{synced.adopted} adopted, {synced.changed} changed, {synced.freed} freed"
-        message = f"The list of {holder.name} for {request.scope} differed: {counts}."
-        self._tell(EventName.SYNC_DRIFT, message, HOLDER=holder.name, SCOPE=str(request.scope))
-
     def _free_silent(self, holder: Holder, scope: Scope) -> None:
-        del holder.ttls[scope]
+        holder.ttls = {other: ttl for other, ttl in holder.ttls.items() if other is not scope}
+        self.ledger.changes.append(holder.known())
         gone = [lease for lease in self.ledger.of_holder(holder.name).values() if lease.scope is scope]
         for lease in gone:
             self._end(lease.holder, lease.key)
         message = f"{holder.name} fell silent: its {len(gone)} leases of scope {scope} are freed."
-        self._tell(EventName.HOLDER_SILENT, message, HOLDER=holder.name, SCOPE=str(scope))
+        self.account.tell(EventName.HOLDER_SILENT, message, HOLDER=holder.name, SCOPE=str(scope))
 
     def _update(self, now: Now) -> None:
         """Draw every conclusion from what is known at this moment."""
@@ -465,7 +421,7 @@ class Enforcer:
             return
         name = EventName.FEATURE_KEY_FOUND if seen.state == PRESENT else EventName.FEATURE_KEY_TROUBLE
         about = {"STATE": seen.state, "READER": seen.reader, "SERIAL": self.licenses.serial or ""}
-        self._tell(name, f"Feature Key {seen.state}: {seen.finding}", **about)
+        self.account.tell(name, f"Feature Key {seen.state}: {seen.finding}", **about)
 
     def _entitle(self, now: Now) -> None:
         """Work the entitlements out anew where the licenses, the date or the unlisted meter changed."""
@@ -487,13 +443,10 @@ class Enforcer:
         graces = " ".join(f"{grace.cause}: {grace.seconds_left} s left; {grace.remedy}" for grace in self.grace)
         message = f"The standing is {situation.standing} (was {before}). {graces}".strip()
         name, about = EventName(f"standing_{situation.standing}"), {"STANDING": str(situation.standing)}
-        self._tell(name, message, **about, BEFORE=str(before))
+        self.account.tell(name, message, **about, BEFORE=str(before))
 
     def _why_deactivated(self) -> str:
         if self.licenses.certificate is None:
             return "no Feature Key certificate is imported (featurekeyctl request, then certificate import)."
         spent = [meter for meter in self.meters.values() if meter.spent]
         return " ".join(f"{meter.cause} for longer than {meter.rule.budget}." for meter in spent)
-
-    def _tell(self, name: EventName, message: str, **fields: str) -> None:
-        self.events.append(Event(name=name, message=message, fields=fields))

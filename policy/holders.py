@@ -37,10 +37,19 @@ class Holder(msgspec.Struct, kw_only=True):
     """How often it began a call on a channel that an earlier lease of it still held."""
     drifted: float | None = None
     """Boot time of the last of either, None while there was none."""
+    last_emergency: float | None = None
+    """Boot time of its last emergency call, None while there was none."""
 
     def known(self) -> Known:
         """What a restart shall not forget of it."""
-        return Known(name=self.name, uid=self.uid, ttls=self.ttls)
+        return Known(name=self.name, uid=self.uid, ttls=self.ttls, last_emergency=self.last_emergency)
+
+    def note_emergency(self, boot: float) -> bool:
+        """Take note of an emergency call; False where as late a one is known."""
+        if self.last_emergency is not None and self.last_emergency >= boot:
+            return False
+        self.last_emergency = boot
+        return True
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="holder"):
@@ -51,6 +60,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     ttls: dict[Scope, float] = {}
     gone: bool = False
     """Whether the name is nobody's any more."""
+    last_emergency: float | None = None
+    """Boot time of its last emergency call: a callback to it is granted for a while."""
 
 
 class Holders:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from .ledger import instances
 from .reasons import Reason
 from .reservations import Shares
 from .waiting import Waiter, rank_of
@@ -29,8 +30,8 @@ def kept_back(claim: Claim, feature: str, count: int) -> tuple[Reason, int] | No
     if count > own + shares.unreserved:
         return Reason.RESERVED, shares.reserved - own
     lacking = _lacking(claim, feature, shares)
-    # What a call frees by displacing another on its channel is its own: it was in use until now.
-    freed = claim.displaced.wants.get(feature, 0) if claim.displaced else 0
+    # What a call frees by displacing others on its channel is its own: it was in use until now.
+    freed = instances(claim.displaced, feature)
     if count - own - freed > max(shares.unreserved - freed - lacking, 0):
         return Reason.OTHERS_WAIT, lacking
     return None
@@ -79,12 +80,14 @@ def place_in_line(claim: Claim, ruling: Ruling) -> int | None:
     return sum(1 for _ in _before(claim, ruling.subject or "")) + 1 if _may_wait(claim, ruling) else None
 
 
-def line_up(claim: Claim, ruling: Ruling) -> None:
-    """Let the denied claim wait, and whoever got another answer wait no more."""
+def line_up(claim: Claim, ruling: Ruling, bound: int | None) -> None:
+    """Let the denied claim wait, until `bound` ends if it names a connection; who got another answer waits no more."""
     waiting, request, feature = claim.situation.waiting, claim.request, ruling.subject or ""
     if _may_wait(claim, ruling):
         rank = _rank(claim, feature)
         lacking = claim.added[feature]
-        waiting.wait(feature, request.holder, request.key, lacking, uid=claim.uid, rank=rank, boot=claim.now.boot)
+        waiting.wait(
+            feature, request.holder, request.key, lacking, uid=claim.uid, rank=rank, boot=claim.now.boot, bound=bound
+        )  # fmt: skip
     else:
         waiting.leave(request.holder, request.key)

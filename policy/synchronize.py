@@ -1,8 +1,9 @@
 """Sync: the holder's own list is the truth about one scope of its leases.
 
-Unknown leases are adopted, whatever the limit: the calls are there. Missing ones are freed. Neither holds for what
-happened after the list was taken: it frees nothing that was granted since, and adopts nothing that was given back since
-(DESIGN: Leases).
+Unknown leases are adopted, whatever the limit: the calls are there. Missing ones are freed, and others become as
+listed. None of this holds for what happened after the list was taken: it frees and changes nothing that was granted or
+asked for again since, and adopts nothing that was given back since (DESIGN: Leases). Only that a call is an emergency
+call holds whenever it is said.
 
 A list in several parts takes effect part by part for what it names, and with its last part for what it leaves out. The
 parts are numbered, because a daemon that restarts in the middle of a list has not seen the first ones: what they named
@@ -14,7 +15,6 @@ between two slices is later than the list, and stays as it was decided.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Generator
 from itertools import islice
 
@@ -23,17 +23,19 @@ import msgspec
 from .catalog import Scope
 from .decision import Situation, expand, set_apart
 from .instant import Now
+from .lately import Lately
 from .ledger import Lease
 from .requests import CallClass, Phase, SyncLease, SyncRequest
 
 MARGIN_SECONDS = 2.0
-"""Leases granted this long before the list was taken are spared too: the holder's list may not have had them yet. Those
-given back as long before are not adopted: it may have had them still."""
+"""Leases granted or asked for this long before the list was taken are spared too: the holder's list may not have had
+them yet. Those given back as long before are not adopted: it may have had them still."""
 
-MAX_RELEASES = 1024
-"""Releases remembered for one holder: 25 s of a system where 40 calls end each second (facts/telephony.md section 3),
-and a list is seconds old. What is forgotten sooner is adopted by an old list, and freed by the next one."""
-
+GENERATION_SECONDS = 60.0
+"""Boot time for which a list keeps those of lower generations off, counted anew when the daemon was not reading. After
+it, a lower one is that of a client that counts from the beginning again. A list that was sent before and overtaken
+cannot come so late: it waits only while its connection is not read, and one that takes no answers for 30 s is dropped
+(the daemon's UNREAD_SECONDS). And whatever comes, a list frees and changes nothing that is newer than itself."""
 
 _NORMAL = (None, CallClass.NORMAL)
 
@@ -99,14 +101,19 @@ class _Round(msgspec.Struct):
     """Whether that list is complete, or a whole one came since: what it leaves out stays."""
 
 
-class Rounds:
-    """The lists that came in part, by holder and scope, and what was given back lately."""
+class _Newest(msgspec.Struct):
+    generation: int
+    heard: float
+    """Boot time at which a part of it was last taken in."""
 
-    def __init__(self) -> None:
-        self._given_back: dict[str, OrderedDict[str, float]] = {}
-        """Boot time by holder and key, the latest release last."""
+
+class Rounds:
+    """The lists that came in part, and the newest generation, by holder and scope."""
+
+    def __init__(self, lately: Lately) -> None:
+        self._lately = lately
         self._open: dict[tuple[str, Scope], _Round] = {}
-        self._newest: dict[tuple[str, Scope], int] = {}
+        self._newest: dict[tuple[str, Scope], _Newest] = {}
 
     def steps(self, situation: Situation, request: SyncRequest, uid: int, now: Now) -> Steps:
         """Carry out one call of Sync; the caller has made sure whose names these are."""
@@ -116,7 +123,8 @@ class Rounds:
         refused = _refusal(situation, request, uid, round_.named)
         if refused is not None:
             return refused
-        self._take_in(request, round_)
+        self._take_in(request, round_, now)
+        situation.share_emergency(request.takes_over, request.holder)
         counts, claims = {"adopted": 0, "changed": 0, "held": 0}, []
         for number, lease in enumerate(request.leases):
             if number and number % SLICE_ADOPTED == 0:
@@ -126,24 +134,20 @@ class Rounds:
             elif not self._ended(situation, request, lease.key, round_.taken):
                 if _claims(situation, request, lease):
                     claims.append(lease.key)
-                counts[_adopt(situation, request, lease, uid, now)] += 1
+                    if lease.call_class is CallClass.EMERGENCY:
+                        situation.note_emergency(request.holder, now.boot)
+                counts[_adopt(situation, request, lease, uid, now=now, taken=round_.taken)] += 1
         freed = (yield from self._close(situation, request, round_)) if _is_last(request) else 0
         held = situation.ledger.of_scope(request.holder, request.scope)
         return Synced(counts["adopted"], counts["changed"], freed, held, tuple(claims))
 
-    def note_release(self, holder: str, key: str, boot: float) -> None:
-        """Remember that a call is over, so that an older list does not bring it back."""
-        releases = self._given_back.get(holder)
-        if releases is None:
-            releases = self._given_back[holder] = OrderedDict()
-        releases[key] = boot
-        releases.move_to_end(key)
-        if len(releases) > MAX_RELEASES:
-            releases.popitem(last=False)
+    def restart(self, boot: float) -> None:
+        """Count the time of every list from now on, because the daemon was not reading before."""
+        for newest in self._newest.values():
+            newest.heard = boot
 
     def forget(self, holder: str) -> None:
         """Drop what is known of a holder that is no more."""
-        self._given_back.pop(holder, None)
         for place in [place for place in self._newest.keys() | self._open.keys() if place[0] == holder]:
             self._open.pop(place, None)
             self._newest.pop(place, None)
@@ -153,9 +157,7 @@ class Rounds:
         holders = [holder for holder in (request.holder, request.takes_over) if holder is not None]
         if any(situation.ledger.find(holder, key) is not None for holder in holders):
             return False
-        known = (self._given_back[holder] for holder in holders if holder in self._given_back)
-        times = (releases.get(key) for releases in known)
-        return any(time is not None and time > taken - MARGIN_SECONDS for time in times)
+        return any(self._lately.given_back(holder, key) > taken - MARGIN_SECONDS for holder in holders)
 
     def _round(self, request: SyncRequest, now: Now) -> _Round | ListRefused:
         place, part = (request.holder, request.scope), request.part or 1
@@ -164,11 +166,11 @@ class Rounds:
             return ListRefused("a list in several parts needs a generation, and each part its number")
         if request.generation is None:
             return _Round(0, taken, set())
-        newest = self._newest.get(place)
-        if newest is not None and request.generation < newest:
-            return ListRefused(f"generation {request.generation} is older than generation {newest}")
-        open_ = self._open.get(place)
-        if open_ is None and request.generation == newest:
+        newest, open_ = self._newest.get(place), self._open.get(place)
+        if newest is not None and request.generation < newest.generation:
+            if now.boot - newest.heard <= GENERATION_SECONDS:
+                return ListRefused(_too_old(request.generation, newest.generation))
+        elif open_ is None and newest is not None and request.generation == newest.generation:
             return _Round(request.generation, taken, set(), over=True)
         if open_ is None or open_.generation != request.generation:
             open_ = _Round(request.generation, taken, set())
@@ -176,13 +178,13 @@ class Rounds:
             return ListRefused(f"part {part} came and part {open_.parts + 1} did not; send the whole list again")
         return msgspec.structs.replace(open_, taken=min(open_.taken, taken), parts=max(open_.parts, part))
 
-    def _take_in(self, request: SyncRequest, round_: _Round) -> None:
+    def _take_in(self, request: SyncRequest, round_: _Round, now: Now) -> None:
         """Remember what the list has named so far; a part that was refused never gets here."""
         round_.named.update(lease.key for lease in request.leases)
         if request.generation is not None and not round_.over:
             place = (request.holder, request.scope)
             self._open[place] = round_
-            self._newest[place] = request.generation
+            self._newest[place] = _Newest(request.generation, now.boot)
 
     def _close(self, situation: Situation, request: SyncRequest, round_: _Round) -> Generator[None, None, int]:
         """Free what the whole list leaves out, of the holder and of the earlier one that it takes over."""
@@ -204,14 +206,14 @@ class Rounds:
             for lease in leases
             if lease.key not in round_.named
             and lease.scope is scope
-            and lease.granted < round_.taken - MARGIN_SECONDS
+            and self._lately.asked(lease) < round_.taken - MARGIN_SECONDS
             and situation.ledger.find(lease.holder, lease.key) is lease
         ]
         for lease in missing:
             situation.ledger.drop(lease.holder, lease.key)
             situation.waiting.leave(lease.holder, lease.key)
             # A list that is older than this one shall not bring it back; a newer one may at once.
-            self.note_release(lease.holder, lease.key, round_.taken - MARGIN_SECONDS)
+            self._lately.note_release(lease.holder, lease.key, round_.taken - MARGIN_SECONDS)
         return len(missing)
 
 
@@ -223,6 +225,11 @@ def _refusal(situation: Situation, request: SyncRequest, uid: int, named: Collec
     if situation.ledger.of_user(uid) + sum(key not in there for key in keys) > 2 * most:
         return ListRefused(f"these would be more than {2 * most} leases: a whole list beside all that was before")
     return None
+
+
+def _too_old(generation: int, newest: int) -> str:
+    older = f"generation {generation} is older than generation {newest}"
+    return f"{older}; where it counts from the beginning again, it is taken {GENERATION_SECONDS:.0f} s after that one"
 
 
 def _is_last(request: SyncRequest) -> bool:
@@ -238,7 +245,7 @@ def _is_as_listed(situation: Situation, request: SyncRequest, listed: SyncLease)
         and held.scope is request.scope
         and held.call_class is CallClass.NORMAL
         and listed.call_class in _NORMAL
-        and len(held.wants) == len(listed.wants)
+        and len(held.wants) == len(listed.wants) == len({want.feature for want in listed.wants})
         and all(held.wants.get(want.feature) == (want.instances or 1) for want in listed.wants)
         and listed.port in {None, held.port}
         and listed.channel in {None, held.channel}
@@ -257,20 +264,30 @@ def _together(keys: set[str], known: Collection[str]) -> int:
     return len(known) + sum(key not in known for key in keys)
 
 
-def _adopt(situation: Situation, request: SyncRequest, listed: SyncLease, uid: int, now: Now) -> str:
+def _adopt(situation: Situation, request: SyncRequest, listed: SyncLease, uid: int, *, now: Now, taken: float) -> str:
     ledger = situation.ledger
     held = ledger.find(request.holder, listed.key)
     earlier = None if request.takes_over in {None, request.holder} else ledger.drop(request.takes_over, listed.key)
-    since = held or earlier
-    wanted = _as_listed(situation, request, listed, since, uid)
-    if held is not None and _same(held, wanted, expand(situation.catalog, listed.wants, Phase.SETUP)):
-        return "held" if earlier is None else "changed"
-    granted = since.granted if since else now.boot
-    ledger.put(msgspec.structs.replace(wanted, granted=granted, bound=held.bound if held else None))
-    situation.waiting.leave(request.holder, listed.key)
     if earlier is not None:
         situation.waiting.leave(earlier.holder, earlier.key)
+    since = held or earlier
+    newer = since is not None and _is_newer(situation, since, listed, taken)
+    wanted = since if since is not None and newer else _as_listed(situation, request, listed, since, uid)
+    if held is not None and (newer or _same(held, wanted, expand(situation.catalog, listed.wants, Phase.SETUP))):
+        return "held" if earlier is None else "changed"
+    granted, bound = since.granted if since else now.boot, held.bound if held else None
+    lease = msgspec.structs.replace(wanted, holder=request.holder, uid=uid, granted=granted, bound=bound)
+    ledger.put(lease)
+    situation.waiting.leave(request.holder, listed.key)
+    if newer and earlier is not None:
+        situation.lately.note_asked_again(lease, situation.lately.asked(earlier))
     return "adopted" if since is None else "changed"
+
+
+def _is_newer(situation: Situation, since: Lease, listed: SyncLease, taken: float) -> bool:
+    """Whether the lease is as it was asked for after the list was taken; an emergency call is one all the same."""
+    emergency = listed.call_class not in _NORMAL and not since.emergency
+    return not emergency and situation.lately.asked(since) >= taken - MARGIN_SECONDS
 
 
 def _as_listed(situation: Situation, request: SyncRequest, listed: SyncLease, since: Lease | None, uid: int) -> Lease:

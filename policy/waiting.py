@@ -8,7 +8,8 @@ Rules (facts/catalog.md section 3, refill rule):
 * who asks meanwhile gets none of the instances that as many others wait for, each as many as it lacks; an instance that
   is set aside for a key is outside the order;
 * a key that has not asked again within 150 s loses its place, and so does one that gets another answer, gets its
-  instances otherwise (as an application, by Sync), or whose lease ends.
+  instances otherwise (as an application, by Sync), or whose lease ends;
+* a key whose last question bound the lease to its connection waits no longer than that connection lasts.
 
 The order lives in memory alone: after a restart of the daemon it is the order of asking again.
 """
@@ -59,6 +60,8 @@ class Waiter(msgspec.Struct, kw_only=True):
     """Boot time at which it last asked."""
     called: bool = False
     """Whether it was told that its turn has come."""
+    bound: int | None = None
+    """Number of the connection whose end takes its place, None for a place that outlives its connection."""
 
     def lacks(self, shares: Shares) -> int:
         """Instances that it waits for besides those that are set aside for it."""
@@ -78,6 +81,7 @@ class Waiting:
         self._waiters: OrderedDict[tuple[str, str], Waiter] = OrderedDict()
         """Everybody by holder and key, who asked longest ago first."""
         self._of_user: dict[int, int] = {}
+        self._bound: dict[int, dict[tuple[str, str], None]] = {}
         self._number = 0
 
     def __iter__(self) -> Iterator[Waiter]:
@@ -116,7 +120,18 @@ class Waiting:
         of_user = self._of_user.get(uid, 0) - (there is not None and there.uid == uid)
         return of_user < MAX_WAITING_OF_USER and len(self._waiters) - (there is not None) < MAX_WAITING_IN_ALL
 
-    def wait(self, feature: str, holder: str, key: str, instances: int, *, uid: int, rank: int, boot: float) -> None:
+    def wait(
+        self,
+        feature: str,
+        holder: str,
+        key: str,
+        instances: int,
+        *,
+        uid: int,
+        rank: int,
+        boot: float,
+        bound: int | None = None,
+    ) -> None:
         """Let the key wait for that feature, and for no other; one that waits for it already keeps its number."""
         self._forget_impatient(boot)
         before = self._queues.get(feature, {}).get((holder, key))
@@ -132,10 +147,13 @@ class Waiting:
             place=(rank, before.place[1] if before else self._number),
             seen=boot,
             called=before.called if before else False,
+            bound=bound,
         )
         self._queues.setdefault(feature, {})[holder, key] = waiter
         self._waiters[holder, key] = waiter
         self._of_user[uid] = self._of_user.get(uid, 0) + 1
+        if bound is not None:
+            self._bound.setdefault(bound, {})[holder, key] = None
 
     def leave(self, holder: str, key: str) -> None:
         """Let the key wait no more."""
@@ -149,6 +167,13 @@ class Waiting:
         self._of_user[waiter.uid] -= 1
         if not self._of_user[waiter.uid]:
             del self._of_user[waiter.uid]
+        if waiter.bound is not None:
+            self._unbind(waiter.bound, holder, key)
+
+    def leave_bound(self, connection: int) -> None:
+        """Let no key wait any more whose place ends with that connection."""
+        for holder, key in list(self._bound.get(connection, ())):
+            self.leave(holder, key)
 
     def leave_all(self, holder: str) -> None:
         """Let no key of that holder wait any more."""
@@ -182,6 +207,12 @@ class Waiting:
         if waiter is not None and _has_patience(waiter, boot):
             return waiter.place if rank is None else (rank, waiter.place[1])
         return _BEHIND_ALL if rank is None else (rank, math.inf)
+
+    def _unbind(self, connection: int, holder: str, key: str) -> None:
+        bound = self._bound[connection]
+        del bound[holder, key]
+        if not bound:
+            del self._bound[connection]
 
     def _forget_impatient(self, boot: float) -> None:
         """Forget those who have not asked again; they stand before those who have."""

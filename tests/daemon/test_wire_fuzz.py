@@ -188,7 +188,7 @@ def _told(call: dict[str, Any], reply: dict[str, Any]) -> set[tuple[str, str]]:
 
 def _clear(house: House) -> None:
     for holder, key in held(house):
-        house.enforcer.release_by_force(holder, key, "the test")
+        house.enforcer.release_by_force(holder, key, "the test", house.site.clock())
     house.site.settle()
     assert house.recorded() == set()
     house.log.events.clear()

@@ -17,7 +17,7 @@ from featurekeyd.policy.events import EventName
 from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.licensekey import Term
 from featurekeyd.policy.reasons import Reason
-from featurekeyd.policy.requests import CallClass, Phase, Request, Want
+from featurekeyd.policy.requests import CallClass, Phase, Request, SyncLease, Want
 from featurekeyd.policy.standing import Standing
 
 if TYPE_CHECKING:
@@ -342,9 +342,7 @@ def test_a_call_that_moves_to_another_port_leaves_its_channel_behind(site: Site)
     site.acquire("b", "trunk", port="y", channel="7")
     site.acquire("a", "trunk", port="y")
     assert (held(site, "a").port, held(site, "a").channel) == ("y", None)
-    there = site.enforcer.ledger.on_channel("kamailio", "y", "7")
-    assert there is not None
-    assert there.key == "b"
+    assert [lease.key for lease in site.enforcer.ledger.on_channel("kamailio", "y", "7")] == ["b"]
 
 
 def test_a_call_that_moves_on_its_port_displaces_who_was_on_that_channel(site: Site) -> None:
@@ -364,6 +362,46 @@ def test_a_ceiling_counts_the_calls_of_all_holders_on_the_port(open_site: Callab
     assert decision.message == "2 of at most 2 calls are on port x."
     assert site.acquire("c", "trunk", port="y").allowed
     assert site.acquire("d", "trunk").allowed
+
+
+def test_no_call_moves_to_a_port_whose_ceiling_is_reached(open_site: Callable[..., Site]) -> None:
+    site = open_site(licensed={"trunk": 8}, ceilings={"line": 1})
+    site.acquire("a", "trunk", port="line", phase=Phase.ESTABLISHED)
+    site.acquire("b", "trunk", phase=Phase.ESTABLISHED)
+    denied = site.acquire("b", "trunk", phase=Phase.ESTABLISHED, port="line")
+    assert (denied.reason, denied.limit, denied.in_use) == (Reason.CEILING_REACHED, 1, 1)
+    assert (held(site, "b").port, site.enforcer.ledger.on_port("line")) == (None, 1)
+    site.release("a")
+    assert site.acquire("b", "trunk", phase=Phase.ESTABLISHED, port="line").reason is Reason.ALREADY_HELD
+    assert site.acquire("b", "trunk", phase=Phase.ESTABLISHED, port="line").allowed
+
+
+def test_a_call_moves_to_a_full_port_where_it_displaces_the_one_on_its_channel(
+    open_site: Callable[..., Site],
+) -> None:
+    site = open_site(licensed={"trunk": 8}, ceilings={"line": 1})
+    site.acquire("a", "trunk", port="line", channel="1")
+    site.acquire("b", "trunk")
+    assert site.acquire("b", "trunk", port="line", channel="1").reason is Reason.ALREADY_HELD
+    assert [lease.key for lease in site.enforcer.ledger] == ["b"]
+
+
+def test_of_several_calls_that_a_list_put_on_one_channel_none_that_is_there_ends_another(site: Site) -> None:
+    site.sync(*(SyncLease(key=key, wants=(Want("trunk"),), port="x", channel="1") for key in "abc"))
+    for _ in range(2):
+        assert site.acquire("a", "trunk", port="x", channel="1", phase=Phase.ESTABLISHED).allowed
+    assert len(site.enforcer.ledger) == 3
+
+
+def test_a_new_call_ends_all_others_that_a_list_put_on_its_channel(open_site: Callable[..., Site]) -> None:
+    site = open_site(licensed={"trunk": 3}, ceilings={"x": 3})
+    site.sync(*(SyncLease(key=key, wants=(Want("trunk"),), port="x", channel="1") for key in "abc"))
+    site.told()
+    granted = site.acquire("d", Want("trunk", 3), port="x", channel="1", phase=Phase.ESTABLISHED)
+    assert (granted.reason, granted.in_use) == (Reason.GRANTED, 3)
+    assert [lease.key for lease in site.enforcer.ledger] == ["d"]
+    assert site.told() == [EventName.CHANNEL_DRIFT] * 3
+    assert site.sync("a", "b", "c", "d", list_age_ms=1000).adopted == 0, "they are over"
 
 
 def test_at_the_ceiling_a_call_may_change_and_a_channel_may_be_taken_over(open_site: Callable[..., Site]) -> None:
@@ -507,10 +545,9 @@ def state_of(site: Site) -> object:
         sorted(enforcer.ledger, key=str),
         list(enforcer.ledger.changes),
         list(enforcer.events),
-        [(it.name, it.uid, it.heard, dict(it.ttls)) for it in enforcer.holders],
+        [(it.name, it.uid, it.heard, dict(it.ttls), it.last_emergency) for it in enforcer.holders],
         {name: (it.granted, it.denied, it.peak) for name, it in enforcer.tallies.items()},
         (enforcer.emergencies_total, enforcer.emergency_claims, enforcer.standing),
-        dict(enforcer._situation.last_emergency),
     )
 
 

@@ -369,13 +369,13 @@ def test_a_change_of_standing_says_from_what_to_what_why_and_how_long(site: Site
 
 def test_a_lease_freed_by_a_technician_is_told_with_who_did_it(site: Site) -> None:
     site.acquire("a", "trunk")
-    assert site.enforcer.release_by_force("kamailio", "a", "uid 0")
+    assert site.enforcer.release_by_force("kamailio", "a", "uid 0", site.now)
     (event,) = site.enforcer.events
     assert (event.name, event.fields) == (
         EventName.LEASE_FORCED,
         {"HOLDER": "kamailio", "LEASE": "a", "BY": "uid 0"},
     )
-    assert not site.enforcer.release_by_force("kamailio", "a", "uid 0")
+    assert not site.enforcer.release_by_force("kamailio", "a", "uid 0", site.now)
     assert site.told() == [EventName.LEASE_FORCED]
 
 
@@ -396,8 +396,8 @@ def test_leases_bound_to_a_connection_end_with_it_and_no_others(site: Site) -> N
     site.acquire("b", "trunk", bound=2)
     site.acquire("c", "trunk")
     site.acquire("a", "trunk", bound=2)
-    site.enforcer.release_bound(1)
-    site.enforcer.release_bound(3)
+    site.enforcer.release_bound(1, site.now)
+    site.enforcer.release_bound(3, site.now)
     assert sorted(lease.key for lease in site.enforcer.ledger) == ["b", "c"]
 
 

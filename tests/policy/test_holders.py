@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING
 
 from featurekeyd.policy.catalog import Scope
@@ -12,7 +12,7 @@ from featurekeyd.policy.events import EventName
 from featurekeyd.policy.holders import MAX_HOLDERS, MAX_HOLDERS_OF_USER, Holders, Known
 from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.reasons import Reason
-from featurekeyd.policy.requests import CallClass
+from featurekeyd.policy.requests import CallClass, SyncLease
 
 if TYPE_CHECKING:
     from tests.policy.conftest import Site
@@ -182,11 +182,12 @@ def test_nothing_piles_up_for_names_that_are_gone(site: Site) -> None:
         site.boot += 1
         name = f"caller {number}"
         site.acquire("sos", dialed="112", holder=name)
+        site.acquire("sos", dialed="112", holder=name)
         site.release("sos", holder=name)
         site.sync(holder=name, generation=1, part=1, last=False)
     enforcer = site.enforcer
-    kept = (enforcer.holders, enforcer._situation.last_emergency, enforcer._rounds._open, enforcer._rounds._newest)
-    kept += (enforcer._rounds._given_back,)
+    lists, lately = enforcer._rounds, enforcer._lately
+    kept: list[Sized] = [enforcer.holders, lists._open, lists._newest, lately._given_back, lately._asked_again]
     assert [len(each) for each in kept] == [MAX_HOLDERS_OF_USER] * 5
 
 
@@ -241,6 +242,52 @@ def test_a_holder_of_before_a_restart_falls_silent_after_its_ttl_counted_from_th
     later.boot += 1
     later.enforcer.tick(later.now)
     assert len(later.enforcer.ledger) == 0
+
+
+def callback(site: Site) -> Reason:
+    return site.acquire("back", "trunk", call_class=CallClass.CALLBACK).reason
+
+
+def test_the_right_to_a_callback_outlives_a_restart_after_the_emergency_call_has_ended(site: Site) -> None:
+    site.acquire("sos", dialed="112")
+    site.release("sos")
+    later = site.restarted()
+    later.boot += 1800
+    later.enforcer.restore([], later.now, list(known(site).values()))
+    assert callback(later) is Reason.EMERGENCY_CALLBACK
+    later.release("back")
+    later.boot += 1
+    assert callback(later) is Reason.GRANTED
+
+
+def test_a_restart_takes_the_newest_emergency_call_for_the_last_one(site: Site) -> None:
+    site.acquire("newer", dialed="112")
+    site.boot += 1000
+    site.acquire("newest", dialed="112")
+    leases = list(site.enforcer.ledger)
+    later = site.restarted()
+    later.boot += 1000
+    later.enforcer.restore(leases[::-1], later.now)
+    assert callback(later) is Reason.EMERGENCY_CALLBACK
+
+
+def test_an_emergency_call_that_only_a_list_knows_gives_the_right_to_a_callback(site: Site) -> None:
+    site.sync(SyncLease(key="sos", wants=(), call_class=CallClass.EMERGENCY))
+    assert known(site)["kamailio"].last_emergency == site.boot
+    assert callback(site) is Reason.EMERGENCY_CALLBACK
+
+
+def test_who_takes_over_has_the_right_to_a_callback_too(site: Site) -> None:
+    site.acquire("sos", dialed="112", holder="old")
+    site.release("sos", holder="old")
+    site.sync(takes_over="old")
+    assert callback(site) is Reason.EMERGENCY_CALLBACK
+
+
+def test_a_restart_does_not_remember_the_terms_of_a_scope_that_fell_silent(site: Site) -> None:
+    site.sync("a", ttl_seconds=60)
+    site.wait(61)
+    assert known(site) == {"kamailio": Known(name="kamailio", uid=1000)}
 
 
 def test_after_a_restart_earlier_holders_without_leases_keep_their_names_for_a_while(site: Site) -> None:

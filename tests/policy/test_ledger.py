@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from featurekeyd.policy.catalog import Scope
-from featurekeyd.policy.ledger import Change, Dropped, Lease, Ledger
+from featurekeyd.policy.ledger import MAX_DISPLACED, Change, Dropped, Lease, Ledger
 from featurekeyd.policy.requests import CallClass
 
 HOLDERS, KEYS, FEATURES = ["asterisk", "kamailio"], ["a", "b", "c", "d"], ["trunk", "coder", "phone"]
@@ -109,9 +109,9 @@ class LedgerAgainstList(RuleBasedStateMachine):
             for port in PORTS:
                 for channel in CHANNELS:
                     there = [it for it in self.model if (it.holder, it.port, it.channel) == (holder, port, channel)]
-                    assert self.ledger.on_channel(holder, port, channel) == (there[-1] if there else None)
-            assert self.ledger.on_channel(holder, None, "1") is None
-            assert self.ledger.on_channel(holder, "x", None) is None
+                    assert self.ledger.on_channel(holder, port, channel) == tuple(reversed(there))
+            assert self.ledger.on_channel(holder, None, "1") == ()
+            assert self.ledger.on_channel(holder, "x", None) == ()
 
     @invariant()
     def the_leases_are_those_of_the_list(self) -> None:
@@ -130,7 +130,7 @@ class LedgerAgainstList(RuleBasedStateMachine):
         for change in self.ledger.changes:
             if isinstance(change, Lease):
                 told.put(change)
-            else:
+            elif isinstance(change, Dropped):
                 told.drop(change.holder, change.key)
         assert sorted(told, key=str) == sorted(self.ledger, key=str)
 
@@ -169,11 +169,17 @@ def test_a_lease_that_wants_nothing_any_more_is_no_emergency_call() -> None:
     assert (ledger.emergencies, ledger.on_port("x"), len(ledger)) == (0, 1, 1)
 
 
+def test_of_many_leases_on_a_channel_the_latest_are_found() -> None:
+    assert MAX_DISPLACED == 32
+    ledger = Ledger()
+    for number in range(MAX_DISPLACED + 1):
+        ledger.put(lease(key=f"{number}", port="x", channel="1"))
+    assert [it.key for it in ledger.on_channel("kamailio", "x", "1")] == [f"{it}" for it in range(32, 0, -1)]
+
+
 def test_the_earlier_lease_is_on_a_channel_again_when_the_later_one_is_gone() -> None:
     ledger = Ledger()
     ledger.put(lease(key="a", port="x", channel="1"))
     ledger.put(lease(key="b", port="x", channel="1"))
     ledger.drop("kamailio", "b")
-    there = ledger.on_channel("kamailio", "x", "1")
-    assert there is not None
-    assert there.key == "a"
+    assert [it.key for it in ledger.on_channel("kamailio", "x", "1")] == ["a"]

@@ -323,9 +323,9 @@ class CarriedSums(RuleBasedStateMachine):
     def unreserve(self, feature: str, key: str) -> None:
         self.adopt(self.reservations.without(feature, key)[0])
 
-    def unheld(self, it: Reservation, gone: Lease | None) -> int:
+    def unheld(self, it: Reservation, gone: tuple[Lease, ...] = ()) -> int:
         """What its key does not hold, counted by looking at each lease."""
-        leases = [lease for lease in self.ledger if lease != gone and it.is_for(lease.holder, lease.key)]
+        leases = [lease for lease in self.ledger if lease not in gone and it.is_for(lease.holder, lease.key)]
         return max(it.instances - sum(lease.wants.get(it.feature, 0) for lease in leases), 0)
 
     @invariant()
@@ -334,18 +334,19 @@ class CarriedSums(RuleBasedStateMachine):
         for feature, aside in self.ledger.aside.items():
             made = list(self.reservations.of(feature).values())
             assert [kept.reservation for kept in aside.kept.values()] == made
-            assert [kept.unheld for kept in aside.kept.values()] == [self.unheld(it, None) for it in made]
-            assert aside.unheld == sum(self.unheld(it, None) for it in made)
+            assert [kept.unheld for kept in aside.kept.values()] == [self.unheld(it) for it in made]
+            assert aside.unheld == sum(self.unheld(it) for it in made)
             assert aside.instances == sum(it.instances for it in made)
 
     @invariant()
     def the_shares_are_given_out_in_the_order_of_making(self) -> None:
         for feature in FEATURES:
-            for gone in (None, *self.ledger):
+            displaced = [tuple(self.ledger.of_holder(holder).values()) for holder in HOLDERS]
+            for gone in ((), *displaced, *((it,) for it in self.ledger)):
                 for free in (-1, 0, 1, 3, 6, 20):
                     self.shares_are_right(feature, free, gone)
 
-    def shares_are_right(self, feature: str, free: int, gone: Lease | None) -> None:
+    def shares_are_right(self, feature: str, free: int, gone: tuple[Lease, ...]) -> None:
         shares, left = self.reservations.shares(feature, free, self.ledger, gone), max(free, 0)
         for it in self.reservations.of(feature).values():
             share = min(self.unheld(it, gone), left)

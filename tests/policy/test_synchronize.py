@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from featurekeyd.policy.catalog import Scope
 from featurekeyd.policy.enforcer import NotYours
 from featurekeyd.policy.events import EventName
+from featurekeyd.policy.lately import MAX_ASKED_AGAIN, MAX_RELEASES
 from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.reasons import Reason
 from featurekeyd.policy.requests import CallClass, Phase, SyncLease, Want
 from featurekeyd.policy.synchronize import (
+    GENERATION_SECONDS,
     MARGIN_SECONDS,
-    MAX_RELEASES,
     SLICE_ADOPTED,
     SLICE_COMPARED,
     ListRefused,
@@ -125,6 +126,7 @@ def test_a_lease_that_holds_more_or_less_than_the_list_says_is_changed(site: Sit
 
 def test_a_lease_on_another_channel_is_moved_and_one_without_a_channel_stays_where_it_is(site: Site) -> None:
     site.acquire("a", "trunk", port="x", channel="1")
+    site.wait(10)
     assert site.sync("a").changed == 0
     assert site.sync(SyncLease(key="a", wants=(Want("trunk"),), channel="2")).changed == 1
     assert (lease(site, "a").port, lease(site, "a").channel) == ("x", "2")
@@ -135,7 +137,7 @@ def test_a_lease_on_another_channel_is_moved_and_one_without_a_channel_stays_whe
 def test_a_bound_lease_that_is_changed_stays_bound(site: Site) -> None:
     site.acquire("a", "trunk", bound=7)
     site.sync(SyncLease(key="a", wants=(Want("trunk", 2),)))
-    site.enforcer.release_bound(7)
+    site.enforcer.release_bound(7, site.now)
     assert keys(site) == []
 
 
@@ -234,8 +236,39 @@ def test_a_list_that_lost_a_part_on_the_way_frees_nothing(site: Site) -> None:
 
 def test_a_part_of_an_older_generation_is_refused_and_changes_nothing(site: Site) -> None:
     site.sync("a", generation=5)
-    assert refusal(site, "b", generation=4) == "generation 4 is older than generation 5"
+    assert refusal(site, "b", generation=4).startswith("generation 4 is older than generation 5; ")
     assert keys(site) == ["a"]
+
+
+def test_a_client_that_counts_from_the_beginning_again_is_understood_after_a_while(site: Site) -> None:
+    assert GENERATION_SECONDS == 60
+    site.sync("a", generation=1000, part=1, last=False)
+    site.wait(60)
+    hint = refusal(site, generation=1)
+    assert hint.endswith("where it counts from the beginning again, it is taken 60 s after that one")
+    site.wait(1)
+    assert "part 1 did not" in refusal(site, "b", generation=1, part=2)
+    assert site.sync("b", generation=1, part=1, last=False).adopted == 1
+    assert site.sync("c", generation=1, part=2).freed == 1
+    assert keys(site) == ["b", "c"]
+    site.sync("b", generation=2)
+    assert "older than generation 2" in refusal(site, "b", generation=1)
+
+
+def test_lists_that_are_refused_do_not_keep_the_lower_generation_off_any_longer(site: Site) -> None:
+    site.sync("a", generation=1000)
+    for generation in range(1, 61):
+        site.wait(1)
+        refusal(site, "b", generation=generation)
+    site.wait(1)
+    assert site.sync("b", generation=61).adopted == 1
+
+
+def test_the_time_that_the_daemon_did_not_read_makes_no_list_older(site: Site) -> None:
+    site.sync("a", generation=2)
+    site.boot += 500
+    site.enforcer.restart_silence(site.now)
+    refusal(site, generation=1)
 
 
 def test_a_newer_generation_abandons_the_one_that_was_not_finished(site: Site) -> None:
@@ -401,7 +434,103 @@ def test_the_releases_of_a_holder_that_are_remembered_are_bounded_and_the_oldest
         site.release(f"call {number}")
     site.release("call 1", holder="asterisk")  # nobody has used that name: it takes no room
     assert site.sync("call 0", "call 1", list_age_ms=1000).adopted == 1
-    assert {holder: len(it) for holder, it in site.enforcer._rounds._given_back.items()} == {"kamailio": MAX_RELEASES}
+    assert {holder: len(it) for holder, it in site.enforcer._lately._given_back.items()} == {"kamailio": MAX_RELEASES}
+
+
+def test_a_late_list_shrinks_no_lease_that_grew_after_it_was_taken(site: Site) -> None:
+    site.acquire("a", "trunk", phase=Phase.ESTABLISHED)
+    site.wait(60)
+    site.acquire("a", Want("trunk", 3), phase=Phase.ESTABLISHED)
+    assert site.sync("a", list_age_ms=1000) == Synced(adopted=0, changed=0, freed=0, held=1)
+    assert site.in_use("trunk") == 3
+    site.wait(2.5)
+    assert site.sync("a").changed == 1
+    assert site.in_use("trunk") == 1
+
+
+def test_a_late_list_moves_no_lease_that_moved_after_it_was_taken(site: Site) -> None:
+    site.acquire("a", "trunk", port="x", channel="1")
+    site.wait(60)
+    site.acquire("a", "trunk", port="x", channel="2")
+    assert site.sync(SyncLease(key="a", wants=(Want("trunk"),), port="x", channel="1"), list_age_ms=1000).changed == 0
+    assert lease(site, "a").channel == "2"
+
+
+@pytest.mark.parametrize(("ago", "freed"), [(2.0, 0), (2.5, 1)])
+def test_a_late_list_frees_no_lease_that_was_asked_for_again_since(site: Site, ago: float, freed: int) -> None:
+    site.acquire("a", "trunk")
+    site.wait(60)
+    assert site.acquire("a", "trunk").reason is Reason.ALREADY_HELD
+    site.wait(ago)
+    assert site.sync().freed == freed
+
+
+def test_a_lease_that_was_denied_more_is_not_spared_because_of_that(site: Site) -> None:
+    site.acquire("a", "trunk")
+    site.wait(60)
+    assert not site.acquire("a", Want("trunk", 100)).allowed
+    assert site.sync().freed == 1
+
+
+def test_a_late_list_makes_an_emergency_call_of_a_newer_lease_all_the_same(site: Site) -> None:
+    site.acquire("a", "trunk")
+    listed = SyncLease(key="a", wants=(), call_class=CallClass.EMERGENCY)
+    assert site.sync(listed, list_age_ms=1000).changed == 1
+    assert (site.in_use("trunk"), site.enforcer.ledger.emergencies) == (0, 1)
+
+
+def test_a_lease_that_is_taken_over_stays_as_it_was_asked_for_after_the_list_was_taken(site: Site) -> None:
+    site.acquire("a", "trunk", holder="old", phase=Phase.ESTABLISHED, bound=7)
+    site.wait(60)
+    site.acquire("a", Want("trunk", 2), holder="old", phase=Phase.ESTABLISHED)
+    assert site.sync("a", takes_over="old", list_age_ms=1000).changed == 1
+    assert (keys(site), keys(site, "old"), site.in_use("trunk")) == (["a"], [], 2)
+    assert lease(site, "a").bound is None
+    assert site.sync(list_age_ms=1000).freed == 0, "a list that is older still"
+
+
+def test_the_leases_that_were_asked_for_again_and_are_remembered_are_bounded(open_site: Callable[..., Site]) -> None:
+    assert MAX_ASKED_AGAIN == 2048
+    site = open_site(licensed={"phone": 3000})
+    for _ in range(2):
+        site.wait(60)
+        for number in range(MAX_ASKED_AGAIN + 1):
+            assert site.acquire(f"phone {number}", "phone").allowed
+    assert site.sync(scope=Scope.REGISTRATIONS, list_age_ms=1000).freed == 1
+    assert site.enforcer.ledger.find("kamailio", "phone 0") is None
+
+
+def test_what_a_plain_call_leaves_behind_is_its_release_alone(site: Site) -> None:
+    site.acquire("a", "trunk")
+    site.release("a")
+    assert site.enforcer._lately._asked_again == {}
+
+
+def test_a_late_list_does_not_bring_back_what_ended_with_its_connection(site: Site) -> None:
+    site.acquire("a", "trunk", bound=7)
+    site.wait(60)
+    site.enforcer.release_bound(7, site.now)
+    assert site.sync("a", list_age_ms=1000).adopted == 0
+    site.wait(3)
+    assert site.sync("a").adopted == 1
+
+
+def test_a_late_list_does_not_bring_back_what_a_technician_freed(site: Site) -> None:
+    site.acquire("a", "trunk")
+    site.wait(60)
+    site.enforcer.release_by_force("kamailio", "a", "uid 0", site.now)
+    assert site.sync("a", list_age_ms=1000).adopted == 0
+    site.wait(3)
+    assert site.sync("a").adopted == 1
+
+
+def test_a_release_is_noted_of_an_owner_whose_name_was_not_heard_in_this_run(open_site: Callable[..., Site]) -> None:
+    site = open_site(licensed={"trunk": 8}, owners={"kamailio": 1000})
+    assert site.release("a") is False
+    assert site.sync("a", list_age_ms=1000).adopted == 0
+    for number in range(100):
+        site.release("a", holder=f"nobody's {number}", uid=1001)
+    assert [holder.name for holder in site.enforcer.holders] == ["kamailio"]
 
 
 # Taking over
@@ -457,7 +586,7 @@ def test_an_emergency_call_stays_one_when_it_is_taken_over(site: Site) -> None:
 def test_a_lease_that_was_bound_to_a_connection_of_the_earlier_holder_is_not_when_taken_over(site: Site) -> None:
     site.acquire("a", "trunk", holder="old", bound=3)
     site.sync("a", takes_over="old")
-    site.enforcer.release_bound(3)
+    site.enforcer.release_bound(3, site.now)
     assert keys(site) == ["a"]
 
 

@@ -55,8 +55,8 @@ def full(ranked: Catalog, make_site: Callable[..., Site]) -> Callable[[int], Sit
     return made
 
 
-def waits(site: Site, key: str, rank: str | None = None, instances: int = 1) -> Decision:
-    return site.acquire(key, Want("phone", instances), wait=True, rank=rank)
+def waits(site: Site, key: str, rank: str | None = None, instances: int = 1, *, bound: int | None = None) -> Decision:
+    return site.acquire(key, Want("phone", instances), wait=True, rank=rank, bound=bound)
 
 
 def order(site: Site) -> list[str]:
@@ -340,20 +340,35 @@ def busy(full: Callable[[int], Site]) -> Site:
 
 def test_a_key_whose_lease_a_technician_frees_waits_no_more(busy: Site) -> None:
     extended(busy)
-    assert busy.enforcer.release_by_force("kamailio", "a", "uid 0")
+    assert busy.enforcer.release_by_force("kamailio", "a", "uid 0", busy.now)
     assert order(busy) == []
 
 
 def test_a_technician_frees_no_place_where_there_is_no_lease(busy: Site) -> None:
     waits(busy, "a")
-    assert not busy.enforcer.release_by_force("kamailio", "a", "uid 0")
+    assert not busy.enforcer.release_by_force("kamailio", "a", "uid 0", busy.now)
     assert order(busy) == ["a"]
 
 
 def test_a_key_whose_lease_ends_with_its_connection_waits_no_more(busy: Site) -> None:
     extended(busy, bound=7)
-    busy.enforcer.release_bound(7)
+    busy.enforcer.release_bound(7, busy.now)
     assert order(busy) == []
+
+
+def test_a_key_that_only_waits_waits_no_longer_than_the_connection_it_bound_itself_to(busy: Site) -> None:
+    waits(busy, "a", bound=7)
+    waits(busy, "b", bound=8)
+    waits(busy, "c")
+    busy.enforcer.release_bound(7, busy.now)
+    assert order(busy) == ["b", "c"]
+    waits(busy, "b", bound=9)
+    busy.enforcer.release_bound(8, busy.now)
+    assert order(busy) == ["b", "c"], "it has asked again on another connection"
+    waits(busy, "b")
+    busy.enforcer.release_bound(9, busy.now)
+    assert order(busy) == ["b", "c"]
+    assert busy.enforcer._situation.waiting._bound == {}
 
 
 def test_a_key_whose_lease_is_displaced_waits_no_more(busy: Site) -> None:
