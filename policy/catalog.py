@@ -47,7 +47,7 @@ class Refill(enum.StrEnum):
     """How a meter gets its budget back."""
 
     AS_DRAINED = "as_drained"
-    """Second by second while the cause is gone."""
+    """While the cause is gone, at half the speed at which it drained."""
     BY_NEWER_LIST = "by_newer_list"
     """All at once, when a newer license list is imported."""
 

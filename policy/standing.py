@@ -13,6 +13,12 @@ import msgspec
 from .catalog import Cause, Consequence, MeterRule, Refill
 
 
+REFILL_RATE = 0.5
+"""Seconds that a meter gets back for each second without its cause. At a whole second for a second, one Feature Key moved
+to and fro between two hosts would keep both alive for ever: each would refill what it drained. At half of one, each has
+to have it for two thirds of the time."""
+
+
 class Standing(enum.StrEnum):
     """The state of the whole system, from good to bad."""
 
@@ -67,7 +73,7 @@ class Meter:
         if self.active:
             self.drained = min(self.drained + elapsed, float(self.rule.seconds))
         elif self.rule.refill is Refill.AS_DRAINED:
-            self.drained = max(self.drained - elapsed, 0.0)
+            self.drained = max(self.drained - elapsed * REFILL_RATE, 0.0)
 
     def refill(self) -> None:
         """Give the whole budget back."""

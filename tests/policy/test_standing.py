@@ -35,12 +35,31 @@ def test_a_meter_whose_cause_is_gone_is_not_spent_however_drained() -> None:
     assert not absent.spent
 
 
-def test_a_meter_refills_second_by_second_as_it_drained_and_to_no_more_than_its_budget() -> None:
+def test_a_meter_refills_at_half_the_speed_of_draining_and_to_no_more_than_its_budget() -> None:
     absent = meter(drained=100, active=False)
     absent.advance(40)
-    assert absent.left == 7200 - 60
+    assert absent.left == 7200 - 80
     absent.advance(1000)
     assert absent.left == 7200
+
+
+def days_alive(hosts: int, minutes: int) -> int:
+    """How many days one key, moved on every so many minutes, keeps all of so many hosts from being spent; 100 for ever."""
+    meters = [meter() for _ in range(hosts)]
+    for number in range(100 * 24 * 60 // minutes):
+        for place, each in enumerate(meters):
+            each.active = number % hosts != place
+            each.advance(minutes * 60)
+            if each.spent:
+                return number * minutes // (24 * 60)
+    return 100
+
+
+@pytest.mark.parametrize("minutes", [1, 10, 60, 110])
+def test_one_key_moved_between_hosts_keeps_not_all_of_them_alive(minutes: int) -> None:
+    assert days_alive(1, minutes) == 100
+    assert days_alive(2, minutes) <= 1
+    assert days_alive(3, minutes) == 0
 
 
 def test_a_meter_that_refills_by_a_newer_list_gets_nothing_back_by_waiting() -> None:
