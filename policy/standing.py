@@ -12,10 +12,9 @@ import msgspec
 
 from .catalog import Cause, Consequence, MeterRule, Refill
 
-
 REFILL_RATE = 0.5
-"""Seconds that a meter gets back for each second without its cause. At a whole second for a second, one Feature Key moved
-to and fro between two hosts would keep both alive for ever: each would refill what it drained. At half of one, each has
+"""Seconds that a meter gets back for each second without its cause. At a second for a second, one Feature Key moved to
+and fro between two hosts would keep both alive for ever: each would refill what it drained. At half of that, a host has
 to have it for two thirds of the time."""
 
 

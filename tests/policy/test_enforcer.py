@@ -83,11 +83,11 @@ def test_a_key_that_is_put_back_makes_all_well_at_once(site: Site) -> None:
     assert site.acquire("a", "trunk").allowed
 
 
-def test_the_budget_refills_as_it_drained(site: Site) -> None:
+def test_the_budget_refills_at_half_the_speed_of_draining(site: Site) -> None:
     site.pull()
     site.wait(2 * HOUR)
     site.put_back()
-    site.wait(600)
+    site.wait(1200)
     site.pull()
     assert graces(site) == {"feature_key_absent": 600}
     site.wait(599)

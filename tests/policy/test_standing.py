@@ -44,7 +44,7 @@ def test_a_meter_refills_at_half_the_speed_of_draining_and_to_no_more_than_its_b
 
 
 def days_alive(hosts: int, minutes: int) -> int:
-    """How many days one key, moved on every so many minutes, keeps all of so many hosts from being spent; 100 for ever."""
+    """For how many days one key that is moved on every so many minutes keeps all hosts alive; 100 for ever."""
     meters = [meter() for _ in range(hosts)]
     for number in range(100 * 24 * 60 // minutes):
         for place, each in enumerate(meters):
