@@ -342,6 +342,9 @@ class LicenseClient:
         return lane
 
     def _next_generation(self, now: float) -> int:
-        """A number that rises from list to list, also over a restart of this process."""
+        """A number that rises from list to list, also over a restart of this process.
+
+        Where it is lower all the same, the daemon refuses lists until 60 s after the newest it knows.
+        """
         self._generation = max(self._generation + 1, int(now * 1000))
         return self._generation
