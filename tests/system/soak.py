@@ -195,16 +195,21 @@ class Soak:
     def run(self, kills: int, calm_rounds: int, tell: Callable[[str], object]) -> None:
         """Kill that many times, and let the daemon live on for some rounds in the end; raises Violation."""
         for number, kind in enumerate(self._kinds(kills), 1):
-            try:
-                self._rounds[kind](self)
-            except (rig.RigFailure, OSError) as failure:
-                self._keep_lease_file("leases")
-                raise Violation(f"kill {number} ({kind}):\n{failure}") from failure
+            self._keep_what_shows(f"kill {number} ({kind})", self._rounds[kind])
             self.kills[kind] += 1
             if number % 50 == 0:
                 tell(f"{number} kills, {self.decisions} decisions, {self.checked} leases checked")
-        for _ in range(calm_rounds):
-            self._live_on()
+        for number in range(1, calm_rounds + 1):
+            self._keep_what_shows(f"calm round {number}", Soak._live_on)
+
+    def _keep_what_shows(self, name: str, one_round: Callable[[Soak], None]) -> None:
+        """Carry a round out; where it fails the lease file and the newest lines of the log are kept."""
+        try:
+            one_round(self)
+        except (rig.RigFailure, OSError) as failure:
+            self._keep_lease_file("leases")
+            (self._kept / "log").write_text("\n".join(self.site.log.so_far(self._read)), encoding="utf-8")
+            raise Violation(f"{name}:\n{failure}") from failure
 
     def close(self) -> None:
         """Close the connections; the site is the caller's."""
@@ -394,13 +399,18 @@ def summary(soak: Soak, seconds: float) -> str:
 def soak_for(
     kills: int, seed: int, folder: Path, kept: Path, tell: Callable[[str], object], calm_rounds: int = CALM_ROUNDS
 ) -> Soak:
-    """Run on a site of its own in that folder; raises Violation."""
+    """Run on a site of its own in that folder; raises Violation, of which `kept` has the lease files and the log."""
+    found = None
     with rig.licensed_site(folder, ORDERS, feature_key={"poll_seconds": 5}) as licensed:
         soak = Soak(licensed.site, seed, kept)
         try:
             soak.run(kills, calm_rounds, tell)
+        except Violation as violation:  # raised below: a site that is left by an exception prints its whole log
+            found = violation
         finally:
             soak.close()
+    if found is not None:
+        raise found
     return soak
 
 
@@ -423,7 +433,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="featurekeyd-soak-") as folder:
             soak = soak_for(options.kills, seed, Path(folder), kept, lambda line: print(line, flush=True))
     except Violation as violation:
-        print(f"seed {seed}, {violation}\nThe lease files, now and from before the last restart, are in {kept}")
+        print(f"seed {seed}, {violation}")
+        print(f"The lease files, now and from before the last restart, and the end of the log are in {kept}")
         return 1
     print(summary(soak, time.monotonic() - begun))
     shutil.rmtree(kept, ignore_errors=True)
