@@ -18,6 +18,26 @@ T = TypeVar("T")
 _DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
+MAX_TEXT = 262_144
+"""Characters of a file: eight times the largest catalog that is shipped, and read in a second."""
+
+MAX_DOTS = 10
+"""Dots of one key: twice what the deepest key of a catalog has. tomllib takes longer than the square of their number."""
+
+_ASIDE = re.compile(
+    r"""
+    \#[^\n]*
+    | "{3} (?: [^\\"]+ | \\.? | "(?!"") )* (?: "{3,5} | \Z )
+    | '{3} (?: [^']+ | '(?!'') )* (?: '{3,5} | \Z )
+    | " (?: [^\\"\n]+ | \\. )* "?
+    | ' [^'\n]* '?
+    | [\w\ \t-]+
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""A comment, a string, or bare words: what may stand between the dots of a key. An open string goes to the end,
+so that each alternative matches where it has begun and none is gone through twice."""
+
 
 class Mistake(msgspec.Struct, frozen=True):
     """One mistake in a file: the dotted key it stands at (empty for the whole file), and what is wrong."""
@@ -37,10 +57,25 @@ class FileMistakes(ValueError):
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:
     """The tables of a TOML text; raises FileMistakes with the parser's line and column."""
+    _refuse_costly(text, name)
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # besides its own error: of a huge number, of thousands of brackets
         raise FileMistakes(name, [Mistake("", f"not TOML: {error}")]) from None
+
+
+def _refuse_costly(text: str, name: str) -> None:
+    """Refuse before the parser sees it what would take it long."""
+    if len(text) > MAX_TEXT:
+        what = f"{len(text)} characters, and a file has at most {MAX_TEXT}; say less, or say it in two files"
+        raise FileMistakes(name, [Mistake("", what)])
+    # Without words and strings the dots of one key stand side by side; those of numbers and dates never do.
+    bare = _ASIDE.sub(lambda found: "\n" * found[0].count("\n"), text)
+    place = bare.find("." * (MAX_DOTS + 1))
+    if place >= 0:
+        line = bare.count("\n", 0, place) + 1
+        what = f"line {line}: a key has at most {MAX_DOTS} dots; join its parts to fewer"
+        raise FileMistakes(name, [Mistake("", what)])
 
 
 def read_table(table: object, type_: type[T], where: str, mistakes: list[Mistake]) -> T | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import time
 from typing import Any
 
 import msgspec
@@ -10,7 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurekeyd.policy.tables import FileMistakes, Mistake, parse_toml, read_duration, read_table
+from featurekeyd.policy.tables import (
+    MAX_DOTS,
+    MAX_TEXT,
+    FileMistakes,
+    Mistake,
+    parse_toml,
+    read_duration,
+    read_table,
+)
 
 
 class Color(enum.StrEnum):
@@ -79,6 +89,72 @@ def test_the_text_of_the_error_names_file_key_and_mistake_line_by_line() -> None
 def test_what_is_not_toml_is_refused_with_the_name_of_the_file(text: str) -> None:
     with pytest.raises(FileMistakes, match=r"^site\.toml: not TOML: "):
         parse_toml(text, "site.toml")
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(FileMistakes) as caught:
+        parse_toml(text, "site.toml")
+    return str(caught.value)
+
+
+DOTTED = "a." * (MAX_DOTS + 1) + "a"
+QUOTED = ' . "b.c"' * (MAX_DOTS + 1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{DOTTED} = 1",
+        f"a{QUOTED} = 1",
+        f"[{DOTTED}]",
+        f"[[ a{QUOTED} ]]",
+        f"x = {{ b = 1, {DOTTED} = 1 }}",
+        f"x = [{{ {DOTTED} = 1 }}]",
+        f"'a'{QUOTED} = 1",
+    ],
+)
+def test_a_key_of_too_many_parts_is_refused_with_its_line_and_the_cure(line: str) -> None:
+    text = f'# one\nfirst = """\n{DOTTED}\n"""\n{line}\n'
+    assert refusal(text) == "site.toml: line 5: a key has at most 10 dots; join its parts to fewer"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a." * MAX_DOTS + "a = 1",
+        "[" + "a." * MAX_DOTS + "a]\n" + "b." * MAX_DOTS + "b = 1",
+        f"x = '{DOTTED}'",
+        f'x = "\\"{DOTTED}"',
+        f'x = """{DOTTED}\n"" {DOTTED}"""""',
+        f"x = '''{DOTTED}\n\\'''",
+        f'x = 1 # {DOTTED} "',
+        "x = [" + "1.5, " * 50 + "]",
+        "x = [" + "1979-05-27T00:32:00.999-07:00, " * 50 + "]",
+        f'"{DOTTED}" = 1',
+        f"x = {'9' * 50}.{'9' * 50}",
+    ],
+)
+def test_dots_of_values_strings_and_comments_are_no_parts_of_a_key(text: str) -> None:
+    parse_toml(text, "site.toml")
+
+
+def test_a_file_has_at_most_so_many_characters() -> None:
+    line = "x = 1 "
+    parse_toml(line + "#" * (MAX_TEXT - len(line)), "site.toml")
+    longer = refusal(line + "#" * (MAX_TEXT + 1 - len(line)))
+    assert longer == "site.toml: 262145 characters, and a file has at most 262144; say less, or say it in two files"
+
+
+@pytest.mark.parametrize(
+    "part", ["a.", '"a".', "a", "[", '"', "'", '"""', "\\", '"\\', '"""\\', "\n", "#", ".", ". ", "''."]
+)
+@pytest.mark.parametrize("before", ["", "x = ", "x = {", "[", 'x = "', 'x = """'])
+def test_no_file_of_the_greatest_length_takes_long(part: str, before: str) -> None:
+    text = (before + part * MAX_TEXT)[: MAX_TEXT - 6] + "a = 1\n"
+    started = time.process_time()
+    with contextlib.suppress(FileMistakes):
+        parse_toml(text, "site.toml")
+    assert time.process_time() - started < 10  # keys of so many dots took minutes; all of these take a second at most
 
 
 @given(st.text(alphabet="ab=[]{}.,\"'#\n 0123456789-:TZ\\", max_size=60) | st.text(max_size=30))
