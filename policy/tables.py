@@ -22,7 +22,7 @@ MAX_TEXT = 262_144
 """Characters of a file: eight times the largest catalog that is shipped, and read in a second."""
 
 MAX_DOTS = 10
-"""Dots of one key: twice what the deepest key of a catalog has. tomllib takes longer than the square of their number."""
+"""Dots of one key: twice those of the deepest key of a catalog. The time of tomllib grows faster than their square."""
 
 _ASIDE = re.compile(
     r"""
