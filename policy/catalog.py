@@ -82,6 +82,47 @@ class MeterRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return read_duration(self.budget) or 0
 
 
+PERMANENT_ADDRESSES = "permanent-addresses"
+"""The component of a host that has several values: the permanent addresses of its network interfaces."""
+
+UNIQUE_COMPONENTS = frozenset(
+    {"product-uuid", "product-serial", "board-serial", "device-tree-serial", "cpu-serial", PERMANENT_ADDRESSES}
+)
+"""Components that no other host has by nature; the rest goes along with a copied disk or is that of a whole model."""
+
+HOST_COMPONENTS = UNIQUE_COMPONENTS | {"machine-id", "cpu-model"}
+"""What a host can be known by (facts/hardware.md section 8)."""
+
+SHIPPED_WEIGHTS = {
+    "product-uuid": 3,
+    "product-serial": 2,
+    "board-serial": 3,
+    "device-tree-serial": 3,
+    "cpu-serial": 3,
+    PERMANENT_ADDRESSES: 2,
+    "machine-id": 2,
+    "cpu-model": 1,
+}
+"""Weights where a catalog has none (facts/hardware.md section 8, E); the serial of a chassis is often filler."""
+
+
+class HostRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How licenses are bound to the host they were issued for, under `[host]`."""
+
+    binds: bool = False
+    """Whether a changed host drains the meter `host_changed`; a certificate of the kind `host` binds in any case."""
+    binds_addresses: bool = False
+    """Whether the IPv4 addresses of the primary interface are bound as well."""
+    needed: int = 60
+    """Percent of the enrolled weight that must be kept."""
+    weights: dict[str, int] = msgspec.field(default_factory=lambda: dict(SHIPPED_WEIGHTS))
+    """What each component counts; one that is not named counts nothing."""
+    source: str = ""
+    """Where the rule comes from."""
+    unverified: str | None = None
+    """Which part of it nobody has confirmed yet."""
+
+
 class Platform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A control unit, under `[platforms.ID]`."""
 
@@ -248,3 +289,4 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
     by_code: dict[int, Feature]
     order: tuple[Feature, ...]
     """The features so that each stands behind those it rests on."""
+    host: HostRules = HostRules()

@@ -9,11 +9,14 @@ from typing import Any
 import msgspec
 
 from .catalog import (
+    HOST_COMPONENTS,
+    UNIQUE_COMPONENTS,
     UNLIMITED,
     Application,
     Catalog,
     Cause,
     Feature,
+    HostRules,
     LicenseSet,
     MeterRule,
     Mode,
@@ -26,6 +29,12 @@ from .tables import FileMistakes, Mistake, parse_toml, read_table
 
 MAX_FEATURES = MAX_FEATURE_CODE + 1
 """Features of one catalog: each needs a code of its own, and a license key has 12 bits for it."""
+
+MAX_WEIGHT = 100
+"""The most that one component of a host weighs: in percent nobody needs it finer."""
+
+LEAST_NEEDED = 51
+"""Percent of a host that must be kept at least: two hosts that share one's parts are not both that host."""
 
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -53,6 +62,7 @@ class _Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     options: dict[str, str] = {}
     applications: dict[str, Application] = {}
     sets: dict[str, LicenseSet] = {}
+    host: HostRules = HostRules()
 
 
 def load_catalog(text: str, name: str) -> Catalog:
@@ -71,6 +81,7 @@ def load_catalog(text: str, name: str) -> Catalog:
         _check_platforms,
         _check_hardware,
         _check_meters,
+        _check_host,
         _check_applications,
         _check_sets,
     )
@@ -103,6 +114,7 @@ def _catalog(head: _Head) -> Catalog:
         options=head.options,
         applications=head.applications,
         sets=head.sets,
+        host=head.host,
         by_code={feature.code: feature for feature in named.values()},
         order=(),
     )
@@ -267,6 +279,24 @@ def _check_meters(catalog: Catalog) -> list[Mistake]:
             mistakes.append(Mistake(f"meters.{cause}", "this table is missing"))
         elif rule.seconds == 0:
             mistakes.append(Mistake(f"meters.{cause}.budget", "a duration is a number and s, m, h or d, such as 72h"))
+    return mistakes
+
+
+def _check_host(catalog: Catalog) -> list[Mistake]:
+    host, mistakes = catalog.host, []
+    for name, weight in host.weights.items():
+        if name not in HOST_COMPONENTS:
+            what = f"there is no component {name!r}, only {', '.join(sorted(HOST_COMPONENTS))}"
+            mistakes.append(Mistake(f"host.weights.{name}", what))
+        mistakes += _bounds(f"host.weights.{name}", weight, 1, MAX_WEIGHT)
+    if not host.weights.keys() & UNIQUE_COMPONENTS:
+        what = f"none of {', '.join(sorted(UNIQUE_COMPONENTS))} counts: a copied disk would be the same host"
+        mistakes.append(Mistake("host.weights", what))
+    if not LEAST_NEEDED <= host.needed <= 100:
+        what = f"{host.needed} is outside {LEAST_NEEDED} to 100 percent; with less, two hosts could each be the same"
+        mistakes.append(Mistake("host.needed", what))
+    if host.binds_addresses and not host.binds:
+        mistakes.append(Mistake("host.binds_addresses", "addresses are bound together with the host: set binds = true"))
     return mistakes
 
 
