@@ -140,7 +140,8 @@ class Claim:
     """A request beside what its holder has already."""
 
     __slots__ = (
-        "added", "channel", "displaced", "held", "now", "port", "present", "request", "situation", "uid", "wants"
+        "added", "channel", "displaced", "held", "now", "phase", "port", "present", "request", "situation", "uid",
+        "wants",
     )  # fmt: skip
 
     def __init__(self, situation: Situation, request: Request, uid: int, now: Now) -> None:
@@ -148,37 +149,28 @@ class Claim:
         self.request = request
         self.uid = uid
         self.now = now
-        self.held = situation.ledger.find(request.holder, request.key)
+        self.held = held = situation.ledger.find(request.holder, request.key)
+        # Where no phase is named, a lease stays in the phase it is in.
+        self.phase = request.phase or (Phase.ESTABLISHED if held is not None and held.established else Phase.SETUP)
+        self.wants = wants = expand(situation.catalog, request.wants or (), self.phase)
         self.present = _NOBODYS
-        self.wants = self._wants()
-        self.added = self.wants if self.held is None else _beyond(self.wants, self.held.wants)
+        if not situation.presence.isdisjoint(wants):
+            self.present = set_apart(wants, situation.presence)
+        self.added = wants if held is None else _beyond(wants, held.wants)
         if self.present:
             self.added = self.added | self._added_presence()
-        self.port, self.channel = self._place()
-        self.displaced = self._displaced()
-
-    def _wants(self) -> dict[str, int]:
-        """Instances by feature; where no phase is named, a lease stays in the phase it is in."""
-        wants = self._expanded(self.request.phase or Phase.SETUP)
-        if self.request.phase is not None or self.held is None or not _beyond(wants, self.held.wants):
-            return wants
-        return self._expanded(Phase.ESTABLISHED)
-
-    def _expanded(self, phase: Phase) -> dict[str, int]:
-        wants = expand(self.situation.catalog, self.request.wants or (), phase)
-        if not self.situation.presence.isdisjoint(wants):
-            self.present = set_apart(wants, self.situation.presence)
-        return wants
+        self.port, self.channel = (request.port, request.channel) if held is None else self._place(held)
+        self.displaced = () if request.channel is None else self._displaced()
 
     def _added_presence(self) -> dict[str, int]:
         """What must be licensed: nothing remembers it but a lease, so without one it is looked at each time."""
         known = self.held.present if self.held is not None and self.wants else {}
         return _beyond(self.present, known)
 
-    def _place(self) -> tuple[str | None, str | None]:
+    def _place(self, held: Lease) -> tuple[str | None, str | None]:
         """Where the lease will be: as requested, and where it was as far as nothing is requested."""
-        request, held = self.request, self.held
-        if held is None or (request.port is not None and request.port != held.port):
+        request = self.request
+        if request.port is not None and request.port != held.port:
             return request.port, request.channel
         return held.port, request.channel or held.channel
 
@@ -188,7 +180,7 @@ class Claim:
         A call that is on the channel already proves nothing about others that a list put there beside it.
         """
         request, held = self.request, self.held
-        if request.channel is None or (held is not None and (held.port, held.channel) == (self.port, request.channel)):
+        if held is not None and (held.port, held.channel) == (self.port, request.channel):
             return ()
         return self.situation.ledger.on_channel(request.holder, self.port, request.channel)
 
@@ -276,9 +268,6 @@ def _entitled(claim: Claim) -> Ruling | None:
 
 def _instances(claim: Claim) -> Ruling | None:
     for feature, count in claim.added.items():
-        entitlement = claim.entitlement(feature)
-        if entitlement is None:
-            continue
         limit, in_use = claim.situation.limit(feature), claim.in_use(feature)
         if in_use + count > limit:
             return Ruling(Reason.LIMIT_REACHED, feature, limit, in_use)
@@ -322,10 +311,12 @@ STEPS: tuple[tuple[str, Callable[[Claim], Ruling | None], str], ...] = (
 )
 """Name of the step, the step, and what it means to pass it. The first that rules decides."""
 
+_IN_ORDER = tuple(step for _, step, _ in STEPS)
+
 
 def rule(claim: Claim) -> Ruling:
     """The first ruling in the order of the steps, or granted."""
-    for _, step, _ in STEPS:
+    for step in _IN_ORDER:
         ruling = step(claim)
         if ruling is not None:
             return ruling
@@ -401,6 +392,7 @@ def _lease(claim: Claim, call_class: CallClass, bound: int | None) -> Lease:
         port=claim.port,
         channel=claim.channel,
         call_class=call_class,
+        established=claim.phase is Phase.ESTABLISHED,
         bound=held.bound if held else bound,
     )
 

@@ -46,6 +46,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     port: str | None = None
     channel: str | None = None
     call_class: CallClass = CallClass.NORMAL
+    established: bool = False
+    """Whether it holds what an established call takes, and not what set-up does."""
     bound: int | None = None
     """Number of the connection whose end frees it, None for a lease that outlives its connection."""
 

@@ -308,6 +308,7 @@ def _as_listed(situation: Situation, request: SyncRequest, listed: SyncLease, si
         port=port,
         channel=listed.channel or (since.channel if since and since.port == port else None),
         call_class=call_class,
+        established=True,
     )
 
 

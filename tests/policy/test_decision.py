@@ -458,6 +458,16 @@ def test_where_no_phase_is_named_a_lease_stays_in_the_phase_it_is_in(site: Site)
     assert held(site, "a").wants == {"trunk": 2}
 
 
+def test_a_lease_that_grows_in_set_up_takes_what_set_up_takes_for_all_of_it(open_site: Callable[..., Site]) -> None:
+    site = open_site(licensed={"trunk": 100})  # and 4 coders, which come free
+    site.acquire("a", "trunk")
+    denied = site.acquire("a", Want("trunk", 100))
+    assert (denied.reason, denied.feature) == (Reason.LIMIT_REACHED, "coder")
+    assert held(site, "a").wants == {"trunk": 1, "coder": 1}
+    assert site.acquire("a", Want("trunk", 4)).reason is Reason.GRANTED
+    assert held(site, "a").wants == {"trunk": 4, "coder": 4}
+
+
 def test_a_call_denied_for_what_it_takes_during_setup_has_the_fallback_of_what_it_wanted(
     open_site: Callable[..., Site],
 ) -> None:

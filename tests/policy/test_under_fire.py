@@ -66,6 +66,7 @@ class Held:
     port: str | None = None
     channel: str | None = None
     kind: str = "normal"
+    established: bool = False
     bound: int | None = None
 
     @property
@@ -151,7 +152,9 @@ class Model:
         self.end(over, boot)
         scope = next((SCOPES[feature] for feature, _ in wants if feature in SCOPES), "calls")
         granted, bound = (held.granted, held.bound) if held else (boot, bound)
-        self.put(name, Held({} if emergency else needs, scope, granted, port, channel, emergency or "normal", bound))
+        needs = {} if emergency else needs
+        established = (phase or self._phase(held)) == "established"
+        self.put(name, Held(needs, scope, granted, port, channel, emergency or "normal", established, bound))
         return True
 
     def _on_channel(self, holder: str, port: str | None, channel: str | None) -> list[Name]:
@@ -172,10 +175,11 @@ class Model:
         return "callback" if kind == "callback" and last is not None and boot - last <= 1800 else None
 
     def _needs(self, wants: Wanted, phase: str | None, held: Held | None) -> dict[str, int]:
-        needs = expanded(wants, setup=phase != "established")
-        if phase is None and held is not None and missing(needs, held):
-            return expanded(wants, setup=False)
-        return needs
+        return expanded(wants, setup=(phase or self._phase(held)) == "setup")
+
+    @staticmethod
+    def _phase(held: Held | None) -> str:
+        return "established" if held is not None and held.established else "setup"
 
     def _free(self, name: Name, needs: dict[str, int], held: Held | None, port: str | None, over: list[Name]) -> bool:
         """Whether what is added may be taken, and where it is to be."""
@@ -306,7 +310,8 @@ class Model:
                 return
         granted = since.granted if since else boot
         self.leases.pop(name, None)
-        self.put(name, Held(needs, scope, granted, port, channel, kind or "normal", held.bound if held else None))
+        bound = held.bound if held else None
+        self.put(name, Held(needs, scope, granted, port, channel, kind or "normal", established=True, bound=bound))
 
     def asked(self, name: Name, held: Held) -> float:
         """When it was granted, or asked for again."""
@@ -361,9 +366,8 @@ def missing(needs: dict[str, int], held: Held | None) -> dict[str, int]:
 
 def shown(lease: Lease) -> Held:
     """A lease of the ledger as the model has it."""
-    return Held(
-        lease.wants, lease.scope, lease.granted, lease.port, lease.channel, str(lease.call_class), lease.bound
-    )  # fmt: skip
+    place = lease.wants, lease.scope, lease.granted, lease.port, lease.channel
+    return Held(*place, str(lease.call_class), lease.established, lease.bound)
 
 
 def wanted(wants: Wanted) -> tuple[Want, ...]:
