@@ -96,7 +96,7 @@ class LicenseService:
     def acquire(self, client: Client, request: Acquire) -> bytes:
         """Decide, and count what was decided."""
         site = self._site
-        now = site.clock()
+        now = site.moment()
         bound = client.number if request.bound else None
         decision = site.enforcer.acquire(request, client.peer.uid, now, bound)
         if isinstance(decision, NotYours):
@@ -107,7 +107,7 @@ class LicenseService:
     def release(self, client: Client, parameters: Release) -> bytes:
         """Free a lease of the holder."""
         site = self._site
-        released = site.enforcer.release(parameters.holder, parameters.key, client.peer.uid, site.clock())
+        released = site.enforcer.release(parameters.holder, parameters.key, client.peer.uid, site.moment())
         return _not_yours(released) if isinstance(released, NotYours) else _RELEASED[released]
 
     def synchronize(self, client: Client, request: SyncRequest) -> Outcome:

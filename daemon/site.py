@@ -78,6 +78,7 @@ class Site:
         """The signed texts and keys as they came, which are stored."""
         self.vendor_keys = vendor_keys
         self.clock = clock
+        self._moment: Now | None = None
         self.log = log
         self.subscribers = Subscribers()
         self.granted = 0
@@ -121,8 +122,16 @@ class Site:
 
     # Decisions
 
+    def moment(self) -> Now:
+        """The moment on both clocks, read once for all calls of a turn, which `settle` ends."""
+        moment = self._moment
+        if moment is None:
+            moment = self._moment = self.clock()
+        return moment
+
     def settle(self) -> None:
         """Carry out what the Enforcer left: record leases, log events, tell subscribers."""
+        self._moment = None
         failure = self._recording.record()
         if failure is not None:
             self.log.tell(failure)
