@@ -3,8 +3,11 @@
 Rules of this module:
 
 * The lowest assurance: whoever is root on a host can copy what it says of itself.
-* The digest covers what was readable. A daemon without root reads less than root does, so a host is enrolled by the
-  same user that checks it later; `detail` names what went in and what did not.
+* The hardware id is a digest over the digests of all components that were readable in this look. So it is another one
+  as soon as a network card comes or a serial may not be read any more, and `check` says what changed. Whether it is the
+  same host all the same, k of n, is decided elsewhere: who has kept the digests of the components of the first look can
+  prove that they make the first id, which is the one on the certificate.
+* A daemon without root reads less than root does; `detail` names what went in and what did not.
 * Containers are refused: they show the host's hardware and a network of their own, and are copied with one command.
 
 Source: facts/hardware.md section 8.
@@ -28,14 +31,18 @@ if TYPE_CHECKING:
 Components = dict[str, tuple[str, ...]]
 """Name of a component to its values; only the network addresses may have several."""
 
-_LABEL = "featurekeyd host 1"
+_COMPONENT_LABEL = "featurekeyd host component 1"
+_HARDWARE_LABEL = "featurekeyd host 2"
 _SERIALS = ("product-uuid", "product-serial", "board-serial", "device-tree-serial", "cpu-serial")
 _OTHERS = ("machine-id", "cpu-model")
 _ADDRESSES = "permanent-addresses"
 
+COMPONENTS = (*_SERIALS, *_OTHERS, _ADDRESSES)
+"""The names of all components of a hardware id."""
+
 
 def strong_components(identity: HostIdentity) -> Components:
-    """What of an identity goes into the hardware id: name to values, without what is missing, in a fixed order."""
+    """What of an identity goes into the hardware id: name to values, without what is missing."""
     found = {name: identity.component(name).value for name in (*_SERIALS, *_OTHERS)}
     components: Components = {name: (value,) for name, value in found.items() if value}
     if identity.permanent_addresses:
@@ -43,19 +50,34 @@ def strong_components(identity: HostIdentity) -> Components:
     return components
 
 
+def component_digests(components: Mapping[str, tuple[str, ...]]) -> Components:
+    """The same with a digest in place of each value, 64 hexadecimal digits, sorted: what may be stored.
+
+    SHA-256 over label, name and value, each with its length in 4 bytes before.
+    """
+    return {
+        name: tuple(sorted(_digest(_COMPONENT_LABEL, name, value) for value in values))
+        for name, values in components.items()
+    }
+
+
 def hardware_id(components: Mapping[str, tuple[str, ...]]) -> str:
-    """64 hexadecimal digits: SHA-256 over label, names and values, each with its length or count in 4 bytes before."""
+    """64 hexadecimal digits: SHA-256 over label, and by name each component's name, count (4 bytes) and digests.
+
+    Each part has its length in 4 bytes before.
+    """
+    parts: list[str | bytes] = [_HARDWARE_LABEL]
+    for name, digests in sorted(component_digests(components).items()):
+        parts += [name, len(digests).to_bytes(4, "big"), *digests]
+    return _digest(*parts)
+
+
+def _digest(*parts: str | bytes) -> str:
     digest = hashlib.sha256()
-    digest.update(_prefixed(_LABEL))
-    for name, values in components.items():
-        digest.update(_prefixed(name) + len(values).to_bytes(4, "big"))
-        digest.update(b"".join(map(_prefixed, values)))
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(4, "big") + data)
     return digest.hexdigest()
-
-
-def _prefixed(text: str) -> bytes:
-    data = text.encode()
-    return len(data).to_bytes(4, "big") + data
 
 
 class HostKey:

@@ -11,7 +11,7 @@ import pytest
 
 from featurekeyd.hwio.featurekey import Absent, Assurance, FeatureKey, Kind, Unsupported
 from featurekeyd.hwio.hostidentity import read_host_identity
-from featurekeyd.hwio.hostkey import HostKey, hardware_id, strong_components
+from featurekeyd.hwio.hostkey import HostKey, component_digests, hardware_id, strong_components
 from featurekeyd.hwio.hostprobes import foreign_root, read_file
 from featurekeyd.hwio.simulated_host import SimulatedHost, SimulatedNic, write_simulated_host
 
@@ -46,12 +46,22 @@ def test_the_detail_names_what_went_in_and_what_did_not(tmp_path: Path) -> None:
     )
 
 
-def test_the_hardware_id_is_the_digest_of_length_prefixed_components(tmp_path: Path) -> None:
+def prefixed(*parts: bytes) -> bytes:
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def test_the_hardware_id_is_the_digest_of_the_digests_of_its_components(tmp_path: Path) -> None:
     key = opened(tmp_path, msgspec.structs.replace(BARE, board_serial="B1", machine_id="", cpu=()))
-    parts = (b"featurekeyd host 1", b"board-serial")
-    plain = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-    plain += (1).to_bytes(4, "big") + (2).to_bytes(4, "big") + b"B1"
+    digest = hashlib.sha256(prefixed(b"featurekeyd host component 1", b"board-serial", b"B1")).hexdigest()
+    assert component_digests(strong_components(key.identity)) == {"board-serial": (digest,)}
+    plain = prefixed(b"featurekeyd host 2", b"board-serial", (1).to_bytes(4, "big"), digest.encode())
     assert key.reading.hardware_id == hashlib.sha256(plain).hexdigest()
+
+
+def test_the_order_in_which_components_are_found_is_irrelevant() -> None:
+    one = {"board-serial": ("B1",), "permanent-addresses": ("00:1b:21:5e:8a:01", "00:1b:21:5e:8a:02")}
+    two = {"permanent-addresses": ("00:1b:21:5e:8a:02", "00:1b:21:5e:8a:01"), "board-serial": ("B1",)}
+    assert hardware_id(one) == hardware_id(two)
 
 
 def test_moving_bytes_between_components_changes_the_hardware_id() -> None:
