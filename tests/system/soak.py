@@ -51,8 +51,11 @@ PROFILES = (
 LOAD_SECONDS = (0.01, 0.12)
 """How long the clients ask before the daemon is killed, at random between these."""
 
-LONG_LOAD = 0.05, (1.0, 2.0)
-"""How often the load lasts longer, and how long: then the lease file grows until it is written anew under way."""
+LONG_LOAD = 0.05, 3.0
+"""How often the load lasts until the lease file has grown so far that it is written anew, and how long at most."""
+
+SWITCH_SECONDS = 0.0005
+"""How soon a thread of this process gives way: writing the lease file anew takes milliseconds, and must be seen."""
 
 STOP_SECONDS = (2.1, 2.6)
 """How long the daemon is stopped: longer than the holders with a `ttl_seconds` of 2 may be silent."""
@@ -275,8 +278,16 @@ class Soak:
         self.check("in calm")
 
     def _let_ask(self) -> None:
-        often, long = LONG_LOAD
-        let_pass(self._chance.uniform(*(long if self._chance.random() < often else LOAD_SECONDS)))
+        often, longest = LONG_LOAD
+        if self._chance.random() < often:
+            self._await_rewriting(time.monotonic() + longest)
+        else:
+            let_pass(self._chance.uniform(*LOAD_SECONDS))
+
+    def _await_rewriting(self, deadline: float) -> None:
+        fresh = self.site.runtime / "leases.new"
+        while not fresh.exists() and time.monotonic() < deadline:
+            time.sleep(SWITCH_SECONDS)
 
     def _pause(self, seconds: float) -> None:
         pid, start = self.site.pid, time.monotonic()
@@ -426,6 +437,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     memory = Path("/dev/shm")
     if os.access(memory, os.W_OK):  # as on a host, where /run is a tmpfs
         tempfile.tempdir = str(memory)
+    sys.setswitchinterval(SWITCH_SECONDS)
     print(f"seed {seed}, {options.kills} kills", flush=True)
     kept = Path(tempfile.mkdtemp(prefix="featurekeyd-soak-leases-"))
     begun = time.monotonic()
