@@ -143,6 +143,22 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The most that one system holds."""
     default: int = 0
     """How many there are where the settings say nothing."""
+    platforms: tuple[str, ...] = ()
+    """The platforms that it fits; all where nothing is said."""
+    source: str = ""
+    """Where the numbers come from."""
+    unverified: str | None = None
+    """Which of them nobody has confirmed yet."""
+
+
+class CapacityGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Features that a platform supports so many of together, under `[capacity_groups.ID]`."""
+
+    title: str
+    features: tuple[str, ...]
+    """Whose licenses have an effect first where there is no room for all; what comes free goes before all licenses."""
+    capacity: dict[str, int]
+    """The most instances of all of them, by platform."""
     source: str = ""
     """Where the numbers come from."""
     unverified: str | None = None
@@ -194,6 +210,8 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Instances that come free with the system."""
     base_with: dict[str, int] = {}
     """Instances that come with another feature, once that one is entitled."""
+    base_each: dict[str, int] = {}
+    """Instances that come with each instance of another feature."""
     base_per: dict[str, int] = {}
     """Instances that come with each part of the hardware."""
     free: bool = False
@@ -208,6 +226,8 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The most instances on any platform; a platform's own number stands before it."""
     requires: tuple[str, ...] = ()
     """Features that must be entitled, here or shared from another system, for this one's licenses to count."""
+    shareable: bool = False
+    """Whether one that another system of the network has may stand in for it where it is required."""
     requires_own: tuple[str, ...] = ()
     """The same for features that this system itself must have; a shared one does not do."""
     requires_when: tuple[Condition, ...] = ()
@@ -282,6 +302,7 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
     features: dict[str, Feature]
     meters: dict[Cause, MeterRule]
     hardware: dict[str, Part]
+    capacity_groups: dict[str, CapacityGroup]
     options: dict[str, str]
     """What the settings may turn on, with what it means."""
     applications: dict[str, Application]

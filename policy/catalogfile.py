@@ -13,8 +13,10 @@ from .catalog import (
     UNIQUE_COMPONENTS,
     UNLIMITED,
     Application,
+    CapacityGroup,
     Catalog,
     Cause,
+    Condition,
     Feature,
     HostRules,
     LicenseSet,
@@ -23,8 +25,9 @@ from .catalog import (
     Part,
     Platform,
 )
+from .catalogsense import check_groups, check_names, check_resting, check_texts, rests_on
 from .licensekey import MAX_FEATURE_CODE, MAX_INSTANCES
-from .system import RELEASE
+from .system import RELEASE, is_after
 from .tables import FileMistakes, Mistake, parse_toml, read_table
 
 MAX_FEATURES = MAX_FEATURE_CODE + 1
@@ -59,6 +62,7 @@ class _Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     features: dict[str, Feature]
     meters: dict[Cause, MeterRule]
     hardware: dict[str, Part] = {}
+    capacity_groups: dict[str, CapacityGroup] = {}
     options: dict[str, str] = {}
     applications: dict[str, Application] = {}
     sets: dict[str, LicenseSet] = {}
@@ -70,8 +74,12 @@ def load_catalog(text: str, name: str) -> Catalog:
     mistakes: list[Mistake] = []
     tables = parse_toml(text, name)
     _refuse_too_many(tables, name)
+    mistakes = check_names(tables)
+    if mistakes:
+        raise FileMistakes(name, mistakes)
+    mistakes = check_texts(tables)
     head = read_table(tables, _Head, "", mistakes)
-    if head is None:
+    if head is None or mistakes:
         raise FileMistakes(name, mistakes)
     catalog = _catalog(head)
     order, circles = _ordered(catalog)
@@ -80,6 +88,8 @@ def load_catalog(text: str, name: str) -> Catalog:
         _check_features,
         _check_platforms,
         _check_hardware,
+        check_groups,
+        check_resting,
         _check_meters,
         _check_host,
         _check_applications,
@@ -111,6 +121,7 @@ def _catalog(head: _Head) -> Catalog:
         features=named,
         meters=head.meters,
         hardware=head.hardware,
+        capacity_groups=head.capacity_groups,
         options=head.options,
         applications=head.applications,
         sets=head.sets,
@@ -121,7 +132,7 @@ def _catalog(head: _Head) -> Catalog:
 
 
 def _check_names(catalog: Catalog) -> list[Mistake]:
-    tables = ("platforms", "features", "hardware", "options", "applications", "sets")
+    tables = ("platforms", "features", "hardware", "capacity_groups", "options", "applications", "sets")
     names = {"id": catalog.id}
     names |= {f"{table}.{key}": key for table in tables for key in getattr(catalog, table)}
     bad = [where for where, name in names.items() if not _ID.fullmatch(name)]
@@ -135,7 +146,7 @@ def _check_features(catalog: Catalog) -> list[Mistake]:
     mistakes = []
     for feature in catalog.features.values():
         where = f"features.{feature.id}"
-        for check in (_check_code, _check_links, _check_conversion, _check_numbers, _check_ranks, _check_where):
+        for check in _CHECKS_OF_FEATURE:
             mistakes += check(catalog, feature, where)
     return mistakes
 
@@ -148,22 +159,40 @@ def _check_code(catalog: Catalog, feature: Feature, where: str) -> list[Mistake]
 
 
 def _check_links(catalog: Catalog, feature: Feature, where: str) -> list[Mistake]:
-    tables = {"base_with": feature.base_with, "during_setup": feature.during_setup}
+    tables = {"base_with": feature.base_with, "base_each": feature.base_each, "during_setup": feature.during_setup}
     mistakes = _known(catalog, f"{where}.requires", feature.requires)
     mistakes += _known(catalog, f"{where}.requires_own", feature.requires_own)
     for condition in feature.requires_when:
         mistakes += _known(catalog, f"{where}.requires_when", condition.features)
         mistakes += _platforms(catalog, f"{where}.requires_when", condition.platforms)
-        mistakes += _check_release(f"{where}.requires_when.from_release", condition.from_release)
-        mistakes += _check_release(f"{where}.requires_when.until_release", condition.until_release or "0")
-    for name, measure in feature.measures.items():
-        mistakes += _known(catalog, f"{where}.measures.{name}.base_with", measure.base_with)
+        mistakes += _check_releases(f"{where}.requires_when", condition)
     for key, table in tables.items():
         mistakes += _known(catalog, f"{where}.{key}", table)
         for name, count in table.items():
             mistakes += _bounds(f"{where}.{key}.{name}", count, 1, MAX_INSTANCES)
-    if feature.during_setup and feature.mode is not Mode.USE:
-        mistakes.append(Mistake(f"{where}.during_setup", "only a feature of mode use has a set-up"))
+    return mistakes
+
+
+def _check_setup(catalog: Catalog, feature: Feature, where: str) -> list[Mistake]:
+    where, taken = f"{where}.during_setup", feature.during_setup
+    mistakes = []
+    if taken and feature.mode is not Mode.USE:
+        mistakes.append(Mistake(where, "only a feature of mode use has a set-up"))
+    if feature.id in taken:
+        mistakes.append(Mistake(where, "an instance takes itself once more; want two instances instead"))
+    present = [it.id for it in catalog.features.values() if it.id in taken and it.mode is Mode.PRESENCE]
+    return mistakes + [Mistake(where, f"{it} is of mode presence, which nobody takes; require it") for it in present]
+
+
+def _check_measures(catalog: Catalog, feature: Feature, where: str) -> list[Mistake]:
+    mistakes = []
+    for key, measure in feature.measures.items():
+        here = f"{where}.measures.{key}"
+        mistakes += _known(catalog, f"{here}.base_with", measure.base_with)
+        numbers = {"yields": measure.yields, "capacity": measure.capacity or 0}
+        numbers |= {f"base_with.{name}": count for name, count in measure.base_with.items()}
+        for name, number in numbers.items():
+            mistakes += _bounds(f"{here}.{name}", number, 0, UNLIMITED)
     return mistakes
 
 
@@ -205,10 +234,30 @@ def _check_ranks(_: Catalog, feature: Feature, where: str) -> list[Mistake]:
 def _check_where(catalog: Catalog, feature: Feature, where: str) -> list[Mistake]:
     mistakes = _platforms(catalog, f"{where}.platforms", feature.platforms)
     mistakes += _platforms(catalog, f"{where}.free_on", feature.free_on)
-    mistakes += _check_release(f"{where}.from_release", feature.from_release)
-    mistakes += _check_release(f"{where}.until_release", feature.until_release or "0")
+    mistakes += _check_releases(where, feature)
     if feature.free_without is not None and feature.free_without not in catalog.options:
         mistakes.append(Mistake(f"{where}.free_without", f"there is no option {feature.free_without!r}"))
+    return mistakes
+
+
+_CHECKS_OF_FEATURE = (
+    _check_code,
+    _check_links,
+    _check_setup,
+    _check_measures,
+    _check_conversion,
+    _check_numbers,
+    _check_ranks,
+    _check_where,
+)
+
+
+def _check_releases(where: str, rule: Feature | Condition) -> list[Mistake]:
+    first, last = rule.from_release, rule.until_release
+    mistakes = _check_release(f"{where}.from_release", first)
+    mistakes += _check_release(f"{where}.until_release", last or "0")
+    if not mistakes and is_after(first, last):
+        mistakes.append(Mistake(f"{where}.until_release", f"it ends with {last}, before it begins with {first}"))
     return mistakes
 
 
@@ -231,6 +280,11 @@ def _check_applications(catalog: Catalog) -> list[Mistake]:
         where = f"applications.{key}.modes"
         for mode in application.modes:
             mistakes += _known(catalog, f"{where}.{mode.id}.wants", mode.wants)
+            if len(set(mode.wants)) < len(mode.wants):
+                what = "a feature stands there twice; a mode takes one of each"
+                mistakes.append(Mistake(f"{where}.{mode.id}.wants", what))
+            if not _ID.fullmatch(mode.id):
+                mistakes.append(Mistake(where, f"{mode.id!r} is no name of lower-case words joined by hyphens"))
         if not application.modes or application.modes[-1].wants:
             mistakes.append(Mistake(where, "the last mode takes nothing, so that the application always runs"))
         if len({mode.id for mode in application.modes}) < len(application.modes):
@@ -268,6 +322,7 @@ def _check_hardware(catalog: Catalog) -> list[Mistake]:
     for key, part in catalog.hardware.items():
         mistakes += _bounds(f"hardware.{key}.most", part.most, 1, UNLIMITED)
         mistakes += _bounds(f"hardware.{key}.default", part.default, 0, max(0, part.most))
+        mistakes += _platforms(catalog, f"hardware.{key}.platforms", part.platforms)
     return mistakes
 
 
@@ -362,7 +417,7 @@ def _graph(catalog: Catalog) -> _Graph:
     features = catalog.features
     graph: _Graph = {}
     for name, feature in features.items():
-        ready: set[_Stage] = {other for other in _rests_on(feature) if other in features}
+        ready: set[_Stage] = {other for other in rests_on(feature) if other in features}
         graph[name, "ready"], graph[name, "fed"], graph[name] = ready, set(), {(name, "ready"), (name, "fed")}
     for name, feature in features.items():
         if feature.converts is None or not {feature.converts.lower, feature.converts.higher} <= features.keys():
@@ -372,9 +427,3 @@ def _graph(catalog: Catalog) -> _Graph:
         graph[higher, "fed"].add(name)
         graph[lower].add((higher, "fed"))
     return graph
-
-
-def _rests_on(feature: Feature) -> set[str]:
-    conditions = (name for condition in feature.requires_when for name in condition.features)
-    measured = (name for measure in feature.measures.values() for name in measure.base_with)
-    return {*feature.requires, *feature.requires_own, *conditions, *feature.base_with, *measured}

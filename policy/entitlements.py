@@ -7,13 +7,15 @@ not use is obsolete; some instances come free, with another feature, or with a p
 An upgrade turns licensed instances of a lower feature into ones of a higher, and only into such as have an effect here:
 while the upgrade itself waits, or the higher feature is not used, waits or is at its capacity, the lower ones stay. The
 catalog's order puts each upgrade before both features.
+
+The features of a capacity group are cut last, to what the platform supports of them together; nothing rests on them.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from .catalog import UNLIMITED, Catalog, Conversion, Feature
+from .catalog import UNLIMITED, CapacityGroup, Catalog, Conversion, Feature
 from .licensekey import MAX_INSTANCES
 from .licenses import License, Status
 from .reasons import Reason
@@ -70,6 +72,8 @@ def entitlements(catalog: Catalog, system: System, licenses: list[License], *, c
     for feature in catalog.order:
         found[feature.id] = _entitlement(catalog, system, feature, sums[feature.id], found)
         _convert(catalog, system, upgrades.get(feature.id, []), sums, found)
+    for group in catalog.capacity_groups.values():
+        _divide(group, group.capacity.get(system.platform), found)
     return {name: found[name] for name in catalog.features}
 
 
@@ -172,6 +176,33 @@ def _entitlement(catalog: Catalog, system: System, feature: Feature, sums: _Sums
     )
 
 
+def _divide(group: CapacityGroup, most: int | None, found: Entitlements) -> None:
+    """Let a group have so many instances together: first what comes free, then licenses in the group's order."""
+    if most is None:
+        return
+    members = [found[name] for name in group.features if found[name].unused is None]
+    free = _dealt([it.base for it in members], most)
+    licensed = _dealt([it.limit - it.base for it in members], most - sum(free))
+    for member, base, more in zip(members, free, licensed, strict=True):
+        cut = member.limit - base - more
+        found[member.feature.id] = msgspec.structs.replace(
+            member,
+            limit=base + more,
+            base=base,
+            capacity=most if member.capacity is None else min(member.capacity, most),
+            surplus=member.surplus + cut,
+            lack=Reason.NOT_SUPPORTED if cut and not base + more else member.lack,
+        )
+
+
+def _dealt(wanted: list[int], most: int) -> list[int]:
+    """How many each gets, in their order, until there are no more."""
+    dealt: list[int] = []
+    for each in wanted:
+        dealt.append(min(each, most - sum(dealt)))
+    return dealt
+
+
 def _capacity(catalog: Catalog, system: System, feature: Feature) -> int | None:
     return catalog.platforms[system.platform].capacity.get(feature.id, feature.capacity)
 
@@ -179,6 +210,7 @@ def _capacity(catalog: Catalog, system: System, feature: Feature) -> int | None:
 def _base(catalog: Catalog, system: System, feature: Feature, found: Entitlements) -> int:
     """The instances that come free, before capacity."""
     base = feature.base + sum(count for name, count in feature.base_with.items() if found[name].limit)
+    base += sum(min(count * found[name].limit, UNLIMITED) for name, count in feature.base_each.items())
     return base + sum(count * system.parts(catalog, name) for name, count in feature.base_per.items())
 
 

@@ -34,6 +34,8 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     def parts(self, catalog: Catalog, name: str) -> int:
         """How many of a part there are, at most as many as one system holds; `check_system` refuses more."""
         part = catalog.hardware[name]
+        if part.platforms and self.platform not in part.platforms:
+            return 0
         return min(self.hardware.get(name, part.default), part.most)
 
     def unused(self, catalog: Catalog, feature: Feature) -> str | None:
@@ -45,7 +47,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
             return f"{catalog.platforms[self.platform].title} does not have it"
         if _is_before(release, feature.from_release):
             return f"it begins with release {feature.from_release}; this is {release}"
-        if _is_after(release, feature.until_release):
+        if is_after(release, feature.until_release):
             return f"it ended with release {feature.until_release}; this is {release}"
         return None
 
@@ -61,7 +63,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
 
     def _applies(self, catalog: Catalog, condition: Condition) -> bool:
         release = self.runs(catalog)
-        outside = _is_before(release, condition.from_release) or _is_after(release, condition.until_release)
+        outside = _is_before(release, condition.from_release) or is_after(release, condition.until_release)
         return not outside and (not condition.platforms or self.platform in condition.platforms)
 
 
@@ -78,7 +80,24 @@ def check_system(catalog: Catalog, system: System) -> list[Mistake]:
     mistakes += _strange(catalog, "product.options", system.options, catalog.options)
     mistakes += _strange(catalog, "product.shared", system.shared, catalog.features)
     mistakes += _strange(catalog, "hardware", system.hardware, catalog.hardware)
-    return mistakes + _too_many(catalog, system.hardware)
+    return mistakes + _not_shared(catalog, system) + _no_place(catalog, system) + _too_many(catalog, system.hardware)
+
+
+def _not_shared(catalog: Catalog, system: System) -> list[Mistake]:
+    shareable = ", ".join(it.id for it in catalog.features.values() if it.shareable) or "nothing"
+    names = [it for it in sorted(system.shared & catalog.features.keys()) if not catalog.features[it].shareable]
+    what = f"is not shared between systems of {catalog.id}, {shareable} is; take it out and enter a license for it here"
+    return [Mistake("product.shared", f"{name} {what}") for name in names]
+
+
+def _no_place(catalog: Catalog, system: System) -> list[Mistake]:
+    strange = []
+    for name, count in system.hardware.items():
+        part = catalog.hardware.get(name)
+        if part and part.platforms and count and system.platform not in part.platforms:
+            what = f"{system.platform} takes no {part.title}; say 0, or leave it out"
+            strange.append(Mistake(f"hardware.{name}", what))
+    return strange
 
 
 def _too_many(catalog: Catalog, hardware: dict[str, int]) -> list[Mistake]:
@@ -102,8 +121,8 @@ def _is_before(release: str, first: str) -> bool:
     return _number(release) < _number(first)
 
 
-def _is_after(release: str, last: str | None) -> bool:
-    """Whether it came later; the last release 5 stands for every 5.x."""
+def is_after(release: str, last: str | None) -> bool:
+    """Whether a release came later than the last one; the last release 5 stands for every 5.x."""
     if last is None:
         return False
     parts = last.count(".") + 1

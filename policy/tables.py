@@ -19,7 +19,7 @@ _DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 MAX_TEXT = 262_144
-"""Characters of a file: eight times the largest catalog that is shipped, and read in a second."""
+"""Characters of a file: ten times the largest catalog that is shipped, and read in a second."""
 
 MAX_DOTS = 10
 """Dots of one key: twice those of the deepest key of a catalog. The time of tomllib grows faster than their square."""

@@ -54,6 +54,14 @@ CHANGES = [
     ("{ edition = 1 }", "{ gold = 1 }", "features.recorder.base_with", "there is no feature 'gold'"),
     ("{ edition = 1 }", "{ edition = 0 }", "features.recorder.base_with.edition", "0 is outside 1 to 16383"),
     ("{ coder = 1 }", "{ coders = 1 }", "features.trunk.during_setup", "there is no feature 'coders'"),
+    ("{ coder = 1 }", "{ trunk = 1 }", "features.trunk.during_setup", "want two instances instead"),
+    ("{ coder = 1 }", "{ edition = 1 }", "features.trunk.during_setup", "edition is of mode presence"),
+    ('title = "Coders"', 'title = "Co\\u0007ders"', "features.coder.title", "one line of printable characters"),
+    ('unit = "phone"', 'unit = "\\u202ephone"', "features.phone.unit", "one line of printable characters"),
+    ('"emergency-calls-only"', '"emergency\\ncalls"', "features.trunk.fallback", "one line of printable characters"),
+    ('title = "Large"', 'title = "\\u009b2J"', "platforms.large.title", "one line of printable characters"),
+    ("[platforms.large]", '[platforms."la\\u001brge"]', "platforms.la\\x1brge", "64 printable characters"),
+    ("[platforms.large]", f"[platforms.{'l' * 65}]", f"platforms.{'l' * 64}...", "64 printable characters"),
     ('mode = "registration"', 'mode = "login"\nduring_setup = { coder = 1 }', "features.phone.during_setup", "only a"),
 ]
 
@@ -77,6 +85,72 @@ def test_each_kind_of_mistake_is_named_by_its_dotted_key(
 )
 def test_a_number_of_parts_that_cannot_be_is_named(catalog_text: str, numbers: str, where: str, what: str) -> None:
     assert mistakes_in(catalog_text + f'[hardware.card]\ntitle = "Card"\n{numbers}\n') == [(where, what)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "where", "what"),
+    [
+        ("yields = -1", "yields", "-1 is outside 0 to 1000000"),
+        ("yields = 1000001", "yields", "1000001 is outside 0 to 1000000"),
+        ("yields = 1\ncapacity = -1", "capacity", "-1 is outside 0 to 1000000"),
+        ("yields = 1\nbase_with = { edition = -1 }", "base_with.edition", "-1 is outside 0 to 1000000"),
+        ("yields = 1\nbase_with = { gold = 1 }", "base_with", "there is no feature 'gold'"),
+    ],
+)
+def test_a_measure_that_a_license_would_lower_is_refused(catalog_text: str, lines: str, where: str, what: str) -> None:
+    text = catalog_text + f'[features.tenant.measures.storage]\nunit = "hour"\n{lines}\n'
+    assert mistakes_in(text) == [(f"features.tenant.measures.storage.{where}", what)]
+
+
+def test_a_mode_of_an_application_takes_one_of_each_feature_and_has_a_good_name(catalog_text: str) -> None:
+    modes = '[{ id = "Big One", title = "B", wants = ["phone", "phone"] }, { id = "lite", title = "L" }]'
+    text = catalog_text + f'[applications.desk]\ntitle = "Desk"\nsource = "test"\nmodes = {modes}\n'
+    assert mistakes_in(text) == [
+        ("applications.desk.modes.Big One.wants", "a feature stands there twice; a mode takes one of each"),
+        ("applications.desk.modes", "'Big One' is no name of lower-case words joined by hyphens"),
+    ]
+
+
+def with_group(catalog_text: str, features: str, capacity: str = "{ large = 3 }", name: str = "lines") -> str:
+    return catalog_text + (
+        f'[capacity_groups.{name}]\ntitle = "Lines"\nfeatures = [{features}]\ncapacity = {capacity}\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("features", "capacity", "where", "what"),
+    [
+        ('"phone", "gold"', "{}", "capacity_groups.lines.features", "there is no feature 'gold'"),
+        ('"phone"', "{}", "capacity_groups.lines.features", "a group has at least two features, each once"),
+        ('"phone", "phone", "coder"', "{}", "capacity_groups.lines.features", "a group has at least two"),
+        ('"phone", "tenant"', "{}", "capacity_groups.lines.features", "tenant may be free"),
+        ('"phone", "up-0"', "{}", "capacity_groups.lines.features", "up-0 is part of an upgrade"),
+        ('"phone", "trunk"', "{}", "capacity_groups.lines.features", "trunk is part of an upgrade"),
+        ('"phone", "coder"', "{ huge = 1 }", "capacity_groups.lines.capacity", "there is no platform 'huge'"),
+        ('"phone", "coder"', "{ large = -1 }", "capacity_groups.lines.capacity.large", "-1 is outside 0 to 1000000"),
+        ('"phone", "edition"', "{}", "edition", "a license more would make the system unlicensed"),
+        ('"phone", "edition"', "{}", "features.recorder", "rests on edition, which others of the capacity group lines"),
+    ],
+)
+def test_a_capacity_group_that_makes_no_sense_is_refused(
+    catalog_text: str, features: str, capacity: str, where: str, what: str
+) -> None:
+    text = with_upgrades(catalog_text.replace("code = 6\n", "code = 6\nfree = true\n"), ("trunk", "side"))
+    text += '[features.side]\ncode = 50\ntitle = "Side"\nunit = "one"\nmode = "use"\nsource = "test"\n'
+    found = mistakes_in(with_group(text, features, capacity))
+    assert any(at == where and what in why for at, why in found), found
+
+
+def test_a_feature_is_in_one_capacity_group_only(catalog_text: str) -> None:
+    text = with_group(with_group(catalog_text, '"phone", "coder"'), '"tenant", "coder"', name="more")
+    assert mistakes_in(text) == [("capacity_groups.more.features", "coder is in lines already")]
+
+
+def test_deep_tables_are_refused_and_end_nothing(catalog_text: str) -> None:
+    for depth in range(200, 1000, 50):
+        for begin, end in (("[", "]"), ("{ a = ", "}")):
+            text = "[a.b.c.d.e.f.g.h]\ni.j.k.l.m.n = " + begin * depth + "1" + end * depth
+            assert mistakes_in(catalog_text + text)
 
 
 def test_a_missing_meter_is_named() -> None:
@@ -213,13 +287,13 @@ def test_only_the_features_of_a_circle_are_named_and_not_those_that_rest_on_them
     assert {where for where, _ in mistakes_in(text)} == {"features.phone", "features.coder"}
 
 
-def chain(catalog_text: str, length: int) -> str:
-    """A catalog with so many features, each of which requires the next."""
+def features_of(catalog_text: str, length: int, *, linked: bool) -> str:
+    """A catalog with so many features in as few characters as can be; where linked, each requires the next."""
     head = catalog_text[: catalog_text.index("[platforms.large]")].replace('edition = "edition"\n', "")
-    head += '[platforms.only]\ntitle = "Only"\n'
+    head += '[platforms.only]\ntitle = "Only"\n[features]\n'
+    link = [f',requires=["f{number}"]' if linked and number < length else "" for number in range(1, length + 1)]
     tables = (
-        f'[features.f-{number}]\ncode = {number}\ntitle = "F"\nunit = "one"\nmode = "use"\nsource = "test"\n'
-        + (f'requires = ["f-{number + 1}"]\n' if number + 1 < length else "")
+        f'f{number}={{code={number},title="F",unit="u",mode="use",source="t"{link[number]}}}\n'
         for number in range(length)
     )
     return head + "".join(tables)
@@ -227,12 +301,17 @@ def chain(catalog_text: str, length: int) -> str:
 
 def test_a_catalog_may_have_as_many_features_as_there_are_codes(catalog_text: str) -> None:
     assert MAX_FEATURES == 2**12
-    order = load_catalog(chain(catalog_text, MAX_FEATURES), "exchange.toml").order
-    assert [feature.code for feature in order] == [*reversed(range(MAX_FEATURES))]
+    order = load_catalog(features_of(catalog_text, MAX_FEATURES, linked=False), "exchange.toml").order
+    assert [feature.code for feature in order] == [*range(MAX_FEATURES)]
+
+
+def test_a_chain_of_features_may_be_as_long_as_a_file_has_room_for(catalog_text: str) -> None:
+    order = load_catalog(features_of(catalog_text, 3000, linked=True), "exchange.toml").order
+    assert [feature.code for feature in order] == [*reversed(range(3000))]
 
 
 def test_more_features_than_codes_are_refused_before_anything_else_is_looked_at(catalog_text: str) -> None:
-    text = chain(catalog_text, MAX_FEATURES + 1).replace('title = "A small exchange"', "colour = 1")
+    text = features_of(catalog_text, MAX_FEATURES + 1, linked=False).replace('title = "A small exchange"', "colour = 1")
     assert mistakes_in(text) == [
         ("features", "4097 features; a license key has codes for 4096; put the rest into another catalog")
     ]
@@ -256,7 +335,7 @@ def calls_to_load(text: str) -> int:
 
 
 def test_the_time_to_load_grows_with_the_number_of_features_and_not_with_its_square(catalog_text: str) -> None:
-    few, many = (calls_to_load(chain(catalog_text, length)) for length in (100, 800))
+    few, many = (calls_to_load(features_of(catalog_text, length, linked=True)) for length in (100, 800))
     assert many < 12 * few
 
 

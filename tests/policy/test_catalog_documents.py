@@ -43,7 +43,18 @@ def test_the_schema_names_every_word_that_a_key_may_hold(words: type[Mode]) -> N
 
 
 def test_the_example_of_the_schema_shows_every_key_of_a_feature_that_is_not_a_plain_switch() -> None:
-    plain = {"id", "base", "free", "free_on", "platforms", "from_release", "until_release", "unsupported", "group"}
+    plain = {
+        "id",
+        "base",
+        "free",
+        "free_on",
+        "platforms",
+        "from_release",
+        "until_release",
+        "unsupported",
+        "group",
+        "shareable",
+    }
     keys = {field.name for field in msgspec.structs.fields(catalog.Feature)} - plain - {"hidden"}
     assert [key for key in sorted(keys) if not re.search(rf"\b{key}\b", example())] == []
 
@@ -73,6 +84,6 @@ def test_every_rule_of_a_source_document_has_its_test_or_a_reason(seed: str) -> 
 
 def test_the_table_of_rules_names_only_entries_that_are_there(shipped: dict[str, Catalog]) -> None:
     for name, table, entry in re.findall(
-        r"`([a-z-]+):(features|sets|applications|hardware|options)\.([a-z0-9-]+)`", RULES
+        r"`([a-z-]+):(features|sets|applications|hardware|options|capacity_groups)\.([a-z0-9-]+)`", RULES
     ):
         assert entry in getattr(shipped[name], table), f"{name}: {table}.{entry}"

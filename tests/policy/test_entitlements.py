@@ -16,6 +16,7 @@ from featurekeyd.policy.licensekey import Term, make_key
 from featurekeyd.policy.licenses import License, Status
 from featurekeyd.policy.reasons import Reason
 from featurekeyd.policy.system import System
+from featurekeyd.policy.tables import FileMistakes
 
 DAY = datetime.date(2026, 1, 1)
 
@@ -337,10 +338,104 @@ def test_of_two_upgrades_from_one_feature_the_one_with_the_lower_code_goes_first
         assert (found["mid"], found["other"]) == (mid, 2 - mid)
 
 
-def test_what_requires_the_lower_feature_goes_with_its_last_instance() -> None:
-    catalog = profiles(rest=(20, 'requires = ["low"]'))
-    assert limits({"low": 2, "low-to-mid": 1, "rest": 4}, catalog=catalog)["rest"] == 4
-    assert limits({"low": 2, "low-to-mid": 2, "rest": 4}, catalog=catalog)["rest"] == 0
+def test_nothing_may_rest_on_a_lower_feature_and_go_with_its_last_instance() -> None:
+    for line in ('requires = ["low"]', "base_with = { low = 1 }", "base_each = { low = 1 }"):
+        with pytest.raises(FileMistakes, match=r"features\.rest: rests on low, which the upgrade low-to-mid lowers"):
+            profiles(rest=(20, line))
+
+
+# Capacity groups: what a platform supports of several features together
+
+GROUP = """
+[capacity_groups.lines]
+title = "Lines"
+features = ["{}", "{}"]
+capacity = {{ small = 10, tiny = 0 }}
+[hardware.card]
+title = "Card"
+most = 9
+"""
+
+
+def grouped(first: str = "one", second: str = "two") -> Catalog:
+    one = 'requires = ["edition"]\nbase_per = { card = 3 }\ncapacity = 8'
+    tables = {"edition": (1, ""), "one": (2, one), "two": (3, "base = 2\nyields = 2")}
+    text = "".join(
+        f'[features.{name}]\ntitle = "{name}"\nunit = "line"\nmode = "use"\nsource = "test"\ncode = {code}\n{lines}\n'
+        for name, (code, lines) in tables.items()
+    )
+    head = HEAD.replace("{ high = 5, mid = 3 }", "{}").replace("{ high = 0 }", "{}")
+    return load_catalog(head + text + GROUP.format(first, second), "lines.toml")
+
+
+@pytest.mark.parametrize(
+    ("bought", "cards", "one", "two"),
+    [
+        ({}, 0, 0, 2),
+        ({"edition": 1, "one": 5, "two": 1}, 0, 5, 4),
+        ({"edition": 1, "one": 9}, 0, 8, 2),
+        ({"edition": 1, "one": 9, "two": 4}, 0, 8, 2),
+        ({"edition": 1, "one": 5, "two": 4}, 0, 5, 5),
+        ({"one": 5, "two": 4}, 0, 0, 10),
+        ({"two": 9}, 2, 6, 4),
+        ({"two": 9}, 3, 8, 2),
+    ],
+)
+def test_features_of_a_group_have_its_capacity_together_free_ones_first(
+    bought: dict[str, int], cards: int, one: int, two: int
+) -> None:
+    found = limits(bought, "small", grouped(), hardware={"card": cards})
+    assert (found["one"], found["two"]) == (one, two)
+
+
+def test_the_order_in_a_group_says_whose_licenses_have_an_effect_first() -> None:
+    found = limits({"edition": 1, "one": 5, "two": 4}, "small", grouped("two", "one"))
+    assert (found["one"], found["two"]) == (0, 10)
+
+
+def test_a_member_of_a_group_tells_its_capacity_and_what_has_no_effect() -> None:
+    catalog = grouped()
+    bought = licenses(catalog, Bought("edition", 1), Bought("one", 5), Bought("two", 4))
+    found = entitlements(catalog, System(platform="small"), bought, count_unlisted=True)
+    assert (found["one"].capacity, found["two"].capacity) == (8, 10)
+    assert (found["two"].base, found["two"].licensed, found["two"].surplus) == (2, 8, 5)
+    none = entitlements(catalog, System(platform="tiny"), bought, count_unlisted=True)["two"]
+    assert (none.limit, none.base, none.surplus, none.lack) == (0, 0, 10, Reason.NOT_SUPPORTED)
+
+
+def test_a_group_holds_on_its_platforms_only() -> None:
+    assert limits({"two": 9}, "large", grouped())["two"] == 20
+
+
+LINES = st.dictionaries(st.sampled_from(["edition", "one", "two"]), st.integers(1, 9))
+
+
+@given(
+    LINES, st.sampled_from(["edition", "one", "two"]), st.integers(1, 9), st.sampled_from(["large", "small", "tiny"])
+)
+def test_a_license_more_lowers_others_of_its_group_only_and_never_all_together(
+    bought: dict[str, int], more: str, count: int, platform: str
+) -> None:
+    catalog = grouped()
+    before = limits(bought, platform, catalog)
+    after = limits(bought | {more: bought.get(more, 0) + count}, platform, catalog)
+    assert {name for name in before if after[name] < before[name]} <= {"two"}
+    assert after["one"] + after["two"] >= before["one"] + before["two"]
+
+
+# Instances that come with each instance of another feature
+
+
+def test_instances_come_with_each_instance_of_another_feature() -> None:
+    catalog = profiles(rest=(20, "base_each = { high = 3 }\ncapacity = 20"))
+    assert limits({"rest": 2}, catalog=catalog)["rest"] == 2
+    assert limits({"rest": 2, "edition": 1, "high": 4}, catalog=catalog)["rest"] == 2 + 3 * 5
+    assert limits({"rest": 2, "edition": 1, "high": 9}, catalog=catalog)["rest"] == 20
+
+
+def test_what_comes_with_each_instance_of_a_free_feature_is_without_limit() -> None:
+    catalog = profiles(rest=(20, "base_each = { other = 3 }"))
+    assert limits({}, catalog=catalog)["rest"] == UNLIMITED
 
 
 COUNTS = st.dictionaries(st.sampled_from([*PROFILES]), st.integers(1, 9))

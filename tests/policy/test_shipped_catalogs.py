@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import datetime
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from featurekeyd.policy.catalog import UNLIMITED, Catalog, Cause, Consequence, Feature, Mode
+from featurekeyd.policy.catalog import UNLIMITED, Catalog, Cause, Consequence, Feature, Mode, Scope
 from featurekeyd.policy.entitlements import Entitlements, entitlements, with_statuses
 from featurekeyd.policy.licensekey import Term, make_key
 from featurekeyd.policy.licenses import License, Status
 from featurekeyd.policy.reasons import Reason
+from featurekeyd.policy.requests import SyncLease, Want
 from featurekeyd.policy.system import System
 
 SERIAL = "110123456789"
@@ -214,8 +216,20 @@ LIMITS = [
     ("ip412", "vcm-channels:500", {"vcm-channels": 60}),
     ("ip406-v2", "vcm-channels:500", {"vcm-channels": 30}),
     ("small-office", "vcm-channels:500 small-office-vcm:9", {"vcm-channels": 16, "small-office-vcm": 12}),
-    # PRI channels
-    ("ip500-v2", "pri-channels-e1:500 pri-channels-t1:500", {"pri-channels-e1": 240, "pri-channels-t1": 192}),
+    # Small Office: 3 channels, each license one more, and SIP calls count them
+    ("small-office", "", {"vcm-channels": 3, "small-office-vcm": 3}),
+    ("small-office", "small-office-vcm:9", {"vcm-channels": 12, "small-office-vcm": 12}),
+    ("small-office", "small-office-vcm:13", {"vcm-channels": 16, "small-office-vcm": 16}),
+    ("ip500", "small-office-vcm:13", {"vcm-channels": 4, "small-office-vcm": 0}),
+    # PRI channels: 240 of all kinds together
+    ("ip500-v2", "pri-channels-e1:500", {"pri-channels-e1": 240, "pri-channels-t1": 0, "pri-channels-e1-r2": 0}),
+    ("ip500-v2", "pri-channels-t1:500", {"pri-channels-e1": 0, "pri-channels-t1": 192, "pri-channels-e1-r2": 0}),
+    (
+        "ip500-v2",
+        "pri-channels-e1:100 pri-channels-e1-r2:90 pri-channels-t1:500",
+        {"pri-channels-e1": 100, "pri-channels-e1-r2": 90, "pri-channels-t1": 50},
+    ),
+    ("ip500-v2a", "pri-channels-e1:30 pri-channels-e1-r2:500", {"pri-channels-e1": 30, "pri-channels-e1-r2": 210}),
     # Branch System and SM trunks
     ("ip500-v2", "sm-trunk-channels:10", {"sm-trunk-channels": 0}),
     ("ip500-v2", "branch-system sm-trunk-channels:10", {"branch-system": 1, "sm-trunk-channels": 10}),
@@ -303,7 +317,13 @@ def test_a_sip_call_takes_a_vcm_channel_at_set_up_on_every_platform_and_release(
     assert ip_office.features["sip-trunk-channels"].during_setup == {"vcm-channels": 1}
     for platform, release in itertools.product(IP_OFFICE, ("3.2", "4.0", "5", "6.0", "8.1", "9.1")):
         found = allowed(ip_office, platform, "sip-trunk-channels:3", release=release)
-        assert (found["sip-trunk-channels"].limit, found["vcm-channels"].limit) == (3, 4)
+        assert found["sip-trunk-channels"].limit == 3
+        assert found["vcm-channels"].limit == (3 if platform == "small-office" else 4)
+
+
+def test_free_channels_of_pri_cards_go_before_licenses_of_another_kind(ip_office: Catalog) -> None:
+    found = allowed(ip_office, "ip500-v2", "pri-channels-e1:500", hardware={"pri-card": 1, "pri-card-t1": 3})
+    assert (found["pri-channels-e1"].limit, found["pri-channels-t1"].limit) == (216, 24)
 
 
 # IP Office: platform and release
@@ -458,7 +478,8 @@ def test_a_license_that_server_edition_does_not_use_is_obsolete_and_gives_nothin
         ("primary", "server-edition sip-trunk-channels:50", {"sip-trunk-channels": 50}),
         ("primary", "basic-user:100", {"basic-user": 0}),
         ("primary", "server-edition basic-user:100 power-user:10", {"basic-user": 100, "power-user": 10}),
-        ("primary", "", {"one-x-portal": UNLIMITED}),
+        ("primary", "", {"one-x-portal": 0}),
+        ("primary", "one-x-portal:5", {"one-x-portal": 5, "server-edition": 0}),
     ],
 )
 def test_server_edition_gives_what_the_document_says(
@@ -466,6 +487,13 @@ def test_server_edition_gives_what_the_document_says(
 ) -> None:
     found = allowed(server_edition, platform, bought)
     assert {name: found[name].limit for name in limits} == limits
+
+
+def test_a_server_of_one_x_portal_is_no_system_that_a_server_edition_license_is_asked_of(
+    server_edition: Catalog,
+) -> None:
+    assert [*server_edition.platforms] == ["primary", "secondary", "expansion"]
+    assert server_edition.features["one-x-portal"].requires == ()
 
 
 @pytest.mark.parametrize(
@@ -518,3 +546,21 @@ def test_some_features_are_hidden_from_the_customer(ayrix: Catalog) -> None:
 
 def test_every_feature_of_ayrix_is_in_one_of_three_classes(ayrix: Catalog) -> None:
     assert {feature.group for feature in ayrix.features.values()} == {"general", "instance", "core"}
+
+
+def test_when_ayrix_is_deactivated_phones_stay_registered_and_calls_are_locked(
+    ayrix: Catalog, make_site: Callable[..., Any]
+) -> None:
+    site = make_site(ayrix, "server")
+    site.certify()
+    phone = SyncLease(key="phone", wants=(Want("registrations"),))
+    assert site.acquire("phone", "registrations").allowed
+    assert site.acquire("call", "calls").allowed
+    site.pull()
+    site.wait(72 * 3600 - 1)
+    assert site.acquire("later", "calls").allowed
+    site.wait(2)
+    assert site.acquire("another", "calls").reason is Reason.DEACTIVATED
+    assert site.acquire("phone", "registrations").reason is Reason.ALREADY_HELD
+    site.sync(phone, scope=Scope.REGISTRATIONS)
+    assert (site.in_use("registrations"), site.in_use("calls")) == (1, 2)

@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from featurekeyd.policy.catalog import UNLIMITED, Catalog
@@ -120,6 +121,15 @@ def test_instances_come_with_each_part_up_to_the_most_that_fit(
         ("capacity = -1", "features.tenant.capacity"),
         ('free_without = "gold"', "features.tenant.free_without"),
         ("base_per = { wheel = 1 }", "features.tenant.base_per"),
+        ("base_each = { wheel = 1 }", "features.tenant.base_each"),
+        ("base_each = { edition = 0 }", "features.tenant.base_each.edition"),
+        ("base_each = { tenant = 1 }", "features.tenant"),
+        ('from_release = "6.1"\nuntil_release = "6.0"', "features.tenant.until_release"),
+        ('from_release = "6"\nuntil_release = "5"', "features.tenant.until_release"),
+        (
+            'requires_when = [{ features = ["edition"], from_release = "2", until_release = "1.9" }]',
+            "features.tenant.requires_when.until_release",
+        ),
         ('until_release = "five"', "features.tenant.until_release"),
         (
             'requires_when = [{ features = ["edition"], until_release = "x" }]',
@@ -143,6 +153,35 @@ def test_settings_that_the_catalog_does_not_know_are_named(catalog: Catalog) -> 
         "product.shared",
         "hardware",
     ]
+
+
+def test_only_what_may_be_shared_is_taken_as_shared_and_the_cure_is_told(changed: Changed) -> None:
+    catalog = changed("shareable = true")
+    assert check_system(catalog, System(platform="large", shared=frozenset({"tenant"}))) == []
+    (mistake,) = check_system(catalog, System(platform="large", shared=frozenset({"tenant", "edition"})))
+    assert (mistake.where, mistake.what) == (
+        "product.shared",
+        "edition is not shared between systems of exchange, tenant is; take it out and enter a license for it here",
+    )
+
+
+def test_of_the_shipped_catalogs_preferred_edition_alone_is_shared(shipped: dict[str, Catalog]) -> None:
+    shareable = {
+        f"{it.id}:{feature.id}" for it in shipped.values() for feature in it.features.values() if feature.shareable
+    }
+    assert shareable == {"ip-office:preferred-edition"}
+
+
+def test_a_part_that_the_platform_does_not_take_brings_nothing_and_is_named_with_the_cure(changed: Changed) -> None:
+    catalog = changed("base_per = { card = 8 }")
+    card = msgspec.structs.replace(catalog.hardware["card"], platforms=("large",))
+    catalog = msgspec.structs.replace(catalog, hardware={"card": card})
+    assert (tenants(catalog, 0).limit, tenants(catalog, 0, "small").limit) == (8, 0)
+    for count in (0, 1):
+        assert check_system(catalog, System(platform="large", hardware={"card": count})) == []
+    assert check_system(catalog, System(platform="small", hardware={"card": 0})) == []
+    (mistake,) = check_system(catalog, System(platform="small", hardware={"card": 1}))
+    assert (mistake.where, mistake.what) == ("hardware.card", "small takes no Card; say 0, or leave it out")
 
 
 def test_parts_above_the_most_that_one_system_holds_are_named_with_the_cure(changed: Changed) -> None:
