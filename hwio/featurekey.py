@@ -17,6 +17,7 @@ The errors, all below `FeatureKeyError`:
     ├── Unconfigured    the key is there, and the slot that should answer is empty
     ├── Garbled         something answers, and it is not what the protocol says
     ├── Unsupported     a device of a kind or firmware that cannot serve, or a question it cannot answer
+    │   └── Several     more than one key fits the reader, and none was chosen
     └── DeviceFault     the operating system reports an error that is none of the above
 """
 
@@ -29,6 +30,12 @@ import msgspec
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+LONGEST_LOOK_SECONDS = 45.0
+"""What opening, reading and proving may take at most, whatever a device does: every wait has its limit (`Timeouts`,
+`Patience`, `TRANSFER_LIMIT_MS`); where every answer comes just in time a serial reader needs 24 s and a USB key 28 s.
+What takes longer hangs in the kernel."""
 
 
 class Kind(enum.StrEnum):
@@ -104,6 +111,12 @@ class Unsupported(FeatureKeyError):
     """A device of a kind or firmware that cannot serve, or a question that this kind of key cannot answer."""
 
     state = "unsupported"
+
+
+class Several(Unsupported):
+    """More than one key fits the reader, and nothing says which one counts."""
+
+    state = "several"
 
 
 class DeviceFault(FeatureKeyError):

@@ -12,6 +12,7 @@ Rules of this module:
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 from .featurekey import (
@@ -23,7 +24,7 @@ from .featurekey import (
     Kind,
     NoPermission,
     Reading,
-    Unsupported,
+    Several,
     is_same_folder,
     no_secret,
 )
@@ -93,7 +94,7 @@ def _find_card(root: Path, name: str | None) -> Path:
         raise Absent(place, f"no SD card below {devices}", cure="put the card in")
     if len(cards) > 1:
         names = ", ".join(folder.name for folder in cards)
-        raise Unsupported(place, f"{len(cards)} SD cards, and no name was chosen: {names}", cure="leave one card in")
+        raise Several(place, f"{len(cards)} SD cards, and no name was chosen: {names}", cure="leave one card in")
     return cards[0]
 
 
@@ -125,10 +126,15 @@ def _read_cid(reader: str, folder: Path) -> Cid:
 
 def _read_attribute(reader: str, path: Path) -> str:
     try:
-        with path.open("rb") as attribute:
+        with open(path, "rb", opener=_open_at_once) as attribute:
             return attribute.read(ATTRIBUTE_MOST).decode("latin-1").removesuffix("\n")
     except OSError as error:
         raise _translated(reader, path, error) from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting: below a foreign root there may be a pipe in place of a file, which nobody ever writes."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _translated(reader: str, path: Path, error: OSError) -> FeatureKeyError:

@@ -20,7 +20,7 @@ import usb.backend.libusb1
 import usb.core
 import usb.util
 
-from .featurekey import Absent, Busy, DeviceFault, FeatureKeyError, Garbled, NoPermission, Unsupported
+from .featurekey import Absent, Busy, DeviceFault, FeatureKeyError, Garbled, NoPermission, Several, Unsupported
 from .otpframes import REPORT_SIZE
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _find(backend: Any) -> Any:
         raise Absent("usb", "no Feature Key is plugged in", cure="plug it in; lsusb shows it as 1050:xxxx")
     if len(found) > 1:
         places = ", ".join(f"{device.bus:03}-{device.address:03} ({_name(device)})" for device in found)
-        raise Unsupported("usb", f"{len(found)} keys are plugged in, bus-address {places}", cure="leave only one")
+        raise Several("usb", f"{len(found)} keys are plugged in, bus-address {places}", cure="leave only one")
     return found[0]
 
 
@@ -131,7 +131,7 @@ class UsbReports:
     def open(cls, backend: Any = None) -> UsbReports:
         """Find the one key that is plugged in and claim it; `backend` is pyusb's libusb 1.0 unless given.
 
-        Raises Absent for none, Unsupported for several or without libusb, NoPermission, Busy, DeviceFault.
+        Raises Absent for none, Several, Unsupported without libusb, NoPermission, Busy, DeviceFault.
         """
         device = _find(_libusb1() if backend is None else backend)
         reader = _name(device)

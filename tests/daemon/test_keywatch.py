@@ -4,13 +4,41 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from featurekeyd.daemon import keywatch
 from featurekeyd.daemon.keywatch import KeyWatch
-from featurekeyd.hwio.featurekey import Absent, Assurance, DeviceFault, FeatureKeyError, Kind, NoPermission, Reading
+from featurekeyd.daemon.settings import FeatureKeyTable
+from featurekeyd.daemon.site import STALE_SECONDS
+from featurekeyd.hwio.buspirate import Timeouts
+from featurekeyd.hwio.featurekey import (
+    LONGEST_LOOK_SECONDS,
+    Absent,
+    Assurance,
+    Busy,
+    DeviceFault,
+    FeatureKey,
+    FeatureKeyError,
+    Garbled,
+    Kind,
+    NoPermission,
+    Reading,
+    TouchRequired,
+    Unconfigured,
+    Unsupported,
+)
+from featurekeyd.hwio.sdcard import Command
+from featurekeyd.hwio.serialcard import SerialCard
+from featurekeyd.hwio.simulated_buspirate import SimulatedBusPirate
+from featurekeyd.hwio.simulated_card import SimulatedCard
+from featurekeyd.hwio.simulated_line import SimulatedLine
+from featurekeyd.hwio.simulated_usbkey import SimulatedUsbBackend, create
+from featurekeyd.hwio.usbkey import UsbKey
 from featurekeyd.policy.presence import Sighting
 
 DEADLINE = 10
@@ -107,6 +135,31 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
     return made
 
 
+class News:
+    """Stands in for HotPlug: tells what the test says, and has no thread and no descriptor."""
+
+    def __init__(self, reader: str, wake: Callable[[], object], note: Callable[[str], object]) -> None:
+        self.reader = reader
+        self.wake = wake
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def news(monkeypatch: pytest.MonkeyPatch) -> list[News]:
+    """What stands in for HotPlug in each watch that the test makes."""
+    made: list[News] = []
+
+    def make(reader: str, wake: Callable[[], object], note: Callable[[str], object]) -> News:
+        made.append(News(reader, wake, note))
+        return made[-1]
+
+    monkeypatch.setattr(keywatch, "HotPlug", make)
+    return made
+
+
 @pytest.fixture
 def begin() -> Iterator[Callable[..., Watched]]:
     begun: list[Watched] = []
@@ -169,11 +222,7 @@ def test_without_a_challenge_nothing_is_to_be_proved(reader: Reader, begin: Call
     ("error", "state", "finding"),
     [
         (Absent("slot", "no card there"), "absent", "no card there"),
-        (
-            NoPermission("slot", "may not open it", cure="add the rule"),
-            "no-permission",
-            "may not open it; add the rule",
-        ),
+        (Busy("slot", "somebody has it", cure="stop that"), "busy", "somebody has it; stop that"),
         (FeatureKeyError("slot", "odd"), "fault", "odd"),
         (OSError(5, "I/O error"), "fault", "unexpected OSError in the reader"),
         (ZeroDivisionError("a secret"), "fault", "unexpected ZeroDivisionError in the reader"),
@@ -287,3 +336,219 @@ def test_the_end_closes_the_key(reader: Reader, begin: Callable[..., Watched]) -
 
 def test_a_watch_that_never_began_can_be_closed() -> None:
     Watched().watch.close()
+
+
+# A device that came just now
+
+
+FORBIDDEN = NoPermission("slot", "may not open it", cure="add the rule")
+
+
+@pytest.fixture
+def hasty_permission(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keywatch, "PERMISSION_PAUSE", 0.0)
+
+
+@pytest.mark.parametrize("tries", [1, keywatch.PERMISSION_TRIES])
+def test_a_device_whose_permission_comes_a_moment_later_is_never_reported_as_forbidden(
+    tries: int, reader: Reader, begin: Callable[..., Watched], hasty_permission: None
+) -> None:
+    reader.finds = [Absent("slot", "gone"), *[FORBIDDEN] * tries, Key()]
+    watched = begin(0.001)
+    assert [watched.state() for _ in range(2)] == ["absent", "present"]
+    assert reader.opened == 2 + tries
+
+
+def test_a_device_that_stays_forbidden_is_told_and_then_tried_once_a_look(
+    reader: Reader, begin: Callable[..., Watched], hasty_permission: None
+) -> None:
+    reader.finds = [FORBIDDEN]
+    watched = begin()
+    sighting, _ = watched.report()
+    assert (sighting.state, sighting.finding) == ("no-permission", "may not open it; add the rule")
+    assert reader.opened == 1 + keywatch.PERMISSION_TRIES
+    assert watched.look().state == "no-permission"
+    assert reader.opened == 2 + keywatch.PERMISSION_TRIES
+
+
+def test_after_news_of_a_device_permission_is_waited_for_anew(
+    reader: Reader, begin: Callable[..., Watched], news: list[News], hasty_permission: None
+) -> None:
+    reader.finds = [*[FORBIDDEN] * (1 + keywatch.PERMISSION_TRIES), FORBIDDEN, FORBIDDEN, Key()]
+    watched = begin()
+    assert watched.state() == "no-permission"
+    news[-1].wake()
+    assert watched.state() == "present"
+
+
+def test_permission_is_waited_for_no_longer_than_a_second() -> None:
+    assert keywatch.PERMISSION_TRIES * keywatch.PERMISSION_PAUSE <= 1
+
+
+def test_the_end_does_not_wait_for_permission(
+    reader: Reader, begin: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keywatch, "PERMISSION_PAUSE", NEVER)
+    reader.finds = [FORBIDDEN]
+    watched = begin()
+    assert reader.entered.wait(DEADLINE)
+    watched.watch.close()
+    assert watched.state() == "no-permission"
+
+
+def test_a_key_that_may_not_be_asked_is_closed_before_it_is_tried_again(
+    reader: Reader, begin: Callable[..., Watched], hasty_permission: None
+) -> None:
+    first = Key(prove=FORBIDDEN)
+    reader.finds = [first, Key()]
+    assert begin(challenge=CHALLENGE).state() == "present"
+    assert first.asked == ["prove", "close"]
+
+
+def test_news_of_a_device_cause_a_look_that_asks_no_more_than_a_poll(
+    reader: Reader, begin: Callable[..., Watched], news: list[News]
+) -> None:
+    key = Key()
+    reader.finds = [key]
+    watched = begin(challenge=CHALLENGE)
+    watched.report()
+    news[0].wake()
+    assert watched.report()[1] == 2
+    assert (news[0].reader, key.asked, reader.opened) == ("slot", ["prove", "check"], 1)
+
+
+# What a key is asked
+
+
+@pytest.mark.parametrize("refusal", [Unsupported, Unconfigured, TouchRequired])
+def test_a_key_that_will_never_prove_itself_is_known_by_its_number_and_asked_no_more(
+    refusal: type[FeatureKeyError], reader: Reader, begin: Callable[..., Watched]
+) -> None:
+    key = Key(prove=refusal("usb:1-4", "cannot", cure="program it"))
+    reader.finds = [key]
+    watched = begin(0.001, CHALLENGE)
+    for _ in range(5):
+        sighting, _ = watched.report()
+        assert (sighting.state, sighting.hardware_id, sighting.answer) == (refusal.state, "4711", None)
+        assert sighting.finding == "cannot; program it"
+    assert key.asked[:5] == ["prove", *["check"] * 4]
+
+
+def idle(watched: Watched, looks: int) -> None:
+    """Let the watch look that often and stop; it looks as fast as it can, so an hour takes a moment."""
+    while watched.report()[1] < looks:
+        pass
+    watched.watch.close()
+
+
+def test_in_an_idle_hour_a_card_is_read_once_and_then_asked_720_times_for_its_status(
+    begin: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = round(3600 / FeatureKeyTable().poll_seconds)
+    assert looks == 720
+    card = SimulatedCard()
+    line = SimulatedLine(SimulatedBusPirate(card).answer)
+    monkeypatch.setattr(keywatch, "open_feature_key", lambda _: SerialCard.on_line(line))
+    watched = begin(0.0)
+    idle(watched, looks)
+    assert card.commands.count(Command.SEND_CID) == 1
+    assert card.commands.count(Command.GO_IDLE) == 1
+    assert card.commands.count(Command.SEND_STATUS) == watched.watch._looks - 1 >= looks - 1
+
+
+class CountingBus(SimulatedUsbBackend):
+    """Counts the transfers, and those that hand a question over."""
+
+    transfers = questions = 0
+
+    def ctrl_transfer(self, *question: Any) -> int:
+        self.transfers += 1
+        # Every question begins with its first chunk: flag 80 in the last byte of the report (facts/hardware.md 2).
+        self.questions += question[1] == 0x21 and question[5][7] == 0x80
+        return super().ctrl_transfer(*question)
+
+
+def test_in_an_idle_hour_a_usb_key_proves_itself_once_and_each_look_is_one_transfer(
+    begin: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    create(tmp_path / "key")
+    bus = CountingBus(tmp_path / "key")
+    key = UsbKey.open(bus)
+    key.program_challenge_response(bytes(range(20)))
+    key.close()
+    opening = bus.transfers, bus.questions
+    UsbKey.open(bus).close()
+    opening = bus.transfers - opening[0], bus.questions - opening[1]
+    before = bus.transfers, bus.questions
+    monkeypatch.setattr(keywatch, "open_feature_key", lambda _: UsbKey.open(bus))
+    watched = begin(0.0, CHALLENGE)
+    idle(watched, 720)
+    transfers, questions = bus.transfers - before[0], bus.questions - before[1]
+    assert questions == opening[1] + 1
+    assert transfers - (watched.watch._looks - 1) < 2 * opening[0] + 30
+
+
+def test_each_check_puts_a_challenge_of_its_own_to_the_key_and_the_polls_between_none(
+    reader: Reader, begin: Callable[..., Watched], news: list[News]
+) -> None:
+    reader.finds = [Key()]
+    watched = begin(challenge=CHALLENGE)
+    watched.report()
+    for number in range(5):
+        watched.challenge = bytes([number]) * 32
+        news[-1].wake()
+        assert watched.report()[0].challenge != watched.challenge
+        assert watched.look().challenge == watched.challenge
+
+
+# A reader that never answers
+
+
+def open_now() -> tuple[int, int]:
+    """Descriptors and threads of this process."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir()), threading.active_count()
+
+
+def test_a_reader_that_falls_silent_is_told_and_found_again_and_leaves_nothing_behind(
+    begin: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasty = Timeouts(answer=0.3, ready=0.3, power_up=0.05, quiet=0.01)
+
+    def open_hastily(reader: str) -> FeatureKey:
+        return SerialCard.open(device.port, timeouts=hasty)
+
+    def wait_for(*states: str) -> None:
+        end = time.monotonic() + DEADLINE
+        while watched.state() not in states:
+            assert time.monotonic() < end
+
+    monkeypatch.setattr(keywatch, "open_feature_key", open_hastily)
+    with SimulatedBusPirate() as device:
+        watched = begin(0.01)
+        wait_for("present")
+        first = open_now()
+        for _ in range(5):
+            device.silence()
+            wait_for("absent")
+            device.well()
+            wait_for("present")
+            assert open_now() == first
+
+
+def test_a_reader_counts_as_hanging_only_after_the_longest_look() -> None:
+    assert LONGEST_LOOK_SECONDS < STALE_SECONDS
+
+
+def test_looks_that_hang_never_pile_up_threads(reader: Reader, begin: Callable[..., Watched], news: list[News]) -> None:
+    reader.finds = [Garbled("slot", "noise"), Key()]
+    reader.gate.clear()
+    watched = begin()
+    assert reader.entered.wait(DEADLINE)
+    threads = threading.active_count()
+    for _ in range(50):
+        watched.watch.look_now()
+        news[-1].wake()
+    assert threading.active_count() <= threads
+    reader.gate.set()
+    assert [watched.state() for _ in range(2)] == ["garbled", "present"]
+    assert reader.opened == 2

@@ -19,6 +19,7 @@ from featurekeyd.hwio.featurekey import (
     Garbled,
     Kind,
     NoPermission,
+    Several,
     Unsupported,
 )
 from featurekeyd.hwio.sdcard import Cid
@@ -85,7 +86,7 @@ def test_an_emmc_is_not_a_card(slot: SimulatedSlot) -> None:
 
 def test_two_cards_are_named_and_one_can_be_chosen(slot: SimulatedSlot) -> None:
     second = SimulatedSlot(slot.root, OTHER_CID, host=2)
-    with pytest.raises(Unsupported, match=f"2 SD cards, and no name was chosen: {slot.name}, {second.name}"):
+    with pytest.raises(Several, match=f"2 SD cards, and no name was chosen: {slot.name}, {second.name}"):
         SlotCard.open(slot.root)
     key = SlotCard.open(slot.root, name=second.name)
     assert key.reading.hardware_id == OTHER_CID.hardware_id
@@ -154,6 +155,15 @@ def test_another_card_under_the_same_name_is_told(slot: SimulatedSlot) -> None:
         key.check()
 
 
+def test_a_pipe_in_place_of_a_file_is_garbled_and_waits_for_nobody(slot: SimulatedSlot) -> None:
+    key = SlotCard.open(slot.root)
+    cid = slot.root / "bus/mmc/devices" / slot.name / "cid"
+    cid.unlink()
+    os.mkfifo(cid)
+    with pytest.raises(Garbled):
+        key.check()
+
+
 def test_a_check_reads_one_file(slot: SimulatedSlot) -> None:
     key = SlotCard.open(slot.root)
     for attribute in (slot.root / "bus/mmc/devices" / slot.name).iterdir():
@@ -172,7 +182,7 @@ def test_the_errno_of_a_read_decides(
         raise OSError(number, os.strerror(number))
 
     # The tests may run as root, to whom nothing is forbidden: the refusal is the operating system's, given by hand.
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(slotcard, "_open_at_once", refuse)
     with pytest.raises(error) as caught:
         key.check()
     assert caught.value.errno == number

@@ -20,6 +20,7 @@ from featurekeyd.hwio.featurekey import (
     Garbled,
     Kind,
     NoPermission,
+    Several,
     Unconfigured,
     Unsupported,
 )
@@ -107,7 +108,7 @@ def test_several_keys_are_refused_with_the_address_of_each(state: Path, tmp_path
     other = tmp_path / "other.json"
     create(other, serial=42)
     change(other, address=9)
-    with pytest.raises(Unsupported, match=r"2 keys .* 001-004 \(usb:1-1\), 002-009 \(usb:2-1\); leave only one"):
+    with pytest.raises(Several, match=r"2 keys .* 001-004 \(usb:1-1\), 002-009 \(usb:2-1\); leave only one"):
         UsbKey.open(SimulatedUsbBackend(state, other))
 
 
