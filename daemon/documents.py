@@ -13,7 +13,7 @@ from featurekeyd.policy.findings import Finding, Unreadable, Verdict
 from featurekeyd.policy.licensekey import LicenseKey, read_key
 from featurekeyd.policy.licenselist import read_list
 from featurekeyd.policy.licenses import Licenses
-from featurekeyd.policy.signedtext import VendorKeys, key_id, read_vendor_key
+from featurekeyd.policy.signedtext import VendorKeys, read_vendor_key
 
 from .store import Documents
 
@@ -23,11 +23,11 @@ def read_vendor_keys(folder: Path) -> tuple[VendorKeys, list[str]]:
     keys, wrong = {}, []
     for path in sorted(folder.glob("*.pub")) if folder.is_dir() else []:
         try:
-            key = read_vendor_key(path.read_bytes())
+            name, key = read_vendor_key(path.read_bytes())
         except (OSError, ValueError) as error:
             wrong.append(f"{path.name} is no public key: {error}")
             continue
-        keys[key_id(key)] = key
+        keys[name] = key
     return keys, wrong
 
 

@@ -18,13 +18,14 @@ and nothing else may. The kind of document is signed with it, so that no documen
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 
 import msgspec
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from .encoding import length_prefixed
 from .findings import Unreadable, Verdict
@@ -34,6 +35,10 @@ MAX_BYTES = 1 << 20
 
 _LABEL = b"featurekeyd signed text"
 _SIGNATURE = "-----SIGNATURE-----"
+_PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----(.+?)-----END PUBLIC KEY-----", re.DOTALL)
+_ED25519 = bytes.fromhex("302a300506032b6570032100")
+"""What stands before the 32 bytes of the key (RFC 8410, section 4: id-Ed25519 without parameters)."""
+
 _AROUND = "\ufeff \t\r>"
 
 
@@ -58,19 +63,29 @@ VendorKeys = Mapping[str, Ed25519PublicKey]
 
 def key_id(public_key: Ed25519PublicKey) -> str:
     """16 hexadecimal digits that name a public key: the first 8 bytes of its SHA-256."""
-    raw = public_key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    # Imported here, because it brings every kind of key there is, a megabyte that no host needs.
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
+
+    return _key_id(public_key.public_bytes(Encoding.Raw, PublicFormat.Raw))
+
+
+def _key_id(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()[:16]
 
 
-def read_vendor_key(pem: bytes) -> Ed25519PublicKey:
-    """An Ed25519 public key in PEM form; raises ValueError for anything else."""
+def read_vendor_key(pem: bytes) -> tuple[str, Ed25519PublicKey]:
+    """The key id and the key of an Ed25519 public key in PEM form (RFC 8410); raises ValueError for anything else."""
+    match = _PEM.search(pem)
+    if match is None:
+        raise ValueError("there is no public key in PEM form in it")
     try:
-        key = load_pem_public_key(pem)
-    except UnsupportedAlgorithm as error:
-        raise ValueError(f"the key is of a kind that is not supported: {error}") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise ValueError("the key is not an Ed25519 key")  # noqa: TRY004 - the caller handles one kind of bad file
-    return key
+        der = base64.b64decode(b"".join(match[1].split()), validate=True)
+    except binascii.Error:
+        raise ValueError("the key in PEM form is damaged") from None
+    raw = der.removeprefix(_ED25519)
+    if len(der) != len(_ED25519) + 32 or len(raw) != 32:
+        raise ValueError("the key is not an Ed25519 key")
+    return _key_id(raw), Ed25519PublicKey.from_public_bytes(raw)
 
 
 def seal(kind: str, body: str, signer: str, sign: Callable[[bytes], bytes]) -> str:

@@ -49,8 +49,9 @@ def test_init_makes_the_folder_with_its_secrets_private(tmp_path: Path, open_uma
         "register.sqlite": 0o600,
     }
     assert mode(folder) == 0o700
-    public = read_vendor_key((folder / "vendor.pub").read_bytes())
-    assert key_id(public) in result.output
+    name, public = read_vendor_key((folder / "vendor.pub").read_bytes())
+    assert name == key_id(public)
+    assert name in result.output
     assert open_vendor(folder, asked_for_nothing).signer == key_id(public)
 
 

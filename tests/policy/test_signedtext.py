@@ -208,7 +208,8 @@ def test_a_document_is_known_by_its_first_line() -> None:
 
 def test_a_vendor_key_is_an_ed25519_key_in_pem() -> None:
     pem = VENDOR.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    assert key_id(read_vendor_key(pem)) == SIGNER
+    assert read_vendor_key(pem) == (SIGNER, VENDOR.public_key())
+    assert read_vendor_key(b"a note\r\n" + pem.replace(b"\n", b"\r\n")) == (SIGNER, VENDOR.public_key())
 
 
 @pytest.mark.parametrize(
@@ -218,12 +219,13 @@ def test_a_vendor_key_is_an_ed25519_key_in_pem() -> None:
         b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
         # A key of an algorithm that does not exist: object identifier 1.2.3.
         b"-----BEGIN PUBLIC KEY-----\nMAowBAYCKgMDAgAA\n-----END PUBLIC KEY-----\n",
+        b"-----BEGIN PUBLIC KEY-----\nM!owBAYCKgMDAgAA\n-----END PUBLIC KEY-----\n",
         *(
             key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
             for key in (ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048))
         ),
     ],
-    ids=["empty", "broken", "unknown", "elliptic", "rsa"],
+    ids=["empty", "broken", "unknown", "no base64", "elliptic", "rsa"],
 )
 def test_another_key_is_no_vendor_key(pem: bytes) -> None:
     with pytest.raises(ValueError, match=r"key|PEM"):
