@@ -196,7 +196,7 @@ class ManageService:
             "finding": license_.finding,
             "issued": key.issued.isoformat(),
             "expires": key.expires.isoformat() if key.expires else None,
-            "days_left": max((key.expires - self._today()).days + 1, 0) if key.expires else None,
+            "days_left": key.days_left(self._today()),
             "trial": key.term is Term.TRIAL,
             "source": source if license_.listed else "typed",
             "set": license_set,

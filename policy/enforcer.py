@@ -33,6 +33,7 @@ from .reservations import Reservation, Reservations, Shares
 from .standing import Grace, Meter, Standing, standing_of
 from .synchronize import ListRefused, Rounds, Steps, Synced, Syncing
 from .system import System
+from .whereabouts import whereabouts
 
 ADOPTION_SECONDS = 600.0
 """How long after a restart of the daemon the name of a holder that was there before is kept for it: a switch that is
@@ -297,8 +298,9 @@ class Enforcer:
         return self._installed.today(now)
 
     def installed(self, now: Now) -> list[License]:
-        """Every installed license with its status today."""
-        return self._installed.statuses(now, self.entitlements)
+        """Every installed license with its status today, with the Feature Key as it was found."""
+        where = whereabouts(self.feature_key.state, spent=self.meters[Cause.FEATURE_KEY_ABSENT].spent)
+        return self._installed.statuses(now, self.entitlements, where)
 
     def what_if(self, supposed: WhatIf) -> list[Rehearsed]:
         """Which limits would change under other licenses or on another system; changes nothing."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 
-from .catalog import Catalog
+import msgspec
+
+from .catalog import Catalog, Cause
 from .entitlements import Entitlements, entitlements, with_statuses
 from .events import Event, EventName
 from .instant import Now
@@ -17,6 +19,7 @@ from .licensekey import LicenseKey
 from .licenses import License, Licenses, Status
 from .rehearsal import Rehearsed, WhatIf, rehearse
 from .system import System
+from .whereabouts import Whereabouts, under_key
 
 WARNING_DAYS = (30, 14, 7, 3, 2, 1)
 """Days left at which it is told that a license is about to end: time to order, and time to hurry. A host that is off on
@@ -62,9 +65,22 @@ class Installed:
         """What the licenses together allow, by feature."""
         return entitlements(self._catalog, self._system, self._on_day, count_unlisted=self.count_unlisted)
 
-    def statuses(self, now: Now, allowed: Entitlements) -> list[License]:
-        """Every license with its status today, where together they allow as much."""
-        return with_statuses(self.licenses.on(self.today(now), self._catalog), allowed)
+    def statuses(self, now: Now, allowed: Entitlements, where: Whereabouts) -> list[License]:
+        """Every license with its status today: where together they allow as much, under the key where it is now."""
+        alone = self.licenses.on(self.today(now), self._catalog)
+        budget = self._catalog.meters[Cause.FEATURE_KEY_ABSENT].budget
+        together = zip(alone, with_statuses(alone, allowed), strict=True)
+        shown = (self._over(one) if self._is_over(one) else other for one, other in together)
+        return [under_key(license_, where, self.licenses.serial, budget) for license_ in shown]
+
+    def _is_over(self, license_: License) -> bool:
+        return license_.status is Status.UNKNOWN and not self.count_unlisted
+
+    def _over(self, license_: License) -> License:
+        """A license that no list has confirmed in time, which is said before all that it waits for."""
+        budget = self._catalog.meters[Cause.UNLISTED_LICENSES].budget
+        finding = f"Not on the vendor's list, and its time of {budget} is over: import the vendor's newest list."
+        return msgspec.structs.replace(license_, finding=finding)
 
     def what_if(self, supposed: WhatIf) -> list[Rehearsed]:
         """Which limits would change under other licenses or on another system; changes nothing."""
@@ -83,7 +99,7 @@ class Installed:
             key, good = license_.key, license_.status in {Status.VALID, Status.UNKNOWN}
             if key.expires is None or not good:
                 continue
-            left = (key.expires - today).days + 1
+            left = key.days_left(today) or 0
             before, reached = told.get(key), [days for days in WARNING_DAYS if left <= days]
             day = min(reached if before is None else [*reached, before], default=None)
             if day is None:

@@ -84,10 +84,25 @@ class LicenseKey(msgspec.Struct, frozen=True, kw_only=True):
             return self.issued + datetime.timedelta(days=TRIAL_DAYS - 1)
         return _months_later(self.issued, _MONTHS[self.term]) - datetime.timedelta(days=1)
 
+    def days_left(self, day: datetime.date) -> int | None:
+        """Days on which it is good from that day on, that day included; None for a perpetual license.
+
+        A trial never has more than its 60, also before its issue day.
+        """
+        if self.expires is None:
+            return None
+        left = max((self.expires - day).days + 1, 0)
+        return min(left, TRIAL_DAYS) if self.term is Term.TRIAL else left
+
+    @property
+    def bits(self) -> int:
+        """The 150 bits before the check symbols, as they are written."""
+        return (_payload(self) << _DIGEST_BITS) | self.digest
+
     @property
     def text(self) -> str:
         """The key as printed: 8 groups of 4."""
-        bits = (_payload(self) << _DIGEST_BITS) | self.digest
+        bits = self.bits
         symbols = append_checks([(bits >> shift) & 31 for shift in range(145, -1, -5)])
         characters = "".join(ALPHABET[symbol] for symbol in symbols)
         return "-".join(characters[place : place + 4] for place in range(0, LENGTH, 4))

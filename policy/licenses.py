@@ -6,6 +6,7 @@ Every change gives a new value and a finding, so that the daemon can store what 
 * A key that was typed, or came in a plain CSV text, is *unknown* until a list has it.
 * The same key counts once, however often it was entered.
 * A trial on the list is the vendor's own: nothing that was typed, and no `Trial` line, is held against it.
+* A dated key on the list counts from its issue day on: a trial listed years ahead is no longer one.
 * A removed key stays away until it is typed again or a newer list is imported.
 """
 
@@ -20,17 +21,12 @@ import msgspec
 from .catalog import Catalog, Feature
 from .certificate import Certificate
 from .findings import Finding, Verdict, accept, refuse
+from .keynames import read_name
 from .licensekey import MAX_TYPED, LicenseKey, Term, read_key
 from .licenselist import LicenseList
 
 CLOCK_TOLERANCE = datetime.timedelta(days=1)
 """An issue day may lie this far ahead: the vendor's day may have begun when the host's has not."""
-
-_READ_AS = str.maketrans("OIL", "011")
-
-
-LEAST_CHARACTERS = 8
-"""Of a key's beginning, to remove it: one character typed by mistake shall remove nothing."""
 
 
 class Status(enum.StrEnum):
@@ -138,23 +134,27 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
             marks={**self.marks, newer.serial: mark},
         )
         good = sum(not revoked for revoked in revocations.values())
-        message = f"License list {newer.number} of {newer.date.isoformat()}: {good} good keys"
+        message = f"License list {newer.number} of {newer.date.isoformat()}: {_good_keys(good)}"
         message += f" and {len(revocations) - good} revoked." if good < len(revocations) else "."
         return changed, accept(Verdict.IMPORTED, message)
 
-    def with_key(self, text: str, catalog: Catalog, today: datetime.date) -> tuple[Licenses, Finding]:
-        """The same with one more key, as typed."""
-        licenses, (finding,) = self.with_keys([text], catalog, today)
+    def with_key(
+        self, text: str, catalog: Catalog, today: datetime.date, products: tuple[str, ...] = ()
+    ) -> tuple[Licenses, Finding]:
+        """The same with one more key, as typed; `products` are ids of other catalogs that it may have been made for."""
+        licenses, (finding,) = self.with_keys([text], catalog, today, products)
         return licenses, finding
 
-    def with_keys(self, texts: Iterable[str], catalog: Catalog, today: datetime.date) -> tuple[Licenses, list[Finding]]:
+    def with_keys(
+        self, texts: Iterable[str], catalog: Catalog, today: datetime.date, products: tuple[str, ...] = ()
+    ) -> tuple[Licenses, list[Finding]]:
         """The same with more keys, as typed, and what was found of each; the time it takes grows with their number."""
         before = frozenset(self.keys())
         typed, entered = dict.fromkeys(self.typed), dict[LicenseKey, None]()
         findings: list[Finding] = []
         trials: dict[int, datetime.date] = {}
         for text in texts:
-            key = self._good_key(text, catalog, today)
+            key = self._good_key(text, catalog, today, products)
             if isinstance(key, LicenseKey) and self._is_second(key, trials):
                 message = "A text has one trial of a feature, and this is another."
                 key = refuse(Verdict.TRIAL_USED, message, key=key.short)
@@ -179,7 +179,8 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
 
     def named(self, text: str) -> LicenseKey | Finding:
         """The one installed key that this text names: whole, as listings show it, or by its beginning."""
-        matches = [key for key in self.keys() if _names(text, key)] if len(text) <= MAX_TYPED else []
+        name = read_name(text) if len(text) <= MAX_TYPED else None
+        matches = [key for key in self.keys() if name.fits(key)] if name else []
         if len(matches) == 1:
             return matches[0]
         verdict = Verdict.AMBIGUOUS if matches else Verdict.NOT_FOUND
@@ -219,18 +220,24 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
             message = f"Feature code {key.feature_code} is not in the catalog {catalog.id}."
             return refuse(Verdict.UNKNOWN_FEATURE, message)
         if self.serial is None or not key.made_for(catalog.id, self.serial):
-            return refuse(Verdict.OTHER_SERIAL, f"A good key for {feature.title}, and not for serial {self.serial}.")
+            return self._not_for_here(catalog)
         if self.revocations.get(key):
             return refuse(Verdict.REVOKED, "The vendor has revoked this key.")
         if key.expires is not None and key.expires < day:
             what = "trial" if key.term is Term.TRIAL else "key"
             return refuse(Verdict.EXPIRED, f"The {what} was good until {key.expires.isoformat()}.")
+        if key in self.revocations:
+            return None if key.term is Term.PERPETUAL else _too_early(key, day)
         return self._disowned(key, feature)
 
+    def _not_for_here(self, catalog: Catalog) -> Finding:
+        if self.serial is None:
+            return refuse(Verdict.NO_CERTIFICATE, "No Feature Key certificate is imported.")
+        message = f"A good key, and not for serial {self.serial}, or not for the product {catalog.id}."
+        return refuse(Verdict.OTHER_SERIAL, message)
+
     def _disowned(self, key: LicenseKey, feature: Feature) -> Finding | None:
-        """Why the vendor would not stand by a well-made key: it is a second trial, or a later list leaves it out."""
-        if key in self.revocations:
-            return None
+        """Why the vendor would not stand by a key that is not listed: a second trial, or a later list leaves it out."""
         newest = self.license_list
         if self._is_second(key, self.mark.trials):
             used = self.mark.trials[key.feature_code]
@@ -246,7 +253,9 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
         unlisted = key.term is Term.TRIAL and key not in self.revocations
         return unlisted and trials.get(key.feature_code, key.issued) != key.issued
 
-    def _good_key(self, text: str, catalog: Catalog, today: datetime.date) -> LicenseKey | Finding:
+    def _good_key(
+        self, text: str, catalog: Catalog, today: datetime.date, products: tuple[str, ...]
+    ) -> LicenseKey | Finding:
         """The key that was typed, or why it cannot be taken."""
         if self.certificate is None:
             return refuse(Verdict.NO_CERTIFICATE, "No Feature Key certificate is imported yet.")
@@ -254,9 +263,10 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(key, Finding):
             return key
         wrong = self._wrong(key, today, catalog)
-        if wrong is None and key.issued > today + CLOCK_TOLERANCE:
-            message = f"The key was issued on {key.issued.isoformat()}; here it is {today.isoformat()}."
-            wrong = refuse(Verdict.NOT_YET_ISSUED, message)
+        if wrong is None and key not in self.revocations:
+            wrong = _too_early(key, today)
+        if wrong is not None and wrong.verdict in {Verdict.OTHER_SERIAL, Verdict.UNKNOWN_FEATURE}:
+            wrong = _for_another(key, products, self.certificate) or wrong
         return key if wrong is None else msgspec.structs.replace(wrong, key=key.short)
 
     def _accepted(self, key: LicenseKey, catalog: Catalog, *, known: bool) -> Finding:
@@ -287,22 +297,30 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
         return refuse(Verdict.OLDER_LIST, f"List {newer.number} is not newer than list {newest}, which was imported.")
 
 
+def _for_another(key: LicenseKey, products: Iterable[str], certificate: Certificate) -> Finding | None:
+    """The finding about a key that was made for this serial and another product; None for all others."""
+    product = next((it for it in products if key.made_for(it, certificate.serial)), None)
+    if product is None:
+        return None
+    message = f"A good key for serial {certificate.serial}, and for the product {product} instead of "
+    return refuse(Verdict.OTHER_CATALOG, f"{message}{certificate.catalog}.")
+
+
+def _too_early(key: LicenseKey, day: datetime.date) -> Finding | None:
+    """Why a key cannot count yet, None where its issue day has come, or nearly."""
+    if key.issued <= day + CLOCK_TOLERANCE:
+        return None
+    message = f"The key was issued on {key.issued.isoformat()}; here it is {day.isoformat()}."
+    return refuse(Verdict.NOT_YET_ISSUED, message)
+
+
+def _good_keys(count: int) -> str:
+    return f"{count} good key" if count == 1 else f"{count} good keys"
+
+
 def _trials_of(newer: LicenseList) -> dict[int, datetime.date]:
     """Newest issue day of a trial by feature code, from the list's own lines and from the trials that stand on it."""
     trials = dict(newer.trials)
     for key in (entry.key for entry in newer.entries if entry.key.term is Term.TRIAL):
         trials[key.feature_code] = max(key.issued, trials.get(key.feature_code, key.issued))
     return trials
-
-
-def _names(text: str, key: LicenseKey) -> bool:
-    first, shown, last = text.replace("...", "…").partition("…")
-    whole = key.text.replace("-", "")
-    if shown:
-        return whole.startswith(_plain(first)) and whole.endswith(_plain(last)) and _plain(first + last) != ""
-    wanted = _plain(text)
-    return len(wanted) >= LEAST_CHARACTERS and whole.startswith(wanted)
-
-
-def _plain(text: str) -> str:
-    return "".join(character for character in text.upper() if character.isalnum()).translate(_READ_AS)

@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import random
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -372,3 +373,19 @@ def test_a_license_issued_a_day_later_never_ends_earlier(issued: datetime.date, 
     assert first is not None
     assert second is not None
     assert first <= second
+
+
+@pytest.mark.parametrize(("age", "left"), [(-5000, 60), (-1, 60), (0, 60), (1, 59), (59, 1), (60, 0), (900, 0)])
+def test_a_trial_never_has_more_days_left_than_a_trial_has(age: int, left: int) -> None:
+    key = make_key(
+        feature_code=2,
+        instances=1,
+        issued=datetime.date(2026, 3, 1),
+        term=Term.TRIAL,
+        sequence=0,
+        catalog="exchange",
+        serial="110123456789",
+    )
+    assert key.days_left(key.issued + datetime.timedelta(days=age)) == left
+    assert msgspec.structs.replace(key, term=Term.PERPETUAL).days_left(key.issued) is None
+    assert msgspec.structs.replace(key, term=Term.YEAR).days_left(key.issued - datetime.timedelta(days=1)) == 366

@@ -132,6 +132,36 @@ def test_a_key_that_is_not_good_here_is_refused_with_the_reason_and_changes_noth
     assert licenses == empty.licenses
 
 
+@pytest.mark.parametrize("code", [2, 99])
+def test_a_key_of_this_serial_for_another_product_is_told_with_the_product(empty: Site, code: int) -> None:
+    key = other(empty, catalog="ip-office", feature_code=code)
+    products = ("ayrix", "exchange", "ip-office")
+    licenses, finding = empty.licenses.with_key(key.text, empty.catalog, TODAY, products)
+    assert (finding.verdict, licenses) == (Verdict.OTHER_CATALOG, empty.licenses)
+    said = "A good key for serial 110123456789, and for the product ip-office instead of exchange."
+    assert (finding.message, finding.key) == (said, key.short)
+
+
+def test_a_key_of_a_product_that_is_not_known_may_be_for_another_serial_or_product(empty: Site) -> None:
+    finding = typed(empty, other(empty, catalog="ip-office").text)[1]
+    assert finding.message == "A good key, and not for serial 110123456789, or not for the product exchange."
+    elsewhere = other(empty, catalog="ip-office", serial="110123456780")
+    _, finding = empty.licenses.with_key(elsewhere.text, empty.catalog, TODAY, ("ip-office",))
+    assert finding.verdict is Verdict.OTHER_SERIAL
+
+
+def test_typed_keys_whose_certificate_is_gone_say_so(empty: Site) -> None:
+    empty.type_in(empty.key("trunk", 8))
+    bare = msgspec.structs.replace(empty.licenses, certificate=None, license_list=None, revocations={})
+    assert only(empty, bare).finding == "No Feature Key certificate is imported."
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "0 good keys"), (1, "1 good key"), (2, "2 good keys")])
+def test_a_list_is_told_with_the_number_of_its_good_keys(empty: Site, count: int, said: str) -> None:
+    newer = empty.list_of(*(empty.key("trunk", 1) for _ in range(count)))
+    assert empty.licenses.with_list(newer)[1].message == f"License list {newer.number} of 2026-01-01: {said}."
+
+
 def test_a_mistyped_key_is_refused_with_the_place_and_the_key_that_was_meant(empty: Site) -> None:
     good = empty.key("trunk", 8).text
     wrong = ("2" if good[0] != "2" else "3") + good[1:]
@@ -274,9 +304,11 @@ def test_a_key_is_removed_by_what_the_listing_shows_of_it(site: Site, shown: str
     assert site.licenses.without_key(text)[1].verdict is Verdict.REMOVED
 
 
-@pytest.mark.parametrize("text", ["", "4", "40A0-0H6", "…", "..."])
+@pytest.mark.parametrize("text", ["", "4", "40A0-0H6", "…", "...", "4…{0}", "4...", "{1}…", "…{0}", "{1}…T"])
 def test_a_few_characters_remove_nothing(site: Site, text: str) -> None:
-    assert site.licenses.without_key(text)[1].verdict is Verdict.NOT_FOUND
+    (key,) = site.licenses.keys()
+    short = text.format(key.short[-4:], key.short[:4])
+    assert site.licenses.without_key(short)[1].verdict is Verdict.NOT_FOUND
 
 
 # What a newer list leaves out
@@ -362,7 +394,7 @@ def test_under_the_certificate_of_another_key_the_list_is_dropped_and_typed_keys
     changed = site.licenses.with_certificate(certificate_of(site, serial="110123456780"))
     assert changed.license_list is None
     assert [(it.status, it.finding) for it in changed.on(TODAY, site.catalog)] == [
-        (Status.INVALID, "A good key for Phones, and not for serial 110123456780.")
+        (Status.INVALID, "A good key, and not for serial 110123456780, or not for the product exchange.")
     ]
 
 
