@@ -71,7 +71,7 @@ def read_item(text: str) -> Item | SetItem:
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What is ordered for one serial: `day` is the issue day on the keys, `today` the day of the act."""
+    """What is ordered for one serial: `day` is the issue day on the keys, and `today` the day of the act, in UTC."""
 
     serial: str
     items: tuple[Item | SetItem, ...]
@@ -90,6 +90,10 @@ def issue(order: Order, catalog: Catalog, register: Register) -> list[LicenseRow
     """The license keys of an order, all recorded or none; raises Refused."""
     if not EPOCH <= order.day <= LAST_DAY:
         raise Refused(f"{order.day} cannot be an issue day: keys know {EPOCH} to {LAST_DAY}.")
+    if order.day > order.today:
+        # Terms count from the issue day: of one to come a trial would last for years.
+        why = f"{order.day} cannot be an issue day: it lies after today, {order.today} in UTC."
+        raise Refused(why, "Issue the license on the day on which it shall begin.")
     lines = [line for item in order.items for line in _lines(item, catalog)]
     with register.act():
         register.check_current(order.serial)

@@ -35,10 +35,10 @@ def good(key: str, serial: str) -> LicenseKey:
 
 
 def test_a_key_says_what_was_ordered(desk: Desk, serial: str) -> None:
-    (text,) = desk.issued(serial, "sip-trunk-channels:8", "--term", "year", "--date", "2026-02-01")
+    (text,) = desk.issued(serial, "sip-trunk-channels:8", "--term", "year", "--date", "2026-01-15")
     key = good(text, serial)
     assert (key.feature_code, key.instances, key.term, key.sequence) == (10, 8, Term.YEAR, 0)
-    assert key.issued == datetime.date(2026, 2, 1)
+    assert key.issued == datetime.date(2026, 1, 15)
 
 
 def test_the_issue_day_is_today_in_utc_unless_given(desk: Desk, serial: str) -> None:
@@ -95,7 +95,7 @@ def test_orders_that_differ_anyway_begin_at_zero(desk: Desk, serial: str) -> Non
         *desk.issued(serial, "softconsole:2"),
         *desk.issued(serial, "sip-trunk-channels"),
         *desk.issued(serial, "softconsole", "--term", "year"),
-        *desk.issued(serial, "softconsole", "--date", "2026-02-01"),
+        *desk.issued(serial, "softconsole", "--date", "2026-01-30"),
     ]
     assert {good(key, serial).sequence for key in others} == {0}
 
@@ -176,7 +176,16 @@ def test_a_day_that_keys_cannot_say_is_refused(desk: Desk, serial: str, day: str
     assert f"{day} cannot be an issue day" in desk.run("issue", serial, "softconsole", "--date", day, code=1).stderr
 
 
+@pytest.mark.parametrize("term", TERMS)
+def test_no_license_is_issued_on_a_day_to_come(desk: Desk, register: Register, serial: str, term: str) -> None:
+    said = desk.run("issue", serial, "softconsole", "--term", term, "--date", "2026-02-01", code=1).stderr
+    assert "2026-02-01 cannot be an issue day: it lies after today, 2026-01-31 in UTC." in said
+    assert register.licenses(serial) == []
+    desk.issued(serial, "softconsole", "--term", term, "--date", "2026-01-31")
+
+
 def test_the_first_and_the_last_day_that_keys_can_say_are_taken(desk: Desk, serial: str) -> None:
+    desk.today = LAST_DAY
     for day in ("2000-01-01", "2044-11-08"):
         assert good(desk.issued(serial, "softconsole", "--date", day)[0], serial).issued.isoformat() == day
     assert LAST_DAY.isoformat() == "2044-11-08"
