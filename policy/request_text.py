@@ -1,4 +1,4 @@
-"""The request: what a host tells the vendor so that its Feature Key can be certified.
+"""The request: what a host tells the vendor so that its Feature Key can be certified, or its licenses checked.
 
     -----BEGIN FEATUREKEYD REQUEST-----
     Format: 1
@@ -13,10 +13,19 @@
     Version: 0.1.0
     -----END FEATUREKEYD REQUEST-----
 
-`Serial` stands there only when the system was certified before. The text is unsigned: it proves nothing, and nothing
-is granted for what it says. Lines are read as those of a signed text are (see `signedtext`): quoting, line ends and
-text around the request do not matter. A line that mail broke is put together again, and fields that this release does
-not know are skipped, so that a newer host can ask.
+`Serial` stands there only when the system was certified before, and these only when a check is asked for:
+
+    Nonce: 5f0c…                  32 hexadecimal digits, answered once
+    State-Head: 1204 9b1e…        how far the state has come, and a digest over it
+    Audit-Head: 88 77aa…          how many entries the audit has, and the hash of the last
+    Emergency-Claims: 2           emergency calls without a listed number since the check before
+    Catalog-Digest: c1d2…         SHA-256 of the catalog file
+    List: 7                       number of the license list that is installed, 0 for none
+    Enrolled-Host: 0f3c…          digest of the host that was enrolled
+
+The text is unsigned: it proves nothing, and nothing is granted for what it says. Lines are read as those of a signed
+text are (see `signedtext`): quoting, line ends and text around the request do not matter. A line that mail broke is put
+together again, and fields that this release does not know are skipped, so that a newer host can ask.
 """
 
 from __future__ import annotations
@@ -38,7 +47,7 @@ MAX_TEXT = 1 << 16
 """Characters of a text that is looked at: a mail around the request, and far more than one."""
 
 MAX_LINES = 64
-"""Lines in a request: five times as many as it has, for broken lines and fields to come."""
+"""Lines in a request: three times as many as it has, for broken lines and fields to come."""
 
 MAX_VALUE = 200
 """Characters of a value: the longest, a path of a reader in sysfs, stays under 150."""
@@ -48,12 +57,15 @@ SHOWN = 40
 
 _NAME = re.compile(r"([A-Z][A-Za-z]*(?:-[A-Z][A-Za-z]*)*):(?: +(.*))?")
 _NUMBER = r"0|[1-9][0-9]{0,9}"
+_COUNT = r"0|[1-9][0-9]{0,11}"
 _HARDWARE_ID = {"usb-otp": _NUMBER, "sd-card": r"[0-9a-f]{30}", "host": r"[0-9a-f]{64}"}
 _HARDWARE_ID_IN_WORDS = {
     "usb-otp": "a serial number of at most 10 digits",
     "sd-card": "30 hexadecimal digits in lower case",
     "host": "64 hexadecimal digits in lower case",
 }
+_DIGEST = r"[0-9a-f]{64}"
+_HEAD = rf"({_COUNT}) ({_DIGEST})"
 _NAMES_OF_FIELDS = {
     "Format": "format",
     "Kind": "kind",
@@ -65,8 +77,26 @@ _NAMES_OF_FIELDS = {
     "Platform": "platform",
     "Serial": "serial",
     "Version": "version",
+    "Nonce": "nonce",
+    "State-Head": "state_head",
+    "Audit-Head": "audit_head",
+    "Emergency-Claims": "emergency_claims",
+    "Catalog-Digest": "catalog_digest",
+    "List": "list_number",
+    "Enrolled-Host": "enrolled_host",
 }
-_OPTIONAL = frozenset({"Serial"})
+_OPTIONAL = frozenset(
+    {
+        "Serial",
+        "Nonce",
+        "State-Head",
+        "Audit-Head",
+        "Emergency-Claims",
+        "Catalog-Digest",
+        "List",
+        "Enrolled-Host",
+    }
+)
 _FORMS = {
     "Kind": (r"usb-otp|sd-card|host", "usb-otp, sd-card or host"),
     "Assurance": (r"A[0-9]", "A and a digit"),
@@ -74,7 +104,34 @@ _FORMS = {
     "Catalog": (r"[a-z][a-z0-9]*(-[a-z0-9]+)*", "lower-case words joined by hyphens"),
     "Platform": (r"[a-z][a-z0-9]*(-[a-z0-9]+)*", "lower-case words joined by hyphens"),
     "Serial": (r"[0-9]{12}", "12 digits"),
+    "Nonce": (r"[0-9a-f]{32}", "32 hexadecimal digits in lower case"),
+    "State-Head": (_HEAD, "a number and 64 hexadecimal digits in lower case"),
+    "Audit-Head": (_HEAD, "a number and 64 hexadecimal digits in lower case"),
+    "Emergency-Claims": (_COUNT, "a number"),
+    "Catalog-Digest": (_DIGEST, "64 hexadecimal digits in lower case"),
+    "List": (r"0|[1-9][0-9]{0,8}", "a number"),
+    "Enrolled-Host": (_DIGEST, "64 hexadecimal digits in lower case"),
 }
+
+
+class Head(msgspec.Struct, frozen=True):
+    """How far a record of the host has come, and the digest that only its whole content gives."""
+
+    number: int
+    """Only advances: entries of the audit, changes of the state."""
+    digest: str
+    """64 hexadecimal digits."""
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.digest}"
+
+
+def read_head(text: str) -> Head:
+    """The head that is written so; raises ValueError."""
+    match = re.fullmatch(_HEAD, text)
+    if match is None:
+        raise ValueError(f"not a head: {_shown(text)}")
+    return Head(int(match[1]), match[2])
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +147,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     serial: str | None = None
     """The serial of the certificate the host has, None when it has none."""
+    nonce: str | None = None
+    """What the answer to a check must name, None where no check is asked for; so with all that follow."""
+    state_head: Head | None = None
+    audit_head: Head | None = None
+    emergency_claims: int | None = None
+    catalog_digest: str | None = None
+    list_number: int | None = None
+    enrolled_host: str | None = None
 
 
 def request_text(request: Request) -> str:
@@ -123,8 +188,27 @@ def read_request(text: str) -> Request:
         catalog=fields["Catalog"].text,
         platform=fields["Platform"].text,
         version=fields["Version"].text,
-        serial=fields["Serial"].text if "Serial" in fields else None,
+        serial=_text(fields, "Serial"),
+        nonce=_text(fields, "Nonce"),
+        state_head=_head(fields, "State-Head"),
+        audit_head=_head(fields, "Audit-Head"),
+        emergency_claims=_count(fields, "Emergency-Claims"),
+        catalog_digest=_text(fields, "Catalog-Digest"),
+        list_number=_count(fields, "List"),
+        enrolled_host=_text(fields, "Enrolled-Host"),
     )
+
+
+def _text(fields: dict[str, Line], name: str) -> str | None:
+    return fields[name].text if name in fields else None
+
+
+def _count(fields: dict[str, Line], name: str) -> int | None:
+    return int(fields[name].text) if name in fields else None
+
+
+def _head(fields: dict[str, Line], name: str) -> Head | None:
+    return read_head(fields[name].text) if name in fields else None
 
 
 def _body(text: str) -> list[Line]:

@@ -8,7 +8,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featurekeyd.policy.findings import Unreadable, Verdict
-from featurekeyd.policy.request_text import MAX_LINES, MAX_TEXT, MAX_VALUE, Request, read_request, request_text
+from featurekeyd.policy.request_text import (
+    MAX_LINES,
+    MAX_TEXT,
+    MAX_VALUE,
+    Head,
+    Request,
+    read_head,
+    read_request,
+    request_text,
+)
 
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """A loaded machine may be slow."""
@@ -23,6 +32,18 @@ CARD = Request(
     platform="ip500-v2",
     version="0.1.0",
 )
+ASKING = msgspec.structs.replace(
+    CARD,
+    serial="110123456789",
+    nonce="5f" * 16,
+    state_head=Head(1204, "9b" * 32),
+    audit_head=Head(88, "77" * 32),
+    emergency_claims=2,
+    catalog_digest="c1" * 32,
+    list_number=7,
+    enrolled_host="0f" * 32,
+)
+"""A request for a check, with all that there may be."""
 TEXT = request_text(CARD)
 FIELDS = [line.partition(": ")[0] for line in TEXT.split("\n")[1:-2]]
 
@@ -35,6 +56,8 @@ IDENTITY = st.one_of(
     st.tuples(st.just("sd-card"), st.binary(min_size=15, max_size=15).map(bytes.hex)),
     st.tuples(st.just("host"), st.binary(min_size=32, max_size=32).map(bytes.hex)),
 )
+DIGEST = st.binary(min_size=32, max_size=32).map(bytes.hex)
+HEAD = st.builds(Head, st.integers(0, 10**12 - 1), DIGEST)
 REQUESTS = st.builds(
     lambda identity, **others: Request(kind=identity[0], hardware_id=identity[1], **others),
     identity=IDENTITY,
@@ -45,6 +68,13 @@ REQUESTS = st.builds(
     platform=WORD,
     version=SHOWN,
     serial=st.none() | st.from_regex(r"[0-9]{12}", fullmatch=True),
+    nonce=st.none() | st.binary(min_size=16, max_size=16).map(bytes.hex),
+    state_head=st.none() | HEAD,
+    audit_head=st.none() | HEAD,
+    emergency_claims=st.none() | st.integers(0, 10**12 - 1),
+    catalog_digest=st.none() | DIGEST,
+    list_number=st.none() | st.integers(0, 999_999_999),
+    enrolled_host=st.none() | DIGEST,
 )
 
 
@@ -69,6 +99,21 @@ def test_the_text_is_written_as_ever() -> None:
         "Version: 0.1.0\n"
         "-----END FEATUREKEYD REQUEST-----\n"
     )
+
+
+def test_a_request_for_a_check_is_written_as_ever() -> None:
+    end = request_text(ASKING).partition("Version: 0.1.0\n")[2]
+    assert end == (
+        "Nonce: " + "5f" * 16 + "\n"
+        "State-Head: 1204 " + "9b" * 32 + "\n"
+        "Audit-Head: 88 " + "77" * 32 + "\n"
+        "Emergency-Claims: 2\n"
+        "Catalog-Digest: " + "c1" * 32 + "\n"
+        "List: 7\n"
+        "Enrolled-Host: " + "0f" * 32 + "\n"
+        "-----END FEATUREKEYD REQUEST-----\n"
+    )
+    assert read_request(request_text(ASKING)) == ASKING
 
 
 @relaxed
@@ -137,6 +182,43 @@ def test_a_mistake_is_named_by_field_and_line(old: str, new: str, said: str) -> 
     error = refusal(TEXT.replace(old, new))
     assert error.finding.verdict is Verdict.BAD_DOCUMENT
     assert said in str(error)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("Nonce: 5f", "Nonce: 5F", "'Nonce' is '5F"),
+        ("State-Head: 1204 ", "State-Head: ", "'State-Head' is"),
+        ("State-Head: 1204 ", "State-Head: 01204 ", "instead of a number and 64 hexadecimal digits"),
+        ("Audit-Head: 88 77", "Audit-Head: 88 ", "'Audit-Head' is"),
+        ("Claims: 2", "Claims: -2", "'Emergency-Claims' is '-2' instead of a number"),
+        ("Digest: c1", "Digest: x1", "'Catalog-Digest' is"),
+        ("List: 7", "List: seven", "'List' is 'seven' instead of a number"),
+        ("Host: 0f", "Host: ", "'Enrolled-Host' is"),
+    ],
+)
+def test_a_mistake_in_a_request_for_a_check_is_named(old: str, new: str, said: str) -> None:
+    text = request_text(ASKING)
+    assert old in text
+    assert said in str(refusal(text.replace(old, new)))
+
+
+def test_what_no_vendor_could_read_of_a_check_is_not_written() -> None:
+    wrong: dict[str, object] = {
+        "nonce": "xyz", "state_head": Head(-1, "00" * 32), "audit_head": Head(1, ""), "emergency_claims": -1,
+        "catalog_digest": "", "list_number": 10**9, "enrolled_host": "0" * 63,
+    }  # fmt: skip
+    for field, value in wrong.items():
+        with pytest.raises(ValueError, match="field"):
+            request_text(msgspec.structs.replace(ASKING, **{field: value}))
+
+
+def test_a_head_is_read_as_it_is_written() -> None:
+    head = Head(88, "77" * 32)
+    assert read_head(str(head)) == head
+    for text in ("", "77" * 32, "88", f"88 {'77' * 31}", f"88  {'77' * 32}", f"88 {'77' * 32}\n"):
+        with pytest.raises(ValueError, match="not a head"):
+            read_head(text)
 
 
 def test_a_format_to_come_is_told_by_its_number() -> None:
