@@ -85,6 +85,8 @@ def certify_within(request: Request, vendor: Vendor, register: Register, today: 
             signer=vendor.signer,
             digest=hashlib.sha256(text.encode()).hexdigest(),
             day=today,
+            rescue_anchor=certificate.rescue_anchor.hex(),
+            rescue_days=certificate.rescue_days,
         )
     )
     return Certified(certificate=certificate, text=text, known=known)
@@ -98,7 +100,7 @@ def _certificate(system: System, catalog: str, master: bytes, today: datetime.da
         hardware_id=system.hardware_id,
         issued=today,
         test=system.simulated,
-        rescue_anchor=rescue_code(rescue_seed(master, system.serial), RESCUE_DAYS),
+        rescue_anchor=rescue_code(rescue_seed(master, system.serial, today), RESCUE_DAYS),
         rescue_days=RESCUE_DAYS,
         pairs=_pairs(system, master) if system.kind in PROVING_KINDS else (),
     )

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
+import pwd
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,18 +23,21 @@ import msgspec
 
 from featurekeyd.hwio.simulated_usbkey import SimulatedUsbBackend
 from featurekeyd.policy.catalog import Catalog
+from featurekeyd.policy.checkevidence import MAX_GOOD_DAYS
 from featurekeyd.policy.findings import Finding, Unreadable
 from featurekeyd.policy.licensekey import shorten
 from featurekeyd.policy.request_text import Request, read_request
 
 from .catalogfiles import find_catalog, find_catalogs
 from .certify import Certified, certify
-from .clock import Today, utc_today
+from .check import make_check
+from .clock import Time, Today, utc_time, utc_today
 from .exchange import exchange
 from .keystory import tell_key
 from .order import TERMS, Item, Order, SetItem, issue, read_item, revoke
 from .refusal import Refused
 from .register import LicenseRow, Register, System
+from .rescue import RescueOrder, make_rescue
 from .signedlist import make_list
 from .tables import as_json, as_lines, as_table
 from .texts import new_text, read_text
@@ -46,6 +51,7 @@ class Office(msgspec.Struct, kw_only=True):
     """Where the vendor works: folder, passphrase and clock; tests hand in another clock as click's `obj`."""
 
     today: Today = utc_today
+    time: Time = utc_time
     folder: Path = Path("vendor")
     passphrase_file: Path | None = None
 
@@ -128,6 +134,7 @@ def request() -> None:
 def request_show(*, file: Path, in_json: bool) -> None:
     """Show what a request says."""
     said = msgspec.structs.asdict(read_request(read_text(file)))
+    said = {name: value for name, value in said.items() if value is not None or name == "serial"}
     click.echo(as_json(said) if in_json else as_lines(said), nl=False)
 
 
@@ -278,6 +285,66 @@ def exchange_key(
         _say(f"{done.left_behind} keys that were revoked, expired or for an earlier catalog stay behind.")
 
 
+@main.command("check")
+@click.argument("request_file", metavar="REQUEST|-", type=FILE)
+@click.option("--days", type=click.IntRange(1, MAX_GOOD_DAYS), default=MAX_GOOD_DAYS, show_default=True,
+              help="How long the answer is good.")  # fmt: skip
+@click.option("--output", type=FILE, help="New file for the answer.")
+@click.pass_obj
+def check_request(office: Office, *, request_file: Path, days: int, output: Path | None) -> None:
+    """Answer a host that asks whether its licenses still hold; a serial that was exchanged is told no."""
+    asked = read_request(read_text(request_file))
+    with office.register() as register, new_text(output) as write:
+        done = make_check(asked, office.vendor(), register, office.time(), days=days)
+        write(done.text)
+    evidence = done.evidence
+    said = "no" if evidence.retired else f"good until {evidence.until:%Y-%m-%d %H:%M} UTC"
+    _say(f"Check {evidence.number} of {evidence.serial}: {said}, {len(evidence.revoked)} keys revoked.")
+    for told in done.told:
+        _say(told)
+
+
+@main.command("rescue")
+@click.argument("serial")
+@click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="The date that the host shows, if it is not today.")
+@click.option("--certified", type=click.DateTime(["%Y-%m-%d"]),
+              help="Issue day of the certificate on the host, if it is not the newest.")  # fmt: skip
+@click.option("--reason", default="", help="Kept in the register.")
+@click.option("--again", is_flag=True, help="Give another code within seven days.")
+@click.pass_obj
+def rescue_serial(
+    office: Office,
+    *,
+    serial: str,
+    date: datetime.datetime | None,
+    certified: datetime.datetime | None,
+    reason: str,
+    again: bool,
+) -> None:
+    """Make a code that opens a system without its Feature Key for seven days."""
+    order = RescueOrder(
+        serial=serial,
+        issuer=_user(),
+        reason=reason,
+        date=date.date() if date else None,
+        certified=certified.date() if certified else None,
+        again=again,
+    )
+    with office.register() as register:
+        done = make_rescue(order, office.vendor(), register, office.time())
+    click.echo(done.code)
+    _say(f"For {serial} with its certificate of {done.certified}, on a host that takes {done.day} for today,")
+    _say(f"a day before or a day after. It is good once and opens seven days; {serial} had {done.before} before.")
+
+
+def _user() -> str:
+    """Who runs this, by the name that the register keeps."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
+
+
 @main.command("show")
 @click.argument("key")
 @click.option("--catalog", type=FILE, help="Catalog file, for a catalog that is not shipped.")
@@ -318,6 +385,7 @@ def _page(system: dict[str, object], keys: list[dict[str, object]]) -> str:
 def _system(system: System, register: Register) -> dict[str, object]:
     keys, lists = register.licenses(system.serial), register.lists(system.serial)
     retired, replaces = register.exchange_of(system.serial), register.exchange_to(system.serial)
+    rescues, checks = register.rescues(system.serial), register.checks(system.serial)
     return {
         "serial": system.serial,
         "kind": system.kind,
@@ -332,6 +400,10 @@ def _system(system: System, register: Register) -> dict[str, object]:
         "revoked": sum(key.revoked is not None for key in keys),
         "newest_list": lists[-1].number if lists else None,
         "listed": lists[-1].day if lists else None,
+        "rescues": len(rescues),
+        "rescued": rescues[-1].day if rescues else None,
+        "checks": len(checks),
+        "checked": checks[-1].day if checks else None,
     }
 
 

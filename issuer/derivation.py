@@ -9,11 +9,12 @@ Rules of this module:
 
 from __future__ import annotations
 
-import hashlib
+import datetime
 import hmac
 
 from featurekeyd.hwio import otpframes
 from featurekeyd.policy.encoding import length_prefixed
+from featurekeyd.policy.rescue import RESCUE_SIZE, rescue_step
 
 MASTER_SIZE = 32
 """Bytes of the master secret: as strong as the HMAC-SHA256 it keys."""
@@ -21,13 +22,8 @@ MASTER_SIZE = 32
 SECRET_SIZE = otpframes.SECRET_SIZE
 """Bytes of the HMAC-SHA1 secret in slot 2."""
 
-RESCUE_SIZE = 20
-"""Bytes of a rescue code: 32 characters in base32 (DESIGN: Rescue code)."""
-
 RESCUE_DAYS = 3650
 """Length of a rescue chain: ten years from the certificate's day, longer than such hosts serve."""
-
-_RESCUE_STEP = b"featurekeyd rescue step"
 
 
 def usb_secret(master: bytes, number: str, *, simulated: bool) -> bytes:
@@ -45,14 +41,14 @@ def usb_answer(secret: bytes, challenge: bytes) -> bytes:
     return hmac.digest(secret, challenge, "sha1")
 
 
-def rescue_seed(master: bytes, serial: str) -> bytes:
-    """The 20 bytes at the far end of the rescue chain of that Feature Key serial."""
-    return _derived(master, b"featurekeyd rescue seed", serial)[:RESCUE_SIZE]
+def rescue_seed(master: bytes, serial: str, issued: datetime.date | None) -> bytes:
+    """The 20 bytes at the far end of the rescue chain of a certificate: of that serial, issued on that day.
 
-
-def rescue_step(value: bytes) -> bytes:
-    """One step of the chain, H: SHA-256 over label and value, its first 20 bytes."""
-    return hashlib.sha256(length_prefixed(_RESCUE_STEP, value)).digest()[:RESCUE_SIZE]
+    None stands for the certificates of registers before version 3, whose serials had one chain each. A chain that
+    begins anew with a later certificate must be another one: its early codes follow from any late code of the first.
+    """
+    about = (serial,) if issued is None else (serial, issued.isoformat())
+    return _derived(master, b"featurekeyd rescue seed", *about)[:RESCUE_SIZE]
 
 
 def rescue_code(seed: bytes, steps: int) -> bytes:
@@ -67,5 +63,5 @@ def _purpose(what: bytes, *, simulated: bool) -> bytes:
     return b"featurekeyd " + (b"simulated " if simulated else b"") + what
 
 
-def _derived(master: bytes, purpose: bytes, about: str) -> bytes:
-    return hmac.digest(master, length_prefixed(purpose, about.encode()), "sha256")
+def _derived(master: bytes, purpose: bytes, *about: str) -> bytes:
+    return hmac.digest(master, length_prefixed(purpose, *(each.encode() for each in about)), "sha256")

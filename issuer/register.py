@@ -1,4 +1,4 @@
-"""The issuer register: which systems, license keys, revocations, lists and exchanges the vendor has given out.
+"""The issuer register: which systems, keys, revocations, lists, exchanges, rescues and checks the vendor has given out.
 
 Rules of this module:
 
@@ -16,7 +16,7 @@ import datetime
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -53,6 +53,9 @@ class CertificateRow(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     """SHA-256 of its text."""
     day: datetime.date
+    rescue_anchor: str | None = None
+    """The end of its chain of rescue codes, None in rows of registers before version 3."""
+    rescue_days: int | None = None
 
 
 class ListRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +95,45 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
 
     old_serial: str
     new_serial: str
+    day: datetime.date
+
+
+class RescueRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A rescue code that was given out; the code itself is not kept."""
+
+    serial: str
+    code_day: datetime.date
+    """The day it is of."""
+    certified: datetime.date
+    """The day of the certificate it goes with."""
+    issuer: str
+    """Who gave it out."""
+    reason: str
+    time: datetime.datetime
+    day: datetime.date
+
+
+class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A check that was answered, and what the request said; None where it said nothing."""
+
+    serial: str
+    number: int
+    nonce: str
+    checked: datetime.datetime
+    until: datetime.datetime
+    retired: bool
+    rolled_back: bool
+    """Whether the host was further before."""
+    state_head: str | None
+    """None also where the request was answered before: it says nothing new."""
+    audit_head: str | None
+    emergency_claims: int | None
+    catalog_digest: str | None
+    list_number: int | None
+    enrolled_host: str | None
+    signer: str
+    digest: str
+    """SHA-256 of its text."""
     day: datetime.date
 
 
@@ -188,6 +230,14 @@ class Register:
         """A serial is retired; the new one takes its place."""
         self._insert("exchanges", exchange)
 
+    def record_rescue(self, rescue: RescueRow) -> None:
+        """A rescue code is given out."""
+        self._insert("rescues", rescue)
+
+    def record_check(self, check: CheckRow) -> None:
+        """A check is answered."""
+        self._insert("checks", check)
+
     # What is looked up.
 
     def systems(self) -> list[System]:
@@ -213,13 +263,16 @@ class Register:
 
     def certificates(self) -> list[CertificateRow]:
         """All certificates, oldest first."""
-        return self._rows(CertificateRow, "SELECT serial, catalog, signer, digest, day FROM certificates ORDER BY id")
+        return self._rows(CertificateRow, "SELECT * FROM certificates ORDER BY id")
+
+    def certificates_of(self, serial: str) -> list[CertificateRow]:
+        """The certificates of a serial, oldest first, at least one; raises Refused."""
+        self.system(serial)
+        return self._rows(CertificateRow, "SELECT * FROM certificates WHERE serial = ? ORDER BY id", serial)
 
     def catalog_of(self, serial: str) -> str:
         """The catalog on the newest certificate of a serial; raises Refused."""
-        self.system(serial)
-        rows = self._execute("SELECT catalog FROM certificates WHERE serial = ? ORDER BY id DESC LIMIT 1", serial)
-        return str(rows[0]["catalog"])
+        return self.certificates_of(serial)[-1].catalog
 
     def licenses(self, serial: str) -> list[LicenseRow]:
         """All license keys of a serial, revoked ones too, oldest first."""
@@ -271,6 +324,35 @@ class Register:
     def next_list_number(self, serial: str) -> int:
         """One more than the newest list has."""
         return int(self._execute("SELECT COALESCE(MAX(number), 0) + 1 FROM lists WHERE serial = ?", serial)[0][0])
+
+    def rescues(self, serial: str) -> list[RescueRow]:
+        """All rescue codes of a serial, oldest first."""
+        return self._rows(RescueRow, "SELECT * FROM rescues WHERE serial = ? ORDER BY id", serial)
+
+    def checks(self, serial: str) -> list[CheckRow]:
+        """All checks of a serial, oldest first."""
+        return self._rows(CheckRow, "SELECT * FROM checks WHERE serial = ? ORDER BY number", serial)
+
+    def last_check(self, serial: str) -> CheckRow | None:
+        """The newest check of a serial: an online host has thousands each year."""
+        query = "SELECT * FROM checks WHERE serial = ? ORDER BY number DESC LIMIT 1"
+        return next(iter(self._rows(CheckRow, query, serial)), None)
+
+    def check_of(self, serial: str, nonce: str) -> CheckRow | None:
+        """The first check that answered a nonce."""
+        query = "SELECT * FROM checks WHERE serial = ? AND nonce = ? ORDER BY number LIMIT 1"
+        return next(iter(self._rows(CheckRow, query, serial, nonce)), None)
+
+    def last_head(self, serial: str, record: Literal["state_head", "audit_head"]) -> str | None:
+        """The newest head of that record of a serial's host."""
+        query = f"SELECT {record} FROM checks WHERE serial = ? AND {record} IS NOT NULL ORDER BY number DESC LIMIT 1"  # noqa: S608 - names of this module
+        rows = self._execute(query, serial)
+        return str(rows[0][0]) if rows else None
+
+    def head_seen(self, serial: str, record: Literal["state_head", "audit_head"], digest: str) -> bool:
+        """Whether a host of the serial ever had a head with that digest."""
+        query = f"SELECT 1 FROM checks WHERE serial = ? AND substr({record}, -64) = ? LIMIT 1"  # noqa: S608 - names of this module
+        return bool(self._execute(query, serial, digest))
 
     # Below: SQL.
 

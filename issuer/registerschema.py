@@ -2,7 +2,7 @@
 
 Every table refuses UPDATE and DELETE, and a guard before each INSERT refuses what is there already: `INSERT OR REPLACE`
 would else delete without any trigger being asked. So a mistake is never mended by changing a row, only by another row.
-A serial that was exchanged takes no further license keys and certificates.
+A serial that was exchanged takes no further license keys, certificates and rescue codes; its checks say no.
 
 A register of an earlier version is upgraded when it is opened, in one transaction; its rows stay as they are.
 Whoever may write the file can still drop a trigger; the register guards against programs and hands, not against its
@@ -16,7 +16,7 @@ import sqlite3
 APPLICATION_ID = 0x666B6973
 """Says in the file's header what it is: `fkis`."""
 
-VERSION = 2
+VERSION = 3
 """PRAGMA user_version of this schema."""
 
 TABLES = {
@@ -40,7 +40,9 @@ TABLES = {
         catalog TEXT NOT NULL,
         signer TEXT NOT NULL,
         digest TEXT NOT NULL,
-        day TEXT NOT NULL
+        day TEXT NOT NULL,
+        rescue_days INTEGER,
+        rescue_anchor TEXT
     """,
     "license_keys": """
         id INTEGER PRIMARY KEY,
@@ -78,8 +80,38 @@ TABLES = {
         day TEXT NOT NULL,
         CHECK (old_serial <> new_serial)
     """,
+    "rescues": """
+        id INTEGER PRIMARY KEY,
+        serial TEXT NOT NULL REFERENCES systems (serial),
+        code_day TEXT NOT NULL,
+        certified TEXT NOT NULL,
+        issuer TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        time TEXT NOT NULL,
+        day TEXT NOT NULL
+    """,
+    "checks": """
+        serial TEXT NOT NULL REFERENCES systems (serial),
+        number INTEGER NOT NULL CHECK (number >= 1),
+        nonce TEXT NOT NULL,
+        checked TEXT NOT NULL,
+        until TEXT NOT NULL,
+        retired INTEGER NOT NULL CHECK (retired IN (0, 1)),
+        rolled_back INTEGER NOT NULL CHECK (rolled_back IN (0, 1)),
+        state_head TEXT,
+        audit_head TEXT,
+        emergency_claims INTEGER,
+        catalog_digest TEXT,
+        list_number INTEGER,
+        enrolled_host TEXT,
+        signer TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        day TEXT NOT NULL,
+        PRIMARY KEY (serial, number)
+    """,
 }
-"""Table by table, its columns. `day` is the UTC date of the act; `license_set` is NULL for a key ordered by itself."""
+"""Table by table, its columns. `day` is the UTC date of the act; `license_set` is NULL for a key ordered by itself,
+the rescue chain NULL for a certificate of a register before version 3. Of a rescue code only its day is kept."""
 
 _TRIAL = 1
 """Term.TRIAL as it is stored; SQL takes no parameter in an index."""
@@ -96,6 +128,8 @@ _TAKEN = {
     "revocations": (("license_key",),),
     "lists": (("serial", "number"),),
     "exchanges": (("old_serial",), ("new_serial",)),
+    "rescues": (("id",),),
+    "checks": (("serial", "number"),),
 }
 """Table by table, the columns that no two rows may share."""
 
@@ -116,18 +150,21 @@ def create_schema(connection: sqlite3.Connection) -> None:
         _create_triggers(connection, name)
     connection.execute(_ONE_TRIAL)
     connection.execute(_ONE_TRIAL_GUARD)
-    _guard_retired(connection)
+    _guard_retired(connection, "certificates", "license_keys", "rescues")
+    _guard_replacements(connection)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute("COMMIT")
 
 
 def upgrade_schema(connection: sqlite3.Connection) -> None:
-    """Bring a register of version 1 to this one in one transaction; whoever comes second finds it done."""
+    """Bring an earlier register to this version in one transaction; whoever comes second finds it done."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
-            _exchanges_and_sets(connection)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        for step in _STEPS[version - 1 :]:
+            step(connection)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -137,19 +174,39 @@ def upgrade_schema(connection: sqlite3.Connection) -> None:
 
 def _exchanges_and_sets(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE license_keys ADD COLUMN license_set TEXT")
-    connection.execute(f"CREATE TABLE exchanges ({TABLES['exchanges']}) STRICT")
-    _create_triggers(connection, "exchanges")
-    _guard_retired(connection)
-    connection.execute("PRAGMA user_version = 2")
+    _create_later(connection, "exchanges")
+    _guard_retired(connection, "certificates", "license_keys")
+    _guard_replacements(connection)
 
 
-def _guard_retired(connection: sqlite3.Connection) -> None:
-    for table in ("certificates", "license_keys"):
+def _rescues_and_checks(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE certificates ADD COLUMN rescue_days INTEGER")
+    connection.execute("ALTER TABLE certificates ADD COLUMN rescue_anchor TEXT")
+    _create_later(connection, "rescues")
+    _create_later(connection, "checks")
+    _guard_retired(connection, "rescues")
+
+
+_STEPS = (_exchanges_and_sets, _rescues_and_checks)
+"""What leads from version 1 to 2, from 2 to 3 and so on. A step makes tables as they are now: as long as a table has
+not changed since, that is what its version had."""
+
+
+def _create_later(connection: sqlite3.Connection, table: str) -> None:
+    connection.execute(f"CREATE TABLE {table} ({TABLES[table]}) STRICT")
+    _create_triggers(connection, table)
+
+
+def _guard_retired(connection: sqlite3.Connection, *tables: str) -> None:
+    for table in tables:
         connection.execute(
             f"CREATE TRIGGER {table}_retired BEFORE INSERT ON {table} "  # noqa: S608 - names of this module
             "WHEN EXISTS (SELECT 1 FROM exchanges WHERE old_serial = NEW.serial) "
             "BEGIN SELECT RAISE(ABORT, 'the serial was exchanged'); END"
         )
+
+
+def _guard_replacements(connection: sqlite3.Connection) -> None:
     # So that the way from a serial to those it replaced comes to an end.
     connection.execute(
         "CREATE TRIGGER exchanges_retired BEFORE INSERT ON exchanges "

@@ -64,10 +64,16 @@ class Desk:
     def run(self, *arguments: object, stdin: str = "", code: int = 0) -> Result:
         """One command; fails the test when it ends with another code than expected."""
         words = ["--vendor", str(self.folder), *map(str, arguments)]
-        result = CliRunner().invoke(main, words, input=stdin, obj=Office(today=lambda: self.today))
+        office = Office(today=lambda: self.today, time=lambda: self.time)
+        result = CliRunner().invoke(main, words, input=stdin, obj=office)
         assert result.exit_code == code, result.output
         assert "Traceback" not in result.output
         return result
+
+    @property
+    def time(self) -> datetime.datetime:
+        """Noon of that day."""
+        return datetime.datetime.combine(self.today, datetime.time(12), datetime.UTC)
 
     def vendor(self) -> Vendor:
         return open_vendor(self.folder, lambda: b"")

@@ -64,9 +64,9 @@ def test_test_is_yes_exactly_when_the_request_says_simulated(desk: Desk, card: R
     assert simulated.serial != real.serial
 
 
-def test_the_rescue_anchor_is_the_end_of_the_chain_of_that_serial(desk: Desk, card: Request) -> None:
+def test_the_rescue_anchor_is_the_end_of_the_chain_of_that_serial_and_day(desk: Desk, card: Request) -> None:
     made = certificate(desk, card)
-    seed = rescue_seed(desk.vendor().master, made.serial)
+    seed = rescue_seed(desk.vendor().master, made.serial, desk.today)
     assert (made.rescue_anchor, made.rescue_days) == (rescue_code(seed, 3650), 3650)
 
 

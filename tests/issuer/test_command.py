@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from featurekeyd.issuer import clock, texts
 from featurekeyd.issuer.command import main
 from featurekeyd.policy.licensekey import Term, make_key
-from featurekeyd.policy.request_text import Request, request_text
+from featurekeyd.policy.request_text import Head, Request, request_text
 
 if TYPE_CHECKING:
     from tests.issuer.conftest import Desk
@@ -33,6 +34,16 @@ def test_a_request_is_shown_as_lines_and_as_json(desk: Desk, card: Request) -> N
     assert "hardware id  035344535530384780deadbeef0136\n" in shown
     assert "simulated    no\n" in shown
     assert json.loads(desk.run("request", "show", "--json", "-", stdin=quoted).stdout)["reader"] == card.reader
+
+
+def test_a_request_for_a_check_is_shown_with_what_it_says_more(desk: Desk, card: Request) -> None:
+    asking = msgspec.structs.replace(card, nonce="5f" * 16, audit_head=Head(88, "77" * 32), emergency_claims=0)
+    shown = desk.run("request", "show", "-", stdin=request_text(asking)).stdout
+    assert f"audit head        88 {'77' * 32}\n" in shown
+    assert "emergency claims  0\n" in shown
+    assert "state head" not in shown
+    said = json.loads(desk.run("request", "show", "--json", "-", stdin=request_text(asking)).stdout)
+    assert said["audit_head"] == {"number": 88, "digest": "77" * 32}
 
 
 def test_a_request_needs_no_vendor(tmp_path: Path, card: Request) -> None:
@@ -179,6 +190,8 @@ def test_wrong_usage_ends_with_2(desk: Desk, words: list[str]) -> None:
         ["revoke"],
         ["list"],
         ["exchange"],
+        ["check"],
+        ["rescue"],
         ["show"],
     ],
 )
@@ -198,3 +211,8 @@ def test_the_clock_is_the_date_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datetime, "datetime", Midnight)
     assert clock.utc_today() == datetime.date(2026, 2, 1)
+
+
+def test_the_time_is_in_utc_and_whole_seconds() -> None:
+    time = clock.utc_time()
+    assert (time.tzinfo, time.microsecond) == (datetime.UTC, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import hmac
 
@@ -9,13 +10,14 @@ from featurekeyd.issuer.derivation import (
     RESCUE_DAYS,
     rescue_code,
     rescue_seed,
-    rescue_step,
     usb_access_code,
     usb_answer,
     usb_secret,
 )
+from featurekeyd.policy.rescue import rescue_step
 
 MASTER = bytes(range(32))
+DAY = datetime.date(2026, 1, 31)
 
 
 def prefixed(*fields: bytes) -> bytes:
@@ -27,11 +29,12 @@ def test_known_derivations_do_not_drift() -> None:
     assert usb_secret(MASTER, "7654321", simulated=True).hex() == "a0d75ce90df0665365f48a35fe53475882954162"
     assert usb_access_code(MASTER, "7654321", simulated=False).hex() == "402c081e04c1"
     assert usb_access_code(MASTER, "7654321", simulated=True).hex() == "7b739bfe01aa"
-    assert rescue_seed(MASTER, "120123456789").hex() == "b82d394afccb56083fcf5e87227ffcde1886b4bf"
+    assert rescue_seed(MASTER, "120123456789", None).hex() == "b82d394afccb56083fcf5e87227ffcde1886b4bf"
     assert (
-        rescue_code(rescue_seed(MASTER, "120123456789"), RESCUE_DAYS).hex()
+        rescue_code(rescue_seed(MASTER, "120123456789", None), RESCUE_DAYS).hex()
         == "671467e0a1ec09acaa0b0db927acccc276176fb3"
     )
+    assert rescue_seed(MASTER, "120123456789", DAY).hex() == "566b28ffd9813af6e9d217dd9ae2289745f509d9"
 
 
 def test_the_usb_secret_is_the_first_20_bytes_of_the_hmac_over_label_and_serial_number() -> None:
@@ -45,9 +48,11 @@ def test_another_key_purpose_or_master_gives_another_secret() -> None:
         usb_secret(MASTER, "7654321", simulated=True),
         usb_secret(MASTER, "7654322", simulated=False),
         usb_secret(bytes(32), "7654321", simulated=False),
-        rescue_seed(MASTER, "7654321"),
+        rescue_seed(MASTER, "7654321", None),
+        rescue_seed(MASTER, "7654321", DAY),
+        rescue_seed(MASTER, "7654321", DAY + datetime.timedelta(days=1)),
     }
-    assert len(secrets) == 5
+    assert len(secrets) == 7
     assert not any(secret.startswith(usb_access_code(MASTER, "7654321", simulated=False)) for secret in secrets)
 
 
@@ -58,7 +63,7 @@ def test_the_answer_of_the_documented_trace_is_reproduced() -> None:
 
 
 def test_the_code_of_a_day_is_found_by_hashing_forward_to_the_anchor() -> None:
-    seed = rescue_seed(MASTER, "120123456789")
+    seed = rescue_seed(MASTER, "120123456789", DAY)
     anchor = rescue_code(seed, RESCUE_DAYS)
     for day in (0, 1, 1000, RESCUE_DAYS):
         code = rescue_code(seed, RESCUE_DAYS - day)

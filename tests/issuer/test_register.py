@@ -161,16 +161,16 @@ def test_a_register_that_is_missing_is_not_made(tmp_path: Path) -> None:
 def test_a_register_of_a_newer_version_is_refused(desk: Desk) -> None:
     path = desk.vendor().register_path
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA user_version = 3")
+    connection.execute("PRAGMA user_version = 4")
     connection.close()
-    with pytest.raises(Refused, match="version 3, and this release knows version 2"):
+    with pytest.raises(Refused, match="version 4, and this release knows version 3"):
         Register.open(path)
 
 
-def older_register(path: Path) -> Path:
-    """A register file of the version before."""
+def older_register(path: Path, version: int = 1) -> Path:
+    """A register file of an earlier version."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.executescript((Path(__file__).parent / "register-v1.sql").read_text(encoding="utf-8"))
+        connection.executescript((Path(__file__).parent / f"register-v{version}.sql").read_text(encoding="utf-8"))
     return path
 
 
@@ -183,6 +183,16 @@ def test_an_older_register_is_upgraded_when_it_is_opened(tmp_path: Path) -> None
             ("softconsole", None),
         ]
         assert register.exchange_of("110877942912") is None
+        assert (register.rescues("110877942912"), register.checks("110877942912")) == ([], [])
+
+
+def test_the_version_before_is_upgraded_with_its_exchanges(tmp_path: Path) -> None:
+    path = older_register(tmp_path / "register", 2)
+    with contextlib.closing(Register.open(path)) as register:
+        exchange = register.exchange_of("110877942912")
+        assert exchange is not None
+        assert exchange.new_serial == "110000000002"
+        assert [row.rescue_anchor for row in register.certificates_of("110877942912")] == [None]
 
 
 def test_two_issuers_may_open_an_older_register_at_once(tmp_path: Path) -> None:

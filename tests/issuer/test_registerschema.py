@@ -16,7 +16,7 @@ from featurekeyd.policy.licensekey import Term
 ROWS = {
     "systems": ("110000000001", "sd-card", "00", 0, "2026-01-31"),
     "programmings": (1, "7654321", 0, "2026-01-31"),
-    "certificates": (1, "110000000001", "ip-office", "signer", "digest", "2026-01-31"),
+    "certificates": (1, "110000000001", "ip-office", "signer", "digest", "2026-01-31", 3650, "anchor"),
     "license_keys": (
         1, "110000000001", "ip-office", "softconsole", 30, "SoftConsole", 1, "2026-01-31", int(Term.PERPETUAL), 0,
         "KEY", "2026-01-31", None,
@@ -24,6 +24,11 @@ ROWS = {
     "revocations": (1, "", "2026-01-31"),
     "lists": ("110000000001", 1, "ip-office", "signer", "digest", "2026-01-31"),
     "exchanges": ("110000000008", "110000000009", "2026-01-31"),
+    "rescues": (1, "110000000001", "2026-02-01", "2026-01-31", "anna", "", "2026-01-31T12:00:00+00:00", "2026-01-31"),
+    "checks": (
+        "110000000001", 1, "00", "2026-01-31T12:00:00+00:00", "2026-02-03T12:00:00+00:00", 0, 0, None, None, None, None,
+        None, None, "signer", "digest", "2026-01-31",
+    ),
 }  # fmt: skip
 
 
@@ -106,6 +111,7 @@ def test_the_file_itself_gives_a_retired_serial_nothing_more(database: sqlite3.C
         "certificates": (2, retired, *ROWS["certificates"][2:]),
         "license_keys": (2, retired, *ROWS["license_keys"][2:10], "OTHER", *ROWS["license_keys"][11:]),
         "exchanges": ("110000000001", retired, "2026-02-01"),
+        "rescues": (2, retired, *ROWS["rescues"][2:]),
     }
     for table, row in rows.items():
         with pytest.raises(sqlite3.IntegrityError, match="was exchanged"):
@@ -119,24 +125,46 @@ def test_no_serial_replaces_itself(database: sqlite3.Connection) -> None:
 
 
 def test_the_schema_says_its_version_and_whose_it_is(database: sqlite3.Connection) -> None:
-    assert database.execute("PRAGMA user_version").fetchone() == (2,)
+    assert database.execute("PRAGMA user_version").fetchone() == (3,)
     assert database.execute("PRAGMA application_id").fetchone() == (int.from_bytes(b"fkis"),)
 
 
 def test_the_tables_do_not_drift() -> None:
     # A change of them needs a new version, and a way to it from the old one.
     columns = " ".join(" ".join(TABLES.values()).split())
-    assert hashlib.sha256(columns.encode()).hexdigest()[:16] == "d682dff3a4e093ef"
+    assert hashlib.sha256(columns.encode()).hexdigest()[:16] == "c3d3e88696b17c37"
+
+
+def test_a_retired_serial_may_still_be_told_no(database: sqlite3.Connection) -> None:
+    insert(database, "INSERT", "checks", ("110000000008", *ROWS["checks"][1:]))
 
 
 # Older registers.
 
+ADDED: dict[int, dict[str, tuple[None, ...]]] = {
+    1: {"license_keys": (None,), "certificates": (None, None)},
+    2: {"certificates": (None, None)},
+}
+"""What each row of a table has more after the upgrade from a version."""
+ROWS_OF = {
+    1: {"systems": 1, "programmings": 0, "certificates": 1, "license_keys": 3, "revocations": 1, "lists": 1},
+    2: {
+        "systems": 2, "programmings": 0, "certificates": 1, "license_keys": 3, "revocations": 1, "lists": 1,
+        "exchanges": 1,
+    },
+}  # fmt: skip
 
-@pytest.fixture
-def older() -> Iterator[sqlite3.Connection]:
-    """A register as the version before wrote it."""
-    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        connection.executescript((Path(__file__).parent / "register-v1.sql").read_text(encoding="utf-8"))
+
+def register_of(version: int) -> sqlite3.Connection:
+    """A register as that version wrote it."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.executescript((Path(__file__).parent / f"register-v{version}.sql").read_text(encoding="utf-8"))
+    return connection
+
+
+@pytest.fixture(params=[1, 2])
+def older(request: pytest.FixtureRequest) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(register_of(request.param)) as connection:
         yield connection
 
 
@@ -147,17 +175,18 @@ def shape(connection: sqlite3.Connection) -> dict[str, object]:
     return {"names": names, "version": connection.execute("PRAGMA user_version").fetchone(), **columns}
 
 
+@pytest.mark.parametrize("version", [1, 2])
 def test_an_older_register_becomes_what_a_new_one_is_and_keeps_its_rows(
-    older: sqlite3.Connection, database: sqlite3.Connection
+    version: int, database: sqlite3.Connection
 ) -> None:
-    before = {table: list(older.execute(f"SELECT * FROM {table}")) for table in set(TABLES) - {"exchanges"}}
-    assert {table: len(rows) for table, rows in before.items()} == {
-        "systems": 1, "programmings": 0, "certificates": 1, "license_keys": 3, "revocations": 1, "lists": 1,
-    }  # fmt: skip
-    upgrade_schema(older)
-    assert shape(older) == shape(database)
-    before["license_keys"] = [(*row, None) for row in before["license_keys"]]
-    assert {table: list(older.execute(f"SELECT * FROM {table}")) for table in before} == before
+    with contextlib.closing(register_of(version)) as older:
+        before = {table: list(older.execute(f"SELECT * FROM {table}")) for table in ROWS_OF[version]}
+        assert {table: len(rows) for table, rows in before.items()} == ROWS_OF[version]
+        upgrade_schema(older)
+        assert shape(older) == shape(database)
+        for table, rows in before.items():
+            wider = [(*row, *ADDED[version].get(table, ())) for row in rows]
+            assert list(older.execute(f"SELECT * FROM {table}")) == wider
 
 
 def test_an_upgrade_is_made_once_however_often_it_is_asked_for(older: sqlite3.Connection) -> None:
@@ -168,19 +197,21 @@ def test_an_upgrade_is_made_once_however_often_it_is_asked_for(older: sqlite3.Co
 
 
 def test_an_upgrade_that_fails_leaves_the_register_as_it_was(older: sqlite3.Connection) -> None:
-    older.execute("CREATE TABLE exchanges (in_the_way)")
-    before = content(older)
-    with pytest.raises(sqlite3.OperationalError, match="exchanges already exists"):
+    older.execute("CREATE TABLE checks (in_the_way)")
+    before, version = content(older), older.execute("PRAGMA user_version").fetchone()
+    with pytest.raises(sqlite3.OperationalError, match="checks already exists"):
         upgrade_schema(older)
     assert content(older) == before
-    assert older.execute("PRAGMA user_version").fetchone() == (1,)
+    assert older.execute("PRAGMA user_version").fetchone() == version
 
 
 @pytest.mark.parametrize("statement", ["UPDATE {} SET day = '2030-01-01'", "DELETE FROM {}"])
 def test_an_upgraded_register_is_append_only_as_well(older: sqlite3.Connection, statement: str) -> None:
     upgrade_schema(older)
-    insert(older, "INSERT", "exchanges", ROWS["exchanges"])
-    for table in ("license_keys", "exchanges"):
+    (serial,) = older.execute("SELECT min(serial) FROM systems").fetchone()
+    insert(older, "INSERT", "rescues", (1, serial, *ROWS["rescues"][2:]))
+    insert(older, "INSERT", "checks", (serial, *ROWS["checks"][1:]))
+    for table in ("license_keys", "rescues", "checks"):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             older.execute(statement.format(table))
 
