@@ -127,12 +127,20 @@ def renew(enrolled: Enrolled, evidence: Evidence, terms: Terms, today: datetime.
     fresh = enroll(evidence, terms.rules, today, enrolled.addresses)
     if isinstance(fresh, HostRefused):
         return fresh
-    binds = terms.rules.binds
-    refusal = _refuse_command(enrolled, compare(enrolled, evidence, terms.rules), today) if binds else None
+    comparison, binds = compare(enrolled, evidence, terms.rules), terms.rules.binds
+    refusal = _refuse_command(enrolled, comparison, today) if binds else None
     if refusal is not None:
         return refusal
-    renewals = enrolled.renewals + (1 if binds else 0)
-    return msgspec.structs.replace(fresh, origin=enrolled.origin, permit=enrolled.permit, renewals=renewals)
+    unread = {it.name for it in comparison.parts if it.state is PartState.UNREADABLE}
+    kept = unread if comparison.verdict is HostVerdict.SAME else set()
+    return msgspec.structs.replace(
+        fresh,
+        origin=enrolled.origin,
+        # A look that shows less than the one before makes the enrollment of the same host no weaker.
+        parts=fresh.parts | {name: enrolled.parts[name] for name in kept},
+        permit=enrolled.permit,
+        renewals=enrolled.renewals + (1 if binds else 0),
+    )
 
 
 def renew_by_permit(

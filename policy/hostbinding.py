@@ -89,6 +89,11 @@ class Enrolled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """The Hardware-Id of the certificate of this host: a record that was edited has another one."""
         return hardware_id_of(self.origin)
 
+    @property
+    def digest(self) -> str:
+        """The same over what the host is known by now: tells the vendor at a check that something was learned."""
+        return hardware_id_of(self.parts)
+
 
 class PartScore(msgspec.Struct, frozen=True, kw_only=True):
     """One component in a comparison, as it is shown."""
