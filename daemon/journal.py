@@ -17,6 +17,8 @@ from collections.abc import Callable
 from featurekeyd.policy.events import SORT, Event, EventName, Priority
 from featurekeyd.policy.reasons import MEANING, Reason
 
+from .journalsocket import JournalSocket
+
 QUEUE_LENGTH = 1000
 """Entries that may wait: a second of a bad storm, in about 1 MB."""
 
@@ -103,17 +105,27 @@ def _one_line(text: str) -> str:
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
-def to_journal(event: Event) -> None:
-    """One journal entry with MESSAGE_ID, PRIORITY and the event's fields."""
-    from systemd.journal import send  # noqa: PLC0415 - hosts without systemd have no journal
+class ToJournal:
+    """One journal entry for each event, with MESSAGE_ID, PRIORITY and the event's fields."""
 
-    priority = Priority(SORT[event.name].priority)
-    fields = {name: value for name, value in event.fields.items() if value}
-    send(event.message, MESSAGE_ID=message_id(event), PRIORITY=int(priority), EVENT=str(event.name), **fields)
+    def __init__(self, journal: JournalSocket | None = None) -> None:
+        self._journal = journal or JournalSocket()
+
+    def __call__(self, event: Event) -> None:
+        """Send the entry; raises OSError."""
+        priority = Priority(SORT[event.name].priority)
+        entry = {
+            "MESSAGE": event.message,
+            "MESSAGE_ID": message_id(event).replace("-", ""),
+            "PRIORITY": str(int(priority)),
+            "SYSLOG_IDENTIFIER": "featurekeyd",
+            "EVENT": str(event.name),
+        }
+        self._journal.send(entry | {name: value for name, value in event.fields.items() if value})
 
 
 def sink_for(target: str) -> Sink:
     """The sink that the settings name; `auto` takes the journal when standard error leads there (systemd.exec(5))."""
     if target == "journal" or (target == "auto" and "JOURNAL_STREAM" in os.environ):
-        return to_journal
+        return ToJournal()
     return to_standard_error

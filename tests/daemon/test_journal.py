@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import socket
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from featurekeyd.daemon import journal
-from featurekeyd.daemon.journal import QUEUE_LENGTH, Log, message_id, sink_for, to_journal, to_standard_error
+from featurekeyd.daemon.journal import QUEUE_LENGTH, Log, ToJournal, message_id, sink_for, to_standard_error
+from featurekeyd.daemon.journalsocket import JournalSocket, entry
 from featurekeyd.policy.events import SORT, Event, EventName
 from featurekeyd.policy.reasons import MEANING, Reason
 
@@ -137,34 +144,96 @@ def test_what_is_printable_is_left_as_it_is(capsys: pytest.CaptureFixture[str]) 
     assert "Grüße, 日本, C:\\n\n" in capsys.readouterr().err
 
 
-def test_an_entry_of_the_journal_has_its_fields(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[tuple[str, dict[str, Any]]] = []
-    monkeypatch.setattr("systemd.journal.send", lambda message, **fields: sent.append((message, fields)))
-    to_journal(event("Denied.", EventName.DENIED, REASON="limit_reached", PORT="", HOLDER="a\nb"))
-    ((message, fields),) = sent
-    assert message == "Denied."
-    assert fields == {
+@pytest.fixture
+def journald(tmp_path: Path) -> Iterator[socket.socket]:
+    """What journald reads from."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as opened:
+        opened.settimeout(DEADLINE)
+        opened.bind(str(tmp_path / "journal"))
+        yield opened
+
+
+def received(journald: socket.socket) -> dict[str, str]:
+    """The fields of the next entry, read as journald reads them."""
+    data, descriptors, *_ = socket.recv_fds(journald, 1 << 20, 1)
+    for descriptor in descriptors:
+        assert fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE
+        with os.fdopen(descriptor, "rb") as file:
+            file.seek(0)
+            data = file.read()
+    fields = {}
+    while data:
+        head, _, data = data.partition(b"\n")
+        name, plain, value = head.partition(b"=")
+        if not plain:
+            size = int.from_bytes(data[:8], "little")
+            value, end, data = data[8 : 8 + size], data[8 + size : 9 + size], data[9 + size :]
+            assert end == b"\n"
+        fields[name.decode()] = value.decode()
+    return fields
+
+
+def test_an_entry_of_the_journal_has_its_fields(journald: socket.socket) -> None:
+    with contextlib.closing(JournalSocket(journald.getsockname())) as opened:
+        sink = ToJournal(opened)
+        sink(event("Denied.", EventName.DENIED, REASON="limit_reached", PORT="", HOLDER="a\nPRIORITY=0"))
+    assert received(journald) == {
+        "MESSAGE": "Denied.",
         "MESSAGE_ID": MEANING[Reason.LIMIT_REACHED].message_id,
-        "PRIORITY": int(SORT[EventName.DENIED].priority),
+        "PRIORITY": str(int(SORT[EventName.DENIED].priority)),
+        "SYSLOG_IDENTIFIER": "featurekeyd",
         "EVENT": "denied",
         "REASON": "limit_reached",
-        "HOLDER": "a\nb",
+        "HOLDER": "a\nPRIORITY=0",
     }
+
+
+def test_an_entry_too_long_for_a_datagram_comes_as_a_sealed_file(journald: socket.socket) -> None:
+    text = "a line\n" * 200_000
+    with contextlib.closing(JournalSocket(journald.getsockname())) as opened:
+        opened.send({"MESSAGE": "long", "TRACEBACK": text})
+    assert received(journald) == {"MESSAGE": "long", "TRACEBACK": text}
+
+
+@given(st.dictionaries(st.from_regex(r"[A-Z][A-Z_]{0,9}", fullmatch=True), st.text(max_size=50), min_size=1))
+def test_whatever_the_values_are_the_fields_come_as_they_are(fields: dict[str, str]) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        ours.send(entry(fields))
+        assert received(theirs) == fields
+
+
+def test_a_journal_that_was_restarted_is_found_again(tmp_path: Path) -> None:
+    sink = JournalSocket(str(tmp_path / "journal"))
+    with pytest.raises(OSError, match="No such file"):
+        sink.send({"MESSAGE": "nobody there"})
+    for text in ("first", "second"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as opened:
+            opened.bind(str(tmp_path / "journal"))
+            if text == "second":
+                with pytest.raises(ConnectionRefusedError):
+                    sink.send({"MESSAGE": "to the one before"})
+            sink.send({"MESSAGE": text})
+            assert received(opened) == {"MESSAGE": text}
+        (tmp_path / "journal").unlink()
+    sink.close()
+    sink.close()
 
 
 @pytest.mark.parametrize(
     ("target", "stream", "sink"),
     [
-        ("journal", None, to_journal),
-        ("stderr", "8:1", to_standard_error),
-        ("auto", "8:1", to_journal),
-        ("auto", None, to_standard_error),
+        ("journal", None, ToJournal),
+        ("stderr", "8:1", None),
+        ("auto", "8:1", ToJournal),
+        ("auto", None, None),
     ],
 )
 def test_the_settings_and_the_service_manager_name_the_sink(
-    target: str, stream: str | None, sink: Callable[[Event], None], monkeypatch: pytest.MonkeyPatch
+    target: str, stream: str | None, sink: type[ToJournal] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
     if stream:
         monkeypatch.setenv("JOURNAL_STREAM", stream)
-    assert sink_for(target) is sink
+    found = sink_for(target)
+    assert found is to_standard_error if sink is None else isinstance(found, sink)

@@ -301,11 +301,6 @@ def test_a_journal_that_is_read_has_the_events(licensed: rig.Licensed, journal: 
     licensed.site.wait_ready()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=TimeoutError,
-    reason="systemd-python keeps the interpreter to itself while journald does not read",
-)
 def test_decisions_go_on_while_journald_does_not_read(licensed: rig.Licensed, journal: socket.socket) -> None:
     licensed.site.wait_ready()
     storm(licensed.site, seconds=PATIENCE)
