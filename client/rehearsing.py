@@ -9,7 +9,7 @@ import click
 from .call import MANAGE
 from .console import clean, out, out_json, read_text
 from .exits import DONE, REFUSED
-from .reading import objects
+from .reading import needed, objects
 from .session import Session, examples, json_option
 from .tables import Column, out_table
 from .wantsyntax import Want, parse_wants
@@ -78,9 +78,10 @@ def _sentence(file: str, mistake: Mapping[str, Any]) -> str:
 def what_if(
     session: Session, add: tuple[Want, ...], remove: tuple[str, ...], platform: str | None, release: str | None
 ) -> int:
-    """Show which limits would change with licenses added or removed, or on another platform or release.
+    """Show what would change with licenses added or removed, or on another platform or release.
 
-    Nothing is changed. Exit status 1 when it cannot be supposed.
+    Limits, hours and the like are those in good standing; a standing that allows less is said first. Nothing is
+    changed. Exit status 1 when it cannot be supposed.
     """
     if not (add or remove or platform or release):
         raise click.UsageError("suppose something: --add, --remove, --platform or --release")
@@ -93,15 +94,45 @@ def what_if(
     elif findings:
         out("\n".join(clean(finding.get("message")) for finding in findings))
     else:
+        if (said := _CURBED.get(needed(reply, "standing", str))) is not None:
+            out(said)
         _show_changes(objects(reply, "changes"))
     return REFUSED if findings else DONE
 
 
+_CURBED = {
+    "deactivated": "the system is DEACTIVATED: none of these limits holds until that is cured (featurekeyctl status)",
+    "restricted": "the system is RESTRICTED to what comes free until that is cured (featurekeyctl status)",
+}
+"""What is said above the table, by standing."""
+
+
 def _show_changes(changes: list[dict[str, Any]]) -> None:
+    surplus = any("surplus_before" in it or "surplus_after" in it for it in changes)
+    over = any("over" in it for it in changes)
     columns = [Column("FEATURE"), Column("NOW", number=True), Column("THEN", number=True)]
+    columns += [Column("SURPLUS", number=True)] * surplus + [Column("OVER", number=True)] * over
     columns += [Column("LACK"), Column("WAITS FOR")]
-    rows = [
-        [it.get("feature"), it.get("before"), it.get("after"), it.get("lack"), " ".join(it.get("missing") or ())]
-        for it in changes
-    ]
-    out_table(columns, rows, empty="no limit would change")
+    rows = [row for it in changes for row in _rows(it, surplus=surplus, over=over)]
+    out_table(columns, rows, empty="nothing would change")
+
+
+def _rows(change: Mapping[str, Any], *, surplus: bool, over: bool) -> list[list[object]]:
+    """A row for the limit, and one for each second quantity, such as hours."""
+    end = [change.get("lack"), " ".join(change.get("missing") or ())]
+    row = [change.get("feature"), change.get("before"), change.get("after")]
+    row += [_now_and_then(change.get("surplus_before"), change.get("surplus_after"))] * surplus
+    row += [change.get("over")] * over
+    blank: list[object] = [""] * (len(row) + len(end) - 3)
+    measures = objects(change, "measures")
+    return [row + end, *([_named(change, it), it.get("before"), it.get("after"), *blank] for it in measures)]
+
+
+def _named(change: Mapping[str, Any], measure: Mapping[str, Any]) -> str:
+    return f"{change.get('feature')}: {measure.get('name')}"
+
+
+def _now_and_then(now: int | None, then: int | None) -> str | None:
+    if now is None and then is None:
+        return None
+    return str(now) if now == then else f"{now or 0} → {then or 0}"

@@ -18,6 +18,8 @@ from featurekeyd.policy.licensekey import MAX_TYPED
 from featurekeyd.policy.licenselist import LicenseList, TypedKey
 from featurekeyd.policy.licenses import Licenses
 
+from .products import shipped_products
+
 _NEWS = {Verdict.UNLISTED, Verdict.VALID, Verdict.IMPORTED, Verdict.REMOVED}
 """Findings that change something, and are told of."""
 
@@ -49,7 +51,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 def added(enforcer: Enforcer, text: str, today: datetime.date) -> Change:
     """One typed key more."""
-    licenses, finding = enforcer.licenses.with_key(text, enforcer.catalog, today)
+    licenses, finding = enforcer.licenses.with_key(text, enforcer.catalog, today, shipped_products())
     return Change(
         licenses=licenses,
         findings=[finding],
@@ -121,7 +123,7 @@ def entered(
 ) -> Change:
     """The good keys of a plain CSV text, with a finding for each line."""
     texts = (line.text for line in lines if isinstance(line, TypedKey))
-    licenses, read = enforcer.licenses.with_keys(texts, enforcer.catalog, today)
+    licenses, read = enforcer.licenses.with_keys(texts, enforcer.catalog, today, shipped_products())
     found = iter(read)
     findings = [
         line if isinstance(line, Finding) else msgspec.structs.replace(next(found), line=line.line) for line in lines

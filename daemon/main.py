@@ -17,7 +17,6 @@ from typing import Any
 
 from systemd.daemon import notify
 
-from featurekeyd import policy
 from featurekeyd.policy.catalog import Catalog, Cause
 from featurekeyd.policy.catalogfile import load_catalog
 from featurekeyd.policy.enforcer import Enforcer
@@ -33,6 +32,7 @@ from .journal import Log, sink_for
 from .leasefile import LeaseFile, forget_others, with_stored
 from .limits import MAX_CONNECTIONS
 from .listener import Accepting, SocketTaken, listening_socket
+from .products import CATALOGS, shipped_products
 from .recording import Recording
 from .server import Server
 from .settings import DEFAULT_PATH, Settings, read_settings
@@ -41,8 +41,6 @@ from .store import StateRefused, Store
 from .storing import Storing
 from .stream import Stream
 from .version import RELEASED, VERSION
-
-_CATALOGS = Path(policy.__path__[0]) / "catalogs"
 
 
 def main() -> int:
@@ -82,12 +80,11 @@ def _cannot_start(reason: str) -> int:
 
 def _shipped_catalog(settings: Settings, name: str) -> Catalog:
     """The catalog that the settings name; raises FileMistakes where there is none or it does not fit the settings."""
-    shipped = sorted(entry.stem for entry in _CATALOGS.glob("*.toml"))
-    if settings.catalog not in shipped:
-        what = f"there is no catalog {settings.catalog!r}; shipped are {', '.join(shipped)}"
+    if settings.catalog not in shipped_products():
+        what = f"there is no catalog {settings.catalog!r}; shipped are {', '.join(shipped_products())}"
         raise FileMistakes(name, [Mistake("product.catalog", what)])
     file = f"{settings.catalog}.toml"
-    catalog = load_catalog((_CATALOGS / file).read_text(encoding="utf-8"), file)
+    catalog = load_catalog((CATALOGS / file).read_text(encoding="utf-8"), file)
     mistakes = check_system(catalog, settings.system)
     if mistakes:
         raise FileMistakes(name, mistakes)

@@ -10,6 +10,7 @@ import msgspec
 from featurekeyd.policy.catalogfile import load_catalog
 from featurekeyd.policy.findings import Finding, Verdict, refuse
 from featurekeyd.policy.licensekey import MAX_INSTANCES, LicenseKey
+from featurekeyd.policy.rehearsal import Rehearsed
 from featurekeyd.policy.rehearsal import WhatIf as Supposed
 from featurekeyd.policy.requests import FeatureName
 from featurekeyd.policy.system import System, check_system
@@ -66,15 +67,15 @@ class RehearsalService:
         }
 
     async def what_if(self, _: Client, parameters: WhatIf) -> bytes:
-        """Which limits would change; in a thread, because there may be ten thousand keys to look through."""
+        """What would change; in a thread, because there may be ten thousand keys to look through."""
         return await asyncio.to_thread(self._what_if, parameters)
 
     def _what_if(self, parameters: WhatIf) -> bytes:
-        supposed = self._supposed(parameters)
+        enforcer, supposed = self._site.enforcer, self._supposed(parameters)
         if isinstance(supposed, list):
-            return reply({"changes": [], "findings": supposed})
-        changes = [msgspec.structs.asdict(change) for change in self._site.enforcer.what_if(supposed)]
-        return reply({"changes": [said({**it, "missing": it["missing"] or None}) for it in changes], "findings": []})
+            return reply({"standing": enforcer.standing, "changes": [], "findings": supposed})
+        changes = [said(_change(it, enforcer.ledger.in_use(it.feature))) for it in enforcer.what_if(supposed)]
+        return reply({"standing": enforcer.standing, "changes": changes, "findings": []})
 
     async def check_catalog(self, _: Client, parameters: CheckCatalog) -> bytes:
         """Every mistake of a catalog; in a thread, because a large one takes a while."""
@@ -106,3 +107,20 @@ class RehearsalService:
         return msgspec.structs.replace(
             now, platform=parameters.platform or now.platform, release=parameters.release or now.release
         )
+
+
+def _change(rehearsed: Rehearsed, in_use: int) -> dict[str, object]:
+    measures = [{"name": name, "before": it, "after": then} for name, (it, then) in rehearsed.measures.items()]
+    surplus_before, surplus_after = rehearsed.surplus
+    return {
+        "feature": rehearsed.feature,
+        "title": rehearsed.title,
+        "before": rehearsed.before,
+        "after": rehearsed.after,
+        "surplus_before": surplus_before or None,
+        "surplus_after": surplus_after or None,
+        "measures": measures or None,
+        "over": max(in_use - rehearsed.after, 0) or None,
+        "missing": list(rehearsed.missing) or None,
+        "lack": rehearsed.lack,
+    }

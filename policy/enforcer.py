@@ -303,7 +303,7 @@ class Enforcer:
         return self._installed.statuses(now, self.entitlements, where)
 
     def what_if(self, supposed: WhatIf) -> list[Rehearsed]:
-        """Which limits would change under other licenses or on another system; changes nothing."""
+        """What would change under other licenses or on another system, in good standing; changes nothing."""
         return self._installed.what_if(supposed)
 
     def refuse_certificate(self, certificate: Certificate) -> Finding | None:

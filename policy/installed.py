@@ -83,7 +83,7 @@ class Installed:
         return msgspec.structs.replace(license_, finding=finding)
 
     def what_if(self, supposed: WhatIf) -> list[Rehearsed]:
-        """Which limits would change under other licenses or on another system; changes nothing."""
+        """What would change under other licenses or on another system, in good standing; changes nothing."""
         return rehearse(self._catalog, self._system, self._on_day, supposed, count_unlisted=self.count_unlisted)
 
     def _ended(self) -> Iterator[Event]:

@@ -1,4 +1,8 @@
-"""What if: the limits as they would be with other licenses or on another system, without changing anything."""
+"""What if: what would be allowed with other licenses or on another system, without changing anything.
+
+Both sides are as in good standing: what is planned shall be seen also on a system that is deactivated now. Who shows it
+says what the standing is.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ from .licenses import License, Status
 from .reasons import Reason
 from .system import System
 
+_COMPARED = ("limit", "lack", "missing", "surplus", "measures")
+
 
 class Rehearsed(msgspec.Struct, frozen=True, kw_only=True):
     """One feature before and after."""
@@ -20,7 +26,12 @@ class Rehearsed(msgspec.Struct, frozen=True, kw_only=True):
     feature: str
     title: str
     before: int
+    """The limit."""
     after: int
+    surplus: tuple[int, int] = (0, 0)
+    """Instances above the capacity, before and after."""
+    measures: dict[str, tuple[int, int]] = {}
+    """Those of the second quantities that would change, before and after."""
     missing: tuple[str, ...] = ()
     """Features that its licenses would wait for."""
     lack: Reason | None = None
@@ -41,7 +52,7 @@ class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
 def rehearse(
     catalog: Catalog, system: System, installed: list[License], supposed: WhatIf, *, count_unlisted: bool
 ) -> list[Rehearsed]:
-    """Every feature whose limit, or the reason for having none, would change."""
+    """Every feature of which something would change: limit, surplus, measures, or the reason for having none."""
     kept = [license_ for license_ in installed if license_.key not in supposed.remove]
     added = [_supposed(catalog, feature, count) for feature, count in supposed.add.items()]
     before = entitlements(catalog, system, installed, count_unlisted=count_unlisted)
@@ -62,15 +73,19 @@ def _supposed(catalog: Catalog, feature: str, instances: int) -> License:
 
 
 def _differ(before: Entitlement, after: Entitlement) -> bool:
-    return (before.limit, before.lack, before.missing) != (after.limit, after.lack, after.missing)
+    return any(getattr(before, name) != getattr(after, name) for name in _COMPARED)
 
 
 def _rehearsed(before: Entitlement, after: Entitlement) -> Rehearsed:
+    names = dict.fromkeys([*before.measures, *after.measures])
+    measures = {name: (before.measures.get(name, 0), after.measures.get(name, 0)) for name in names}
     return Rehearsed(
         feature=after.feature.id,
         title=after.feature.title,
         before=before.limit,
         after=after.limit,
+        surplus=(before.surplus, after.surplus),
+        measures={name: (amount, other) for name, (amount, other) in measures.items() if amount != other},
         missing=after.missing,
         lack=after.lack,
     )

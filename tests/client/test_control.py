@@ -703,7 +703,7 @@ def test_what_would_change_is_shown(daemon: StandIn, control: Control) -> None:
         {"feature": "one-x-portal", "title": "Portal", "before": 2, "after": 0, "lack": "prerequisite_missing",
          "missing": ["preferred-edition"]},
     ]  # fmt: skip
-    daemon.on("WhatIf", {"changes": changes, "findings": []})
+    daemon.on("WhatIf", {"standing": "grace", "changes": changes, "findings": []})
     status, out, _ = control("what-if", "--add", "preferred-edition", "--add", "f:4", "--remove", "40A0…1JY4")
     assert status == 0
     assert [line.split() for line in out.splitlines()] == [
@@ -714,13 +714,42 @@ def test_what_would_change_is_shown(daemon: StandIn, control: Control) -> None:
     asked = daemon.parameters()
     assert asked["add"] == [{"feature": "preferred-edition", "instances": 1}, {"feature": "f", "instances": 4}]
     assert (asked["remove"], "platform" in asked) == (["40A0…1JY4"], False)
-    daemon.on("WhatIf", {"changes": [], "findings": []})
-    assert control("what-if", "--platform", "ip500") == (0, "no limit would change\n", "")
+    daemon.on("WhatIf", {"standing": "licensed", "changes": [], "findings": []})
+    assert control("what-if", "--platform", "ip500") == (0, "nothing would change\n", "")
+
+
+def test_what_would_change_is_shown_with_hours_surplus_and_over_use(daemon: StandIn, control: Control) -> None:
+    changes = [
+        {"feature": "voicemail", "title": "Voicemail", "before": 6, "after": 6, "surplus_after": 2,
+         "measures": [{"name": "hours", "before": 20, "after": 25}]},
+        {"feature": "trunks", "title": "Trunks", "before": 8, "after": 2, "over": 3, "surplus_before": 4,
+         "surplus_after": 4},
+        {"feature": "phones", "title": "Phones", "before": 8, "after": 2},
+    ]  # fmt: skip
+    daemon.on("WhatIf", {"standing": "licensed", "changes": changes, "findings": []})
+    assert control("what-if", "--add", "voicemail")[1] == (
+        "FEATURE           NOW  THEN  SURPLUS  OVER  LACK  WAITS FOR\n"
+        "voicemail           6     6    0 → 2     -  -\n"
+        "voicemail: hours   20    25\n"
+        "trunks              8     2        4     3  -\n"
+        "phones              8     2        -     -  -\n"
+    )
+
+
+@pytest.mark.parametrize("standing", ["deactivated", "restricted"])
+def test_a_standing_that_allows_less_is_said_above_what_would_change(
+    daemon: StandIn, control: Control, standing: str
+) -> None:
+    changes = [{"feature": "trunks", "title": "Trunks", "before": 5, "after": 6}]
+    daemon.on("WhatIf", {"standing": standing, "changes": changes, "findings": []})
+    first, heading, _ = control("what-if", "--add", "trunks")[1].splitlines()
+    assert standing.upper() in first
+    assert heading.startswith("FEATURE")
 
 
 def test_what_cannot_be_supposed_is_said(daemon: StandIn, control: Control) -> None:
     finding = {"verdict": "unknown_feature", "accepted": False, "message": "The catalog has no feature f."}
-    daemon.on("WhatIf", {"changes": [], "findings": [finding]})
+    daemon.on("WhatIf", {"standing": "licensed", "changes": [], "findings": [finding]})
     assert control("what-if", "--add", "f") == (exits.REFUSED, "The catalog has no feature f.\n", "")
     assert control("what-if")[0] == exits.WRONG_USAGE
 

@@ -255,3 +255,16 @@ def test_keys_that_are_all_there_already_store_nothing(site: House) -> None:
     change = entered(site, *(key.text for key in installed))
     assert (change.stored, change.news) == (False, [])
     assert all(finding.accepted for finding in change.findings)
+
+
+def test_a_key_for_another_shipped_product_is_told_so_typed_and_in_a_text(site: House) -> None:
+    key = site.vendor.key(catalog="ip-office")
+    said = "A good key for serial 110123456789, and for the product ip-office instead of exchange."
+    today = site.enforcer.today(site.clock())
+    lines = list(read_plain(f"{key.text},trunks"))
+    for change in (
+        added(site, key.text),
+        changes.entered(site.enforcer, lines, today, dry_run=False, all_or_nothing=False),
+    ):
+        assert [(it.verdict, it.message) for it in change.findings] == [(Verdict.OTHER_CATALOG, said)]
+        assert not change.stored

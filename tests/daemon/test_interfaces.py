@@ -276,7 +276,7 @@ def rehearse(checked: Checked, key: str) -> None:
     assert said["changes"], said
     (said,) = checked(f"{MANAGE}.WhatIf", add=[{"feature": "nothing"}], remove=[key], platform="none", release="x")
     assert (said["changes"], len(said["findings"])) == ([], 4)
-    assert checked(f"{MANAGE}.WhatIf") == [{"changes": [], "findings": []}]
+    assert checked(f"{MANAGE}.WhatIf") == [{"standing": "licensed", "changes": [], "findings": []}]
     good = (files("featurekeyd.policy") / "catalogs" / "ip-office.toml").read_text()
     assert checked(f"{MANAGE}.CheckCatalog", text=good)[0]["mistakes"] == []
     (said,) = checked(f"{MANAGE}.CheckCatalog", text=good.replace("code = 1\n", "code = 'one'\n", 1))

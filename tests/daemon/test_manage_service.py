@@ -172,6 +172,31 @@ def test_an_older_list_is_refused_and_the_same_one_changes_nothing(technician: T
     assert licensed.log.names().count(EventName.LIST_IMPORTED) == 1
 
 
+def test_what_if_says_the_standing_and_what_would_be_above_its_limit(technician: Technician, licensed: House) -> None:
+    for name in ("a", "b", "c"):
+        licensed.ask("io.featurekey.License.Acquire", **licensed.acquire(name)["parameters"])
+    (trunks,) = [key for key in licensed.enforcer.licenses.revocations if key.feature_code == 2]
+    answer = technician("WhatIf", remove=[trunks.short])
+    (change,) = answer["changes"]
+    assert (answer["standing"], change["before"], change["after"], change["over"]) == ("licensed", 8, 0, 3)
+    licensed.enforcer.see(licensed.seen("absent"), licensed.clock())
+    licensed.clock.run(2 * 3600)
+    licensed.enforcer.tick(licensed.clock())
+    answer = technician("WhatIf", add=[{"feature": "trunk"}])
+    (change,) = answer["changes"]
+    assert (answer["standing"], change["before"], change["after"]) == ("deactivated", 8, 9)
+    assert change.keys() == {"feature", "title", "before", "after"}
+
+
+def test_a_listed_license_says_where_its_feature_key_is(technician: Technician, licensed: House) -> None:
+    licensed.enforcer.see(licensed.seen("absent"), licensed.clock())
+    (first, *_) = licensed.ask(f"{MANAGE}.ListLicenses", more=True)
+    assert "The Feature Key is away" in first["parameters"]["license"]["finding"]
+    licensed.enforcer.see(licensed.seen(hardware_id="00" * 15), licensed.clock())
+    rows = licensed.ask(f"{MANAGE}.ListLicenses", more=True)
+    assert {row["parameters"]["license"]["status"] for row in rows} == {"invalid"}
+
+
 def test_a_lease_freed_by_a_technician_is_told_with_who_did_it(technician: Technician, licensed: House) -> None:
     licensed.ask("io.featurekey.License.Acquire", **licensed.acquire("a")["parameters"])
     assert technician("ReleaseLease", holder="kamailio", key="a") == {"released": True}
@@ -229,7 +254,7 @@ def test_an_exchanged_key_brings_its_licenses_with_its_certificate(technician: T
     text = f"Dear technician,\r\n{vendor.certificate(serial=other)}\r\nand\r\n{license_list}"
     answer = technician("ImportCertificate", text=text)
     assert answer["finding"]["verdict"] == "imported"
-    assert [it["message"] for it in answer["list_findings"]] == ["License list 1 of 2026-12-01: 1 good keys."]
+    assert [it["message"] for it in answer["list_findings"]] == ["License list 1 of 2026-12-01: 1 good key."]
     documents, _ = licensed.store.load()
     assert (documents.certificate, documents.license_list) == (text, text)
     assert documents.typed == (typed.text,), "keys of the Feature Key before are kept"

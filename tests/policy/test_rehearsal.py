@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from featurekeyd.policy.catalogfile import load_catalog
 from featurekeyd.policy.rehearsal import WhatIf
 from featurekeyd.policy.system import System
 
@@ -45,6 +46,25 @@ def test_a_license_supposed_away_takes_what_rests_on_it(site: Site) -> None:
 def test_another_platform_has_another_capacity(site: Site) -> None:
     supposed = WhatIf(system=System(platform="small"))
     assert {it.feature: (it.before, it.after) for it in site.enforcer.what_if(supposed)}["trunk"] == (8, 4)
+
+
+def hours_site(catalog_text: str, make_site: Callable[..., Site]) -> Site:
+    """A site whose recorders come with hours, at most 3 of them and 50 hours."""
+    hours = 'capacity = 3\nmeasures = { hours = { unit = "hour", yields = 15, capacity = 50 } }\n'
+    text = catalog_text.replace("yields = 2\n", hours).replace("base_with = { edition = 1 }\n", "")
+    site = make_site(load_catalog(text, "exchange.toml"))
+    site.certify()
+    return site
+
+
+def test_measures_and_surplus_are_compared_too(catalog_text: str, make_site: Callable[..., Site]) -> None:
+    site = hours_site(catalog_text, make_site)
+    site.buy(edition=1, recorder=3)
+    (change,) = site.enforcer.what_if(WhatIf(add={"recorder": 2}, system=site.enforcer.system))
+    assert (change.before, change.after, change.surplus, change.measures) == (3, 3, (0, 2), {"hours": (45, 50)})
+    site.buy(recorder=2)
+    (change,) = site.enforcer.what_if(WhatIf(add={"recorder": 1}, system=site.enforcer.system))
+    assert (change.before, change.after, change.surplus, change.measures) == (3, 3, (2, 3), {})
 
 
 @given(st.dictionaries(st.sampled_from(["trunk", "phone", "edition", "recorder"]), st.integers(1, 50), max_size=3))
