@@ -7,6 +7,7 @@ long absence would have left it.
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 import pytest
 
@@ -134,3 +135,40 @@ def test_an_orderly_end_stores_what_has_drained_since(licensed: rig.Licensed) ->
     site.start()
     site.stop()
     assert drained(site) > 1000
+
+
+FOUND = {
+    "unplug": "absent",
+    "deny": "no-permission",
+    "hold": "busy",
+    "garble": "garbled",
+    "serial 42": "wrong-key",
+    "touch": "touch-required",
+}
+"""What is done to a USB key, and what the daemon must say of it when it is opened."""
+
+
+def await_state(site: rig.Site, events: rig.Watcher, state: str) -> dict[str, Any]:
+    """The status as soon as it tells the key in that state."""
+    while (status := site.status())["feature_key"]["state"] != state:
+        events.wait("feature_key")
+    return status
+
+
+def test_each_way_to_miss_a_key_is_told_by_its_own_name_and_is_over_at_once(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with rig.licensed_site(tmp_path_factory.mktemp("site"), kind="usb-otp") as it, it.site.watch() as events:
+        for fault, state in FOUND.items():
+            it.simulator.tell("unplug")
+            it.simulator.tell(fault)
+            if fault != "unplug":
+                it.simulator.tell("plug")
+            status = await_state(it.site, events, state)
+            assert (status["standing"], [grace["cause"] for grace in status["grace"]]) == ("grace", [CAUSE])
+            it.simulator.tell("well")
+            it.simulator.tell("unplug")
+            it.simulator.tell("plug")
+            status = await_state(it.site, events, "present")
+            assert (status["standing"], status["grace"]) == ("licensed", [])
+            assert "proved itself" in status["feature_key"]["finding"]
