@@ -11,9 +11,7 @@ import contextlib
 import resource
 import signal
 import sys
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
 
 from systemd.daemon import notify
 
@@ -51,7 +49,7 @@ def main() -> int:
         catalog = _shipped_catalog(settings, str(arguments.settings))
         if arguments.check:
             return 0
-        _runner()(_serve(settings, catalog))
+        asyncio.run(_serve(settings, catalog))
     except FileMistakes as error:
         return _cannot_start(f"the settings cannot be used:\n{error}")
     except OSError as error:
@@ -89,16 +87,6 @@ def _shipped_catalog(settings: Settings, name: str) -> Catalog:
     if mistakes:
         raise FileMistakes(name, mistakes)
     return catalog
-
-
-def _runner() -> Callable[[Coroutine[Any, Any, None]], None]:
-    """Uvloop's runner where uvloop is installed, else asyncio's."""
-    try:
-        import uvloop  # noqa: PLC0415 - an option: without it the daemon is slower and no worse
-    except ImportError:
-        return asyncio.run
-    # Not uvloop.run: Debian 12 has uvloop 0.17, which has none.
-    return asyncio.Runner(loop_factory=uvloop.new_event_loop).run
 
 
 async def _serve(settings: Settings, catalog: Catalog) -> None:

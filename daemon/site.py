@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from featurekeyd.policy.decision import Decision
 from featurekeyd.policy.draining import Draining
-from featurekeyd.policy.enforcer import Enforcer
+from featurekeyd.policy.enforcer import Enforcer, Silence
 from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.findings import Finding
 from featurekeyd.policy.instant import Now
@@ -97,14 +97,19 @@ class Site:
         """Number of the newest look at the Feature Key that was reported."""
         self._awaited: dict[asyncio.Future[None], int] = {}
         """Who waits for which look."""
-        self._reported = self._ticked = self.started
+        self._reported = self.started
+        """When the reader last reported."""
+        self._due = self.started + TICK_SECONDS
+        """When the next tick is due."""
+        self._silent: frozenset[Silence] = frozenset()
+        """Who was silent at the last tick."""
         self._timer: asyncio.TimerHandle | None = None
         self._changing = asyncio.Lock()
 
     def start(self) -> None:
         """Begin to look for the Feature Key, and to let time pass."""
         self._watch.start()
-        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        self._tick_in(TICK_SECONDS)
 
     def close(self) -> None:
         """Store what must be kept, and let go of everything."""
@@ -301,20 +306,35 @@ class Site:
     # Time
 
     def _tick(self) -> None:
-        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
-        now = self.clock()
-        late = now.boot - self._ticked > TICK_SECONDS + GAP_SECONDS
-        self._ticked = now.boot
-        if late:
+        now, due = self.clock(), self._due
+        self._tick_in(TICK_SECONDS)  # before anything can fail
+        if now.boot - due > GAP_SECONDS:
             # Stopped, or asleep: nobody could be heard in that time, the reader neither.
             self.enforcer.restart_silence(now)
             self._reported = now.boot
         if now.boot - self._reported > STALE_SECONDS + self.settings.poll_seconds:
             self._hanging(now)
-        self.enforcer.tick(now)
+        self._let_pass(now)
         for event in (*self._storms.ended(now.boot), self._recording.keep_up()):
             if event is not None:
                 self.log.tell(event)
         self.settle()
         self._storing.keep_leases({})
         self._storing.keep_meters(list(self.enforcer.meters.values()), now.boot)
+
+    def _let_pass(self, now: Now) -> None:
+        """Let time pass, and free who has been silent; one who falls silent only now is looked at again in a moment.
+
+        What it sent may wait to be read: the daemon may have been stopped until just now, for less than a gap.
+        """
+        silent = self.enforcer.silent(now)
+        news, self._silent = silent - self._silent, silent
+        self.enforcer.tick(now, spared=news)
+        if news:
+            self._tick_in(GAP_SECONDS)
+
+    def _tick_in(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = self.clock().boot + seconds
+        self._timer = self._loop.call_later(seconds, self._tick)

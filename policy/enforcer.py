@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -38,6 +39,14 @@ from .whereabouts import whereabouts
 ADOPTION_SECONDS = 600.0
 """How long after a restart of the daemon the name of a holder that was there before is kept for it: a switch that is
 slow to start comes back within that time, and may have no lease until then."""
+
+
+class Silence(NamedTuple):
+    """A holder that has not been heard for longer than it said, and since when."""
+
+    holder: str
+    scope: Scope
+    since: float
 
 
 class NotYours(msgspec.Struct, frozen=True):
@@ -279,10 +288,16 @@ class Enforcer:
         self._seen = sighting
         self._update(now)
 
-    def tick(self, now: Now) -> None:
-        """Let time pass: meters drain, terms end, silent holders lose their scopes."""
+    def silent(self, now: Now) -> frozenset[Silence]:
+        """Whose scopes the next `tick` frees."""
+        silences = self.holders.silent(now.boot)
+        return frozenset(Silence(holder.name, scope, holder.heard) for holder, scope in silences)
+
+    def tick(self, now: Now, spared: frozenset[Silence] = frozenset()) -> None:
+        """Let time pass: meters drain, terms end, silent holders lose their scopes, but for those to be spared."""
         for holder, scope in self.holders.silent(now.boot):
-            self._free_silent(holder, scope)
+            if Silence(holder.name, scope, holder.heard) not in spared:
+                self._free_silent(holder, scope)
         self._update(now)
 
     def restart_silence(self, now: Now) -> None:

@@ -166,9 +166,6 @@ def stopped(site: rig.Site) -> Iterator[None]:
         os.kill(site.pid, signal.SIGCONT)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="a stop that ends less than a second after that moment is not noticed"
-)
 def test_a_stop_over_that_moment_frees_nobody_s_leases(licensed: rig.Licensed) -> None:
     site = licensed.site
     site.restart()
