@@ -26,6 +26,7 @@ from featurekeyd.policy.catalog import Catalog
 from featurekeyd.policy.checkevidence import MAX_GOOD_DAYS
 from featurekeyd.policy.findings import Finding, Unreadable
 from featurekeyd.policy.licensekey import shorten
+from featurekeyd.policy.permit import MayChange
 from featurekeyd.policy.request_text import Request, read_request
 
 from .catalogfiles import find_catalog, find_catalogs
@@ -35,6 +36,7 @@ from .clock import Time, Today, utc_time, utc_today
 from .exchange import exchange
 from .keystory import tell_key
 from .order import TERMS, Item, Order, SetItem, issue, read_item, revoke
+from .permit import MAX_DAYS, SHIPPED_DAYS, PermitOrder, make_permit
 from .refusal import Refused
 from .register import LicenseRow, Register, System
 from .rescue import RescueOrder, make_rescue
@@ -337,6 +339,29 @@ def rescue_serial(
     _say(f"a day before or a day after. It is good once and opens seven days; {serial} had {done.before} before.")
 
 
+@main.command("permit")
+@click.argument("serial")
+@click.argument("may_change", metavar="hardware|addresses...", nargs=-1, required=True,
+                type=click.Choice([str(it) for it in MayChange]))  # fmt: skip
+@click.option("--host", "hardware_id", help="Hardware id of the one host it is for, as featurekeyctl host shows it.")
+@click.option("--any-host", is_flag=True, help="Give one to a system without Feature Key for whatever host takes it.")
+@click.option("--days", type=click.IntRange(1, MAX_DAYS), default=SHIPPED_DAYS, show_default=True,
+              help="How long it is good.")  # fmt: skip
+@click.option("--reason", default="", help="Kept in the register.")
+@click.option("--output", type=FILE, help="New file for the permit.")
+@click.pass_obj
+def permit_change(office: Office, /, *, output: Path | None, may_change: tuple[str, ...], **said: Any) -> None:
+    """Permit a system to go on with other hardware or another address; a host takes the permit once."""
+    order = PermitOrder(may_change=tuple(map(MayChange, may_change)), **said)
+    with office.register() as register, new_text(output) as write:
+        done = make_permit(order, office.vendor(), register, office.today())
+        write(done.text)
+    permit, whom = done.permit, f"host {order.hardware_id}" if order.hardware_id else "any host"
+    what = " and ".join(permit.may_change)
+    _say(f"Permit {permit.number} of {permit.serial}: {what} may change until {permit.until}, for {whom}.")
+    _say(f"{permit.serial} had {done.before} before; once this one is taken, those are worthless.")
+
+
 def _user() -> str:
     """Who runs this, by the name that the register keeps."""
     try:
@@ -402,6 +427,7 @@ def _system(system: System, register: Register) -> dict[str, object]:
         "listed": lists[-1].day if lists else None,
         "rescues": len(rescues),
         "rescued": rescues[-1].day if rescues else None,
+        "permits": len(register.permits(system.serial)),
         "checks": len(checks),
         "checked": checks[-1].day if checks else None,
     }

@@ -1,4 +1,4 @@
-"""The issuer register: which systems, keys, revocations, lists, exchanges, rescues and checks the vendor has given out.
+"""The issuer register: which systems, keys, revocations, lists, exchanges, rescues, checks and permits there are.
 
 Rules of this module:
 
@@ -137,6 +137,22 @@ class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
     day: datetime.date
 
 
+class PermitRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A permit that was given out: what of a host may change, and until when."""
+
+    serial: str
+    number: int
+    may_change: str
+    hardware_id: str | None
+    """The one host that it is for, None where any may take it."""
+    until: datetime.date
+    reason: str
+    signer: str
+    digest: str
+    """SHA-256 of its text."""
+    day: datetime.date
+
+
 _LICENSES = (
     "SELECT license_keys.*, revocations.day AS revoked FROM license_keys "
     "LEFT JOIN revocations ON revocations.license_key = license_keys.id "
@@ -237,6 +253,10 @@ class Register:
     def record_check(self, check: CheckRow) -> None:
         """A check is answered."""
         self._insert("checks", check)
+
+    def record_permit(self, permit: PermitRow) -> None:
+        """A permit is given out."""
+        self._insert("permits", permit)
 
     # What is looked up.
 
@@ -353,6 +373,10 @@ class Register:
         """Whether a host of the serial ever had a head with that digest."""
         query = f"SELECT 1 FROM checks WHERE serial = ? AND substr({record}, -64) = ? LIMIT 1"  # noqa: S608 - names of this module
         return bool(self._execute(query, serial, digest))
+
+    def permits(self, serial: str) -> list[PermitRow]:
+        """All permits of a serial, oldest first."""
+        return self._rows(PermitRow, "SELECT * FROM permits WHERE serial = ? ORDER BY number", serial)
 
     # Below: SQL.
 

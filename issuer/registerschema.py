@@ -2,7 +2,7 @@
 
 Every table refuses UPDATE and DELETE, and a guard before each INSERT refuses what is there already: `INSERT OR REPLACE`
 would else delete without any trigger being asked. So a mistake is never mended by changing a row, only by another row.
-A serial that was exchanged takes no further license keys, certificates and rescue codes; its checks say no.
+A serial that was exchanged takes no further license keys, certificates, rescue codes and permits; its checks say no.
 
 A register of an earlier version is upgraded when it is opened, in one transaction; its rows stay as they are.
 Whoever may write the file can still drop a trigger; the register guards against programs and hands, not against its
@@ -16,7 +16,7 @@ import sqlite3
 APPLICATION_ID = 0x666B6973
 """Says in the file's header what it is: `fkis`."""
 
-VERSION = 3
+VERSION = 4
 """PRAGMA user_version of this schema."""
 
 TABLES = {
@@ -109,6 +109,18 @@ TABLES = {
         day TEXT NOT NULL,
         PRIMARY KEY (serial, number)
     """,
+    "permits": """
+        serial TEXT NOT NULL REFERENCES systems (serial),
+        number INTEGER NOT NULL CHECK (number >= 1),
+        may_change TEXT NOT NULL,
+        hardware_id TEXT,
+        until TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        signer TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        day TEXT NOT NULL,
+        PRIMARY KEY (serial, number)
+    """,
 }
 """Table by table, its columns. `day` is the UTC date of the act; `license_set` is NULL for a key ordered by itself,
 the rescue chain NULL for a certificate of a register before version 3. Of a rescue code only its day is kept."""
@@ -130,6 +142,7 @@ _TAKEN = {
     "exchanges": (("old_serial",), ("new_serial",)),
     "rescues": (("id",),),
     "checks": (("serial", "number"),),
+    "permits": (("serial", "number"),),
 }
 """Table by table, the columns that no two rows may share."""
 
@@ -150,7 +163,7 @@ def create_schema(connection: sqlite3.Connection) -> None:
         _create_triggers(connection, name)
     connection.execute(_ONE_TRIAL)
     connection.execute(_ONE_TRIAL_GUARD)
-    _guard_retired(connection, "certificates", "license_keys", "rescues")
+    _guard_retired(connection, "certificates", "license_keys", "rescues", "permits")
     _guard_replacements(connection)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -187,7 +200,12 @@ def _rescues_and_checks(connection: sqlite3.Connection) -> None:
     _guard_retired(connection, "rescues")
 
 
-_STEPS = (_exchanges_and_sets, _rescues_and_checks)
+def _permits(connection: sqlite3.Connection) -> None:
+    _create_later(connection, "permits")
+    _guard_retired(connection, "permits")
+
+
+_STEPS = (_exchanges_and_sets, _rescues_and_checks, _permits)
 """What leads from version 1 to 2, from 2 to 3 and so on. A step makes tables as they are now: as long as a table has
 not changed since, that is what its version had."""
 

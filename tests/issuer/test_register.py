@@ -161,9 +161,9 @@ def test_a_register_that_is_missing_is_not_made(tmp_path: Path) -> None:
 def test_a_register_of_a_newer_version_is_refused(desk: Desk) -> None:
     path = desk.vendor().register_path
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA user_version = 4")
+    connection.execute("PRAGMA user_version = 5")
     connection.close()
-    with pytest.raises(Refused, match="version 4, and this release knows version 3"):
+    with pytest.raises(Refused, match="version 5, and this release knows version 4"):
         Register.open(path)
 
 

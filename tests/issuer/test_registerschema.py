@@ -29,6 +29,9 @@ ROWS = {
         "110000000001", 1, "00", "2026-01-31T12:00:00+00:00", "2026-02-03T12:00:00+00:00", 0, 0, None, None, None, None,
         None, None, "signer", "digest", "2026-01-31",
     ),
+    "permits": (
+        "110000000001", 1, "hardware", None, "2026-02-14", "", "signer", "digest", "2026-01-31",
+    ),
 }  # fmt: skip
 
 
@@ -110,6 +113,7 @@ def test_the_file_itself_gives_a_retired_serial_nothing_more(database: sqlite3.C
     rows = {
         "certificates": (2, retired, *ROWS["certificates"][2:]),
         "license_keys": (2, retired, *ROWS["license_keys"][2:10], "OTHER", *ROWS["license_keys"][11:]),
+        "permits": (retired, *ROWS["permits"][1:]),
         "exchanges": ("110000000001", retired, "2026-02-01"),
         "rescues": (2, retired, *ROWS["rescues"][2:]),
     }
@@ -125,14 +129,14 @@ def test_no_serial_replaces_itself(database: sqlite3.Connection) -> None:
 
 
 def test_the_schema_says_its_version_and_whose_it_is(database: sqlite3.Connection) -> None:
-    assert database.execute("PRAGMA user_version").fetchone() == (3,)
+    assert database.execute("PRAGMA user_version").fetchone() == (4,)
     assert database.execute("PRAGMA application_id").fetchone() == (int.from_bytes(b"fkis"),)
 
 
 def test_the_tables_do_not_drift() -> None:
     # A change of them needs a new version, and a way to it from the old one.
     columns = " ".join(" ".join(TABLES.values()).split())
-    assert hashlib.sha256(columns.encode()).hexdigest()[:16] == "c3d3e88696b17c37"
+    assert hashlib.sha256(columns.encode()).hexdigest()[:16] == "2d91da8ede5fa68b"
 
 
 def test_a_retired_serial_may_still_be_told_no(database: sqlite3.Connection) -> None:
@@ -144,6 +148,7 @@ def test_a_retired_serial_may_still_be_told_no(database: sqlite3.Connection) -> 
 ADDED: dict[int, dict[str, tuple[None, ...]]] = {
     1: {"license_keys": (None,), "certificates": (None, None)},
     2: {"certificates": (None, None)},
+    3: {},
 }
 """What each row of a table has more after the upgrade from a version."""
 ROWS_OF = {
@@ -151,6 +156,10 @@ ROWS_OF = {
     2: {
         "systems": 2, "programmings": 0, "certificates": 1, "license_keys": 3, "revocations": 1, "lists": 1,
         "exchanges": 1,
+    },
+    3: {
+        "systems": 2, "programmings": 0, "certificates": 1, "license_keys": 3, "revocations": 1, "lists": 1,
+        "exchanges": 1, "rescues": 1, "checks": 1,
     },
 }  # fmt: skip
 
@@ -162,7 +171,7 @@ def register_of(version: int) -> sqlite3.Connection:
     return connection
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=[1, 2, 3])
 def older(request: pytest.FixtureRequest) -> Iterator[sqlite3.Connection]:
     with contextlib.closing(register_of(request.param)) as connection:
         yield connection
@@ -175,7 +184,7 @@ def shape(connection: sqlite3.Connection) -> dict[str, object]:
     return {"names": names, "version": connection.execute("PRAGMA user_version").fetchone(), **columns}
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_an_older_register_becomes_what_a_new_one_is_and_keeps_its_rows(
     version: int, database: sqlite3.Connection
 ) -> None:
@@ -197,9 +206,9 @@ def test_an_upgrade_is_made_once_however_often_it_is_asked_for(older: sqlite3.Co
 
 
 def test_an_upgrade_that_fails_leaves_the_register_as_it_was(older: sqlite3.Connection) -> None:
-    older.execute("CREATE TABLE checks (in_the_way)")
+    older.execute("CREATE TABLE permits (in_the_way)")
     before, version = content(older), older.execute("PRAGMA user_version").fetchone()
-    with pytest.raises(sqlite3.OperationalError, match="checks already exists"):
+    with pytest.raises(sqlite3.OperationalError, match="permits already exists"):
         upgrade_schema(older)
     assert content(older) == before
     assert older.execute("PRAGMA user_version").fetchone() == version
@@ -211,7 +220,8 @@ def test_an_upgraded_register_is_append_only_as_well(older: sqlite3.Connection, 
     (serial,) = older.execute("SELECT min(serial) FROM systems").fetchone()
     insert(older, "INSERT", "rescues", (1, serial, *ROWS["rescues"][2:]))
     insert(older, "INSERT", "checks", (serial, *ROWS["checks"][1:]))
-    for table in ("license_keys", "rescues", "checks"):
+    insert(older, "INSERT", "permits", (serial, *ROWS["permits"][1:]))
+    for table in ("license_keys", "rescues", "checks", "permits"):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             older.execute(statement.format(table))
 
