@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .call import LICENSE, MANAGE, PermissionRefused
-from .console import clean, out, out_fields, out_json, read_line, read_text, warn_simulated, write_new
+from .console import clean, complain, out, out_fields, out_json, read_line, read_text, warn_simulated, write_new
 from .exits import DONE, REFUSED
 from .keytext import mark, shown
 from .reading import needed, objects
@@ -210,15 +210,20 @@ def licenses(session: Session) -> int:
     if session.as_json:
         out_json({"licenses": found})
         return DONE
-    columns = [Column(heading) for heading in ("KEY", "FEATURE")] + [Column("INSTANCES", number=True)]
-    columns += [Column(heading) for heading in ("STATUS", "ISSUED", "EXPIRES", "SOURCE", "FINDING")]
-    names = ["key", "feature", "instances", "status", "issued", "expires", "source", "finding"]
-    if any(row.get("set") is not None for row in found):
-        columns.insert(-1, Column("SET"))
-        names.insert(-1, "set")
+    found = [row | {"trial": "trial" if row.get("trial") else None} for row in found]
+    names = [
+        name for name in _OF_LICENSE if name not in _WHERE_THERE or any(row.get(name) is not None for row in found)
+    ]
+    columns = [Column(name.upper().replace("_", " "), number=name in {"instances", "days_left"}) for name in names]
     rows = [[row.get(name) for name in names] for row in found]
     out_table(columns, rows, empty="no license is installed; enter one with: featurekeyctl add KEY")
     return DONE
+
+
+_DATES = ("issued", "expires", "days_left", "trial")
+_OF_LICENSE = ("key", "feature", "instances", "status", *_DATES, "source", "set", "finding")
+_WHERE_THERE = frozenset({"days_left", "trial", "set"})
+"""Columns that are shown where a license has something in them."""
 
 
 @click.command(
@@ -233,12 +238,14 @@ def export(session: Session, output: str | None, *, typed: bool) -> int:
     """Write the signed license list as it was imported, or the keys that were typed; `import` takes both.
 
     Keep the file as you keep the Feature Key: it has the license keys in whole. Without a signed list the typed keys
-    are written.
+    are written. Typed keys that the list does not have come with --typed only; where there are some you are told.
     """
     reply = session.ask(f"{MANAGE}.ExportLicenses")
-    text = reply.get("license_list")
+    text, of_typed = reply.get("license_list"), needed(reply, "typed", str)
     if typed or not isinstance(text, str):
-        text = needed(reply, "typed", str)
+        text = of_typed
+    elif not session.as_json:
+        _tell_left_out(text, of_typed)
     if output not in {None, "-"}:
         write_new(str(output), text)
     if session.as_json:
@@ -248,6 +255,15 @@ def export(session: Session, output: str | None, *, typed: bool) -> int:
     else:
         out(f"written to {clean(output)}")
     return DONE
+
+
+def _tell_left_out(license_list: str, typed: str) -> None:
+    """Say that typed keys which the list does not have are not in what is written."""
+    keys = [line.partition(",")[0] for line in typed.splitlines()[1:]]
+    left_out = sum(key not in license_list for key in keys)
+    if left_out:
+        what = "1 typed key is" if left_out == 1 else f"{left_out} typed keys are"
+        complain(f"{what} not in this file; see --typed")
 
 
 def _typed(arguments: tuple[str, ...]) -> str:

@@ -331,19 +331,38 @@ def _lease_row(lease: Mapping[str, Any]) -> list[object]:
 @json_option
 @click.pass_obj
 def features(session: Session) -> int:
-    """List every feature of the catalog with its limit, what is in use, and why nothing is allowed where it is not."""
+    """List every feature of the catalog with its limit, what is in use, and why nothing is allowed where it is not.
+
+    Columns that only some systems need stand where a feature has something in them: instances above the capacity
+    (SURPLUS), set aside (RESERVED) or above the limit (OVER), hours and the like (MEASURES), what its licenses wait
+    for, and why this system does not use it.
+    """
     reply = session.ask(f"{LICENSE}.ListFeatures")
     if session.as_json:
         out_json(reply)
         return DONE
-    found = objects(reply, "features")
-    over = ("over",) if any(row.get("over") is not None for row in found) else ()
-    numbers = ("limit", "in_use", *over, "peak", "base", "licensed", "capacity", "granted", "denied")
-    columns = [Column("FEATURE"), *(Column(name.upper().replace("_", " "), number=True) for name in numbers)]
-    columns += [Column(heading) for heading in ("UNIT", "MODE", "LACK")]
-    names = ("feature", *numbers, "unit", "mode", "lack")
+    found = [row | {name: read(row) for name, read in _IN_WORDS.items()} for row in objects(reply, "features")]
+    names = [name for name in _OF_FEATURE if name not in _WHERE_THERE or any(row.get(name) for row in found)]
+    columns = [Column(_HEADING.get(name, name.upper().replace("_", " ")), name in _NUMBERS) for name in names]
     out_table(columns, [[row.get(name) for name in names] for row in found], empty="the catalog has no features")
     return DONE
+
+
+def _measures(row: Mapping[str, Any]) -> str | None:
+    """The second quantities of a feature, such as hours."""
+    return " ".join(f"{it.get('name')}:{it.get('amount')}" for it in objects(row, "measures")) or None
+
+
+_IN_WORDS: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
+    "measures": _measures,
+    "missing": lambda row: " ".join(row.get("missing") or ()) or None,
+}
+_COUNTS = ("limit", "in_use", "over", "peak", "base", "licensed", "capacity", "surplus", "reserved")
+_NUMBERS = (*_COUNTS, "granted", "denied")
+_OF_FEATURE = ("feature", *_NUMBERS, "unit", "mode", "measures", "lack", "missing", "unused")
+_WHERE_THERE = frozenset({"over", "surplus", "reserved", "measures", "missing", "unused"})
+"""Columns that are shown where a feature has something in them."""
+_HEADING = {"missing": "WAITS FOR"}
 
 
 @click.command(

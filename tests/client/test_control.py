@@ -677,21 +677,44 @@ def test_licenses_are_listed(daemon: StandIn, control: Control) -> None:
         "4Q7K-…-GHJK  sip-trunk-channels          4  valid   2026-01-02  -        list 7  -          on the list\n"
         "4Q7K-…-GHJK  sip-trunk-channels          4  valid   2026-01-02  -        list 7  office-20  on the list\n"
     )
+    dated = license_ | {"expires": "2026-03-02", "days_left": 0, "trial": True}
+    daemon.on("ListLicenses", daemon.says({"license": license_}, {"license": dated}))
+    heading, plain, trial = control("licenses")[1].splitlines()
+    assert "EXPIRES     DAYS LEFT  TRIAL  SOURCE" in heading
+    assert plain.endswith(" -                   -  -      list 7  on the list")
+    assert trial.endswith(" 2026-03-02          0  trial  list 7  on the list")
     daemon.on("ListLicenses", {})
     assert control("licenses")[1] == "no license is installed; enter one with: featurekeyctl add KEY\n"
 
 
 def test_licenses_are_exported_as_they_came(daemon: StandIn, control: Control, tmp_path: Path) -> None:
     daemon.on("ExportLicenses", {"license_list": "-----BEGIN-----\nSerial: 1\n", "typed": "key,name\n40A0,Trunks\n"})
-    assert control("export") == (0, "-----BEGIN-----\nSerial: 1\n", "")
+    assert control("export")[:2] == (0, "-----BEGIN-----\nSerial: 1\n")
     assert control("export", "--typed") == (0, "key,name\n40A0,Trunks\n", "")
     file = tmp_path / "licenses.csv"
-    assert control("export", "--output", str(file)) == (0, f"written to {file}\n", "")
+    assert control("export", "--output", str(file))[:2] == (0, f"written to {file}\n")
     assert file.read_text() == "-----BEGIN-----\nSerial: 1\n"
     assert file.stat().st_mode & 0o077 == 0
     assert control("export", "--output", str(file))[0] == exits.FILE_TROUBLE
     daemon.on("ExportLicenses", {"typed": "key,name\n"})
     assert control("export")[1] == "key,name\n"
+
+
+def test_typed_keys_that_are_not_in_the_exported_list_are_told(
+    daemon: StandIn, control: Control, tmp_path: Path
+) -> None:
+    signed = "-----BEGIN-----\n40A0-1,Trunks,good\n"
+    daemon.on("ExportLicenses", {"license_list": signed, "typed": "key,name\n40A0-1,Trunks\n40B0-2,Phones\n"})
+    told = "featurekeyctl: 1 typed key is not in this file; see --typed\n"
+    assert control("export") == (0, signed, told)
+    assert control("export", "--output", str(tmp_path / "list"))[2] == told
+    assert control("export", "--typed")[2] == control("export", "--json")[2] == ""
+    daemon.on("ExportLicenses", {"license_list": signed, "typed": "key,name\n40A0-1,Trunks\n"})
+    assert control("export") == (0, signed, "")
+    daemon.on("ExportLicenses", {"license_list": signed, "typed": "key,name\n40B0-2,Phones\n40C0-3,\n"})
+    assert control("export")[2] == "featurekeyctl: 2 typed keys are not in this file; see --typed\n"
+    daemon.on("ExportLicenses", {"typed": "key,name\n40B0-2,Phones\n"})
+    assert control("export")[2] == ""
 
 
 # What would be.
@@ -827,6 +850,19 @@ def test_features_above_their_limits_have_a_column_of_their_own(daemon: StandIn,
     heading, trunk, voicemail = control("features")[1].splitlines()
     assert heading.split()[:5] == ["FEATURE", "LIMIT", "IN", "USE", "OVER"]
     assert (trunk.split()[1:4], voicemail.split()[1:4]) == (["1", "3", "2"], ["0", "0", "-"])
+
+
+def test_what_only_some_features_have_has_columns_where_one_has_it(daemon: StandIn, control: Control) -> None:
+    measures = [{"name": "hours", "amount": 25}, {"name": "boxes", "amount": 3}]
+    rich = FEATURES[0] | {"surplus": 7, "reserved": 2, "measures": measures}
+    asleep = FEATURES[1] | {"missing": ["preferred-edition", "vcm-channels"], "unused": "not on ip500"}
+    daemon.on("ListFeatures", {"features": [rich, asleep]})
+    heading, trunk, voicemail = control("features")[1].splitlines()
+    assert "CAPACITY  SURPLUS  RESERVED  GRANTED" in heading
+    assert heading.split()[-6:] == ["MODE", "MEASURES", "LACK", "WAITS", "FOR", "UNUSED"]
+    assert trunk.split()[7:] == ["7", "2", "40", "5", "channel", "use", "hours:25", "boxes:3", "-", "-", "-"]
+    end = ["-", "not_licensed", "preferred-edition", "vcm-channels", "not", "on", "ip500"]
+    assert voicemail.split()[7:] == ["-", "-", "0", "0", "channel", "use", *end]
 
 
 def test_a_ceiling_is_told_by_its_sentence_and_not_as_the_count_of_a_feature(daemon: StandIn, control: Control) -> None:
