@@ -167,7 +167,8 @@ def compare(enrolled: Enrolled, evidence: Evidence, rules: HostRules) -> Compari
         unknown=unknown,
         needed=needed,
         verdict=verdict,
-        why=why or _told(verdict, parts, kept, needed),
+        # Of the same host only what can be read was held against its share.
+        why=why or _told(verdict, parts, kept, share(kept + lost, rules) if verdict is HostVerdict.SAME else needed),
     )
 
 

@@ -223,6 +223,7 @@ def test_what_may_not_be_read_any_more_counts_neither_way() -> None:
     user = changed(missing="no permission", product_uuid=None, product_serial=None, board_serial=None)
     found = scored(user)
     assert (found.verdict, found.kept, found.lost, found.unknown) == (HostVerdict.SAME, 5, 0, 8)
+    assert found.why.startswith("This is the enrolled host: 5 points are kept and 3 needed (board-serial is unreadable")
     shown = next(part for part in found.parts if part.name == "board-serial")
     assert (shown.state, shown.now) == (PartState.UNREADABLE, "no permission")
     assert shown.enrolled
