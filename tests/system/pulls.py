@@ -284,7 +284,7 @@ def pull_for(pulls: int, seed: int, folder: Path, tell: Callable[[str], object])
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Pull and tell the figures; the exit status."""
-    parser = argparse.ArgumentParser(prog="./dev pulls", description="The Feature Key is pulled, again and again.")
+    parser = argparse.ArgumentParser(prog="pulls.py", description="The Feature Key is pulled, again and again.")
     parser.add_argument("--pulls", type=int, default=1000, help="how often (default 1000)")
     parser.add_argument("--seed", type=int, default=None, help="seed of the chance it comes by (default: a new one)")
     options = parser.parse_args(arguments)
