@@ -208,16 +208,16 @@ class LicenseClient:
         listed = list(leases)
         lane, begun = self._lane(), self._clock()
         taken = begun - list_age_ms / 1000
+        taken_ms = round(time.clock_gettime(time.CLOCK_BOOTTIME) * 1000) - list_age_ms
         wired = [lease.on_wire() for lease in listed]
         lane.queue.discard_older((lease["key"] for lease in wired), taken)
         common = {"holder": self.holder, "scope": scope, "ttl_seconds": ttl_seconds}
         common["takes_over"] = None if takes_over is None else holder_text(takes_over)
-        common["generation"] = self._next_generation(begun)
+        common |= {"generation": self._next_generation(begun), "taken_ms": max(taken_ms, 0)}
         parts = sync_parts(wired)
         results = []
         for number, part in enumerate(parts, 1):
-            age = round((self._clock() - taken) * 1000)
-            request = common | {"leases": part, "list_age_ms": age, "part": number, "last": number == len(parts)}
+            request = common | {"leases": part, "part": number, "last": number == len(parts)}
             results.append(self._question("Sync", request, read_sync_result))
         adopted, changed, freed = (sum(getattr(r, name) for r in results) for name in ("adopted", "changed", "freed"))
         return SyncResult(adopted, changed, freed, held=results[-1].held)

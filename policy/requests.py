@@ -118,6 +118,8 @@ class SyncRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     scope: Scope
     leases: Annotated[tuple[SyncLease, ...], msgspec.Meta(max_length=MAX_SYNC_LEASES)]
     list_age_ms: Annotated[int, msgspec.Meta(ge=0, le=600_000)] | None = None
+    taken_ms: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+    """Boot time (CLOCK_BOOTTIME) at which the list was taken; holds also for a list that waits to be read."""
     ttl_seconds: Annotated[int, msgspec.Meta(ge=1, le=86_400)] | None = None
     generation: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
     part: Annotated[int, msgspec.Meta(ge=1, le=2**31)] | None = None

@@ -161,7 +161,7 @@ class Rounds:
 
     def _round(self, request: SyncRequest, now: Now) -> _Round | ListRefused:
         place, part = (request.holder, request.scope), request.part or 1
-        taken = now.boot - (request.list_age_ms or 0) / 1000
+        taken = _taken(request, now)
         if not (_is_last(request) and part == 1) and None in {request.generation, request.part}:
             return ListRefused("a list in several parts needs a generation, and each part its number")
         if request.generation is None:
@@ -230,6 +230,13 @@ def _refusal(situation: Situation, request: SyncRequest, uid: int, named: Collec
 def _too_old(generation: int, newest: int) -> str:
     older = f"generation {generation} is older than generation {newest}"
     return f"{older}; where it counts from the beginning again, it is taken {GENERATION_SECONDS:.0f} s after that one"
+
+
+def _taken(request: SyncRequest, now: Now) -> float:
+    """Boot time at which the list was taken: by its own word, else as old as it says when it is read."""
+    if request.taken_ms is not None:
+        return min(request.taken_ms / 1000, now.boot)
+    return now.boot - (request.list_age_ms or 0) / 1000
 
 
 def _is_last(request: SyncRequest) -> bool:

@@ -780,7 +780,7 @@ def test_a_long_list_goes_in_chunks_of_256_with_one_generation(daemon: StandIn, 
         "holder": "kamailio",
         "scope": "calls",
         "leases": [{"key": "k512", "wants": [{"feature": TRUNK, "instances": 1}], "port": "trunk:x", "channel": "512"}],
-        "list_age_ms": 40,
+        "taken_ms": sent[0]["taken_ms"],
         "ttl_seconds": 7,
         "generation": sent[0]["generation"],
         "part": 3,
@@ -831,14 +831,14 @@ def test_the_generation_rises_even_when_the_clock_stands_still_or_the_process_is
     assert generations == sorted(set(generations))
 
 
-def test_the_age_of_the_list_grows_while_it_is_sent(daemon: StandIn, client: LicenseClient, clock: Clock) -> None:
-    def take_time(peer: Peer) -> None:
-        clock.now += 0.5
-        daemon.says({"adopted": 0, "changed": 0, "freed": 0, "held": 0})(peer)
-
-    daemon.on("Sync", take_time)
+def test_each_part_says_when_the_whole_list_was_taken(
+    daemon: StandIn, client: LicenseClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count(5_000)
+    monkeypatch.setattr("time.clock_gettime", lambda _: float(next(ticks)))
+    daemon.on("Sync", *[{"adopted": 0, "changed": 0, "freed": 0, "held": 0}] * 2)
     client.sync("calls", map(_lease, range(300)), list_age_ms=100)
-    assert [daemon.parameters(n)["list_age_ms"] for n in range(2)] == [100, 600]
+    assert [daemon.parameters(n)["taken_ms"] for n in range(2)] == [4_999_900, 4_999_900]
 
 
 def test_a_call_that_is_on_the_list_is_not_released_unless_it_ended_since(

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -44,7 +44,6 @@ Run = Callable[..., tuple[int, str, str]]
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the command: its exit status, what it printed, and what it said on standard error."""
     # The command leaves its loop to the end of the process, which a test does not have.
-    monkeypatch.setattr(module, "_runner", lambda: asyncio.run)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["featurekeyd", *map(str, arguments)])
@@ -321,24 +320,3 @@ def test_what_had_drained_before_a_restart_stays_drained_until_the_first_look(
         assert (await service.ask("Status"))["standing"] == absent
 
     service.run(talk)
-
-
-# The loop
-
-
-def test_without_uvloop_the_standard_loop_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "uvloop", None)
-    assert module._runner() is asyncio.run
-
-
-def test_with_uvloop_its_loop_serves() -> None:
-    uvloop = pytest.importorskip("uvloop")
-    kinds: list[type] = []
-
-    async def look() -> None:
-        kinds.append(type(asyncio.get_running_loop()))
-
-    run = module._runner()
-    run(look())
-    assert kinds == [uvloop.Loop]
-    cast("Any", run).__self__.close()

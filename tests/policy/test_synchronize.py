@@ -752,3 +752,27 @@ def test_the_leases_of_a_scope_are_counted_by_holder(site: Site) -> None:
         ("kamailio", Scope.REGISTRATIONS): 1,
         ("asterisk", Scope.CALLS): 1,
     }
+
+
+# When the list was taken
+
+
+def test_a_list_that_waited_to_be_read_is_as_old_as_it_says(site: Site) -> None:
+    site.acquire("old", "trunk")
+    site.wait(60)
+    taken = round(site.boot * 1000)
+    site.wait(5)
+    site.acquire("new", "trunk")
+    site.release("old")
+    site.wait(60)  # the daemon was stopped, and the list lay in its socket
+    synced = site.sync("old", taken_ms=taken)
+    assert (synced.adopted, synced.freed) == (0, 0)
+    assert [lease.key for lease in site.enforcer.ledger] == ["new"]
+
+
+def test_a_list_cannot_have_been_taken_later_than_now(site: Site) -> None:
+    site.acquire("call", "trunk")
+    site.wait(1)
+    assert site.sync(taken_ms=round(site.boot * 1000) + 10**6).freed == 0, "granted within the margin"
+    site.wait(60)
+    assert site.sync(taken_ms=round(site.boot * 1000) + 10**6).freed == 1
