@@ -299,7 +299,8 @@ class Licenses(msgspec.Struct, frozen=True, kw_only=True):
 
 def _for_another(key: LicenseKey, products: Iterable[str], certificate: Certificate) -> Finding | None:
     """The finding about a key that was made for this serial and another product; None for all others."""
-    product = next((it for it in products if key.made_for(it, certificate.serial)), None)
+    others = (it for it in products if it != certificate.catalog)
+    product = next((it for it in others if key.made_for(it, certificate.serial)), None)
     if product is None:
         return None
     message = f"A good key for serial {certificate.serial}, and for the product {product} instead of "

@@ -150,6 +150,12 @@ def test_a_key_of_a_product_that_is_not_known_may_be_for_another_serial_or_produ
     assert finding.verdict is Verdict.OTHER_SERIAL
 
 
+def test_a_key_of_this_product_with_a_feature_of_a_later_release_is_not_for_another_product(empty: Site) -> None:
+    key = other(empty, feature_code=99)
+    _, finding = empty.licenses.with_key(key.text, empty.catalog, TODAY, ("exchange", "ip-office"))
+    assert finding.verdict is Verdict.UNKNOWN_FEATURE
+
+
 def test_typed_keys_whose_certificate_is_gone_say_so(empty: Site) -> None:
     empty.type_in(empty.key("trunk", 8))
     bare = msgspec.structs.replace(empty.licenses, certificate=None, license_list=None, revocations={})
