@@ -25,12 +25,19 @@ class KeyName(msgspec.Struct, frozen=True):
     """A good name: characters as keys have them, at the beginning and, after an ellipsis, at the end."""
 
     first: str
-    last: str = ""
+    last: str
+    shift: int
+    """Bits of a key behind those of the beginning."""
+    high: int
+    """The bits of the beginning."""
+    mask: int
+    low: int
+    """The bits of the end that are no check symbols, under their mask."""
 
     def fits(self, key: LicenseKey) -> bool:
         """Whether it names this key."""
-        bits, first, last = key.bits, self.first[: LENGTH - CHECKS], self.last[:-CHECKS]
-        if bits >> (_BITS - 5 * len(first)) != _value(first) or bits & ((1 << 5 * len(last)) - 1) != _value(last):
+        bits = key.bits
+        if bits >> self.shift != self.high or bits & self.mask != self.low:
             return False
         whole = key.text.replace("-", "")
         return whole.startswith(self.first) and whole.endswith(self.last)
@@ -39,10 +46,16 @@ class KeyName(msgspec.Struct, frozen=True):
 def read_name(text: str) -> KeyName | None:
     """The name that was typed; None where it has too few characters, too many, or one that no key has."""
     first, dots, last = text.replace("...", "…").partition("…")
-    name = KeyName(_plain(first), _plain(last))
-    ends = (len(name.first), len(name.last))
+    first, last = _plain(first), _plain(last)
+    ends = (len(first), len(last))
     enough = min(ends) >= LEAST_AT_EACH_END if dots else ends[0] >= LEAST_CHARACTERS
-    return name if enough and max(ends) <= LENGTH and {*name.first, *name.last} <= {*ALPHABET} else None
+    return _name(first, last) if enough and max(ends) <= LENGTH and {*first, *last} <= {*ALPHABET} else None
+
+
+def _name(first: str, last: str) -> KeyName:
+    written, low = first[: LENGTH - CHECKS], last[:-CHECKS]
+    shift, mask = _BITS - 5 * len(written), (1 << 5 * len(low)) - 1
+    return KeyName(first, last, shift, _value(written), mask, _value(low))
 
 
 def _plain(text: str) -> str:
