@@ -176,7 +176,9 @@ def certify_request(office: Office, *, request_file: Path, output: Path | None, 
 @click.argument("serial")
 @click.argument("items", metavar="FEATURE[:INSTANCES]|set:SET...", nargs=-1, required=True, callback=_items)
 @click.option("--term", type=click.Choice(list(TERMS)), default="perpetual", show_default=True)
-@click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Issue day on the keys, today in UTC unless given.")
+@click.option(
+    "--date", type=click.DateTime(["%Y-%m-%d"]), help="Earlier issue day on the keys; today in UTC if left out."
+)
 @click.option("--catalog", type=FILE, help="Catalog file, for a catalog that is not shipped.")
 @click.option("--json", "in_json", is_flag=True, help="Show the keys as JSON.")
 @click.pass_obj
