@@ -16,6 +16,13 @@ UNLIMITED = 1_000_000
 """The limit of what is free: more than any platform has."""
 
 
+LEAST_BETWEEN_CHECKS = 60
+"""Between two checks: more often says nothing new and wears the key."""
+
+MOST_BETWEEN_CHECKS = 7 * 86_400
+"""Between two checks: beyond a week it is no check any more."""
+
+
 class Mode(enum.StrEnum):
     """When an instance of a feature is taken (facts/catalog.md section 2)."""
 
@@ -50,6 +57,8 @@ class Refill(enum.StrEnum):
     """While the cause is gone, at half the speed at which it drained."""
     BY_NEWER_LIST = "by_newer_list"
     """All at once, when a newer license list is imported."""
+    BY_CHECK = "by_check"
+    """All at once, when a check passes."""
 
 
 class Consequence(enum.StrEnum):
@@ -66,6 +75,8 @@ class Cause(enum.StrEnum):
 
     FEATURE_KEY_ABSENT = "feature_key_absent"
     UNLISTED_LICENSES = "unlisted_licenses"
+    HOST_CHANGED = "host_changed"
+    NO_CHECK = "no_check"
 
 
 class MeterRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,6 +115,21 @@ SHIPPED_WEIGHTS = {
     "cpu-model": 1,
 }
 """Weights where a catalog has none (facts/hardware.md section 8, E); the serial of a chassis is often filler."""
+
+
+class CheckRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a catalog wants its systems checked, under `[checks]`."""
+
+    check_every: str = "3h"
+    """A duration from 60s to 7d."""
+    evidence: bool = False
+    """Whether the vendor's signed answer is required besides."""
+
+    @property
+    def seconds(self) -> int | None:
+        """Seconds between two checks, None where `check_every` is no duration within the bounds."""
+        seconds = read_duration(self.check_every)
+        return seconds if seconds is not None and LEAST_BETWEEN_CHECKS <= seconds <= MOST_BETWEEN_CHECKS else None
 
 
 class HostRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -311,3 +337,4 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
     order: tuple[Feature, ...]
     """The features so that each stands behind those it rests on."""
     host: HostRules = HostRules()
+    checks: CheckRule = CheckRule()

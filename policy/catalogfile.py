@@ -16,6 +16,7 @@ from .catalog import (
     CapacityGroup,
     Catalog,
     Cause,
+    CheckRule,
     Condition,
     Feature,
     HostRules,
@@ -38,6 +39,9 @@ MAX_WEIGHT = 100
 
 LEAST_NEEDED = 51
 """Percent of a host that must be kept at least: two hosts that share one's parts are not both that host."""
+
+_MUST_BE_THERE = frozenset({Cause.FEATURE_KEY_ABSENT, Cause.UNLISTED_LICENSES})
+"""Causes that every catalog has a meter for; where it has none for another, nothing follows from that cause."""
 
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -67,6 +71,7 @@ class _Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     applications: dict[str, Application] = {}
     sets: dict[str, LicenseSet] = {}
     host: HostRules = HostRules()
+    checks: CheckRule = CheckRule()
 
 
 def load_catalog(text: str, name: str) -> Catalog:
@@ -92,6 +97,7 @@ def load_catalog(text: str, name: str) -> Catalog:
         check_resting,
         _check_meters,
         _check_host,
+        _check_checks,
         _check_applications,
         _check_sets,
     )
@@ -126,6 +132,7 @@ def _catalog(head: _Head) -> Catalog:
         applications=head.applications,
         sets=head.sets,
         host=head.host,
+        checks=head.checks,
         by_code={feature.code: feature for feature in named.values()},
         order=(),
     )
@@ -330,11 +337,19 @@ def _check_meters(catalog: Catalog) -> list[Mistake]:
     mistakes = []
     for cause in Cause:
         rule = catalog.meters.get(cause)
+        if rule is None and cause not in _MUST_BE_THERE:
+            continue
         if rule is None:
             mistakes.append(Mistake(f"meters.{cause}", "this table is missing"))
         elif rule.seconds == 0:
             mistakes.append(Mistake(f"meters.{cause}.budget", "a duration is a number and s, m, h or d, such as 72h"))
     return mistakes
+
+
+def _check_checks(catalog: Catalog) -> list[Mistake]:
+    if catalog.checks.seconds is not None:
+        return []
+    return [Mistake("checks.check_every", "a duration from 60s to 7d, such as 3h")]
 
 
 def _check_host(catalog: Catalog) -> list[Mistake]:

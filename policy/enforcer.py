@@ -18,6 +18,7 @@ from .applications import decide_application, explain_application
 from .catalog import Catalog, Cause, Scope
 from .certificate import Certificate
 from .decision import Claim, Decision, Rules, Situation, Step, decide, decided, is_emergency, walk
+from .enrollment import goes_by
 from .entitlements import Entitlements
 from .events import EventName
 from .findings import Finding, Verdict, refuse
@@ -31,9 +32,11 @@ from .reasons import Reason
 from .rehearsal import Rehearsed, WhatIf
 from .requests import CallClass, Request, SyncRequest
 from .reservations import Reservation, Reservations, Shares
-from .standing import Grace, Meter, Standing, standing_of
+from .standing import Grace, Meter, Standing, rescue_grace, standing_of
 from .synchronize import ListRefused, Rounds, Steps, Synced, Syncing
 from .system import System
+from .timekeeping import first_mark
+from .trust import Kept, Trust
 from .whereabouts import whereabouts
 
 ADOPTION_SECONDS = 600.0
@@ -67,8 +70,10 @@ class Enforcer:
         *,
         released: datetime.date = datetime.date.min,
         drained: dict[Cause, float] | None = None,
+        boot_id: str = "",
+        kept: Kept | None = None,
     ) -> None:
-        """`released` is the day this release was built: no date before it is believed. `drained` is as stored."""
+        """`released` is the day this release was built: no date before it is believed; the others are as stored."""
         self.catalog = catalog
         self.system = system
         self.feature_key = NOT_LOOKED_YET
@@ -91,7 +96,8 @@ class Enforcer:
         """When the leases of an earlier run were taken back."""
         self._advanced = now.boot
         self._installed = Installed(catalog, system, released)
-        self._update(now)
+        self.trust = Trust(catalog, self.meters, kept or Kept(first_mark(now, boot_id, released)), boot_id, released)
+        self.update(now)
         self.events.clear()
 
     @property
@@ -286,7 +292,7 @@ class Enforcer:
     def see(self, sighting: Sighting, now: Now) -> None:
         """Take in what a look at the Feature Key found."""
         self._seen = sighting
-        self._update(now)
+        self.update(now)
 
     def silent(self, now: Now) -> frozenset[Silence]:
         """Whose scopes the next `tick` frees."""
@@ -298,7 +304,7 @@ class Enforcer:
         for holder, scope in self.holders.silent(now.boot):
             if Silence(holder.name, scope, holder.heard) not in spared:
                 self._free_silent(holder, scope)
-        self._update(now)
+        self.update(now)
 
     def restart_silence(self, now: Now) -> None:
         """Count every holder's silence from now on, because the daemon was not reading before."""
@@ -310,12 +316,12 @@ class Enforcer:
 
     def today(self, now: Now) -> datetime.date:
         """The date that terms are held against: never before what signed documents and the release prove."""
-        return self._installed.today(now)
+        return self._installed.today(self.trust.dated(now))
 
     def installed(self, now: Now) -> list[License]:
         """Every installed license with its status today, with the Feature Key as it was found."""
         where = whereabouts(self.feature_key.state, spent=self.meters[Cause.FEATURE_KEY_ABSENT].spent)
-        return self._installed.statuses(now, self.entitlements, where)
+        return self._installed.statuses(self.trust.dated(now), self.entitlements, where)
 
     def what_if(self, supposed: WhatIf) -> list[Rehearsed]:
         """What would change under other licenses or on another system, in good standing; changes nothing."""
@@ -326,21 +332,22 @@ class Enforcer:
         if certificate.catalog != self.catalog.id:
             message = f"The certificate is for catalog {certificate.catalog}; this system is {self.catalog.id}."
             return refuse(Verdict.OTHER_CATALOG, message)
-        return refuse_certificate(certificate, self._seen) or self.licenses.refuse_certificate(certificate)
+        seen = goes_by(self._seen, certificate, self.trust.kept.enrolled)
+        return refuse_certificate(certificate, seen) or self.licenses.refuse_certificate(certificate)
 
     def adopt(self, licenses: Licenses, now: Now) -> None:
         """Let these licenses count from now on; the daemon has stored them."""
         before, self._installed.licenses = self.licenses.marks, licenses
         newer = licenses.mark.list_number > before.get(licenses.serial or "", Mark()).list_number
-        self._update(now)
+        self.update(now)
         if newer:
             self.meters[Cause.UNLISTED_LICENSES].refill()
-            self._update(now)
+            self.update(now)
 
     def adopt_stored(self, licenses: Licenses, now: Now) -> None:
         """Let the licenses of an earlier run count; their list is no newer one and refills nothing."""
         self._installed.licenses = licenses
-        self._update(now)
+        self.update(now)
 
     # What follows from all that
 
@@ -404,13 +411,22 @@ class Enforcer:
         message = f"{holder.name} fell silent: its {len(gone)} leases of scope {scope} are freed."
         self.account.tell(EventName.HOLDER_SILENT, message, HOLDER=holder.name, SCOPE=str(scope))
 
-    def _update(self, now: Now) -> None:
+    def update(self, now: Now) -> None:
         """Draw every conclusion from what is known at this moment."""
+        self.trust.advance(now)
         self._advance_meters(now)
         self._judge_feature_key()
+        self.trust.drive_meters(self.licenses.serial, now)
         self._entitle(now)
+        rescued = self.trust.rescue_left(self.licenses.serial, self.today(now))
         self.grace = tuple(meter.grace() for meter in self.meters.values() if meter.active)
-        self._stand()
+        if rescued:
+            self.grace += (rescue_grace(rescued),)
+        else:
+            self.trust.end_rescue()
+        self._stand(rescued=rescued > 0)
+        self.events += self.trust.events
+        self.trust.events.clear()
 
     def _advance_meters(self, now: Now) -> None:
         elapsed = max(now.boot - self._advanced, 0.0)
@@ -422,7 +438,7 @@ class Enforcer:
 
     def _judge_feature_key(self) -> None:
         before, certificate = self.feature_key, self.licenses.certificate
-        self.feature_key = judged(self._seen, certificate)
+        self.feature_key = judged(goes_by(self._seen, certificate, self.trust.kept.enrolled), certificate)
         meter = self.meters[Cause.FEATURE_KEY_ABSENT]
         if self.feature_key.state != NOT_LOOKED_YET.state:
             meter.active = certificate is not None and self.feature_key.state != PRESENT
@@ -443,7 +459,7 @@ class Enforcer:
     def _entitle(self, now: Now) -> None:
         """Work the entitlements out anew where the licenses, the date or the unlisted meter changed."""
         installed, unlisted = self._installed, self.meters[Cause.UNLISTED_LICENSES]
-        told = installed.renew(now)
+        told = installed.renew(self.trust.dated(now))
         if told is not None:
             unlisted.active = installed.unlisted
             self.events += told
@@ -451,9 +467,14 @@ class Enforcer:
             installed.count_unlisted = not unlisted.spent
             self._situation.entitlements = installed.entitlements()
 
-    def _stand(self) -> None:
+    def _stand(self, *, rescued: bool) -> None:
         situation, before = self._situation, self._situation.standing
-        situation.standing = standing_of(self.meters, certified=self.licenses.certificate is not None)
+        situation.standing = standing_of(
+            self.meters,
+            certified=self.licenses.certificate is not None,
+            told_no=self.trust.told_no(self.licenses.serial),
+            rescued=rescued,
+        )
         situation.cause = self._why_deactivated()
         if situation.standing is before:
             return
@@ -465,5 +486,7 @@ class Enforcer:
     def _why_deactivated(self) -> str:
         if self.licenses.certificate is None:
             return "no Feature Key certificate is imported (featurekeyctl request, then certificate import)."
+        if self.trust.told_no(self.licenses.serial):
+            return f"the vendor has retired serial {self.licenses.serial}."
         spent = [meter for meter in self.meters.values() if meter.spent]
         return " ".join(f"{meter.cause} for longer than {meter.rule.budget}." for meter in spent)

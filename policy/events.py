@@ -51,12 +51,34 @@ class EventName(enum.StrEnum):
     RESERVED = "reserved"
     UNRESERVED = "unreserved"
     TURN = "turn"
+    CLOCK_SET_BACK = "clock_set_back"
+    CLOCK_UNSET = "clock_unset"
+    CLOCK_RIGHT = "clock_right"
+    CLOCK_REPAIRED = "clock_repaired"
+    HOST_ENROLLED = "host_enrolled"
+    HOST_NOT_ENROLLED = "host_not_enrolled"
+    HOST_LEARNED = "host_learned"
+    HOST_CHANGED = "host_changed"
+    HOST_SAME = "host_same"
+    ADDRESS_ANNOUNCED = "address_announced"
+    CHECK_PASSED = "check_passed"
+    CHECK_FAILED = "check_failed"
+    CHECK_ANSWERED = "check_answered"
+    CHECK_TOLD_NO = "check_told_no"
+    CHECK_REMARK = "check_remark"
+    RESCUE_OPENED = "rescue_opened"
+    RESCUE_REFUSED = "rescue_refused"
+    RESCUE_ENDED = "rescue_ended"
     LEASES_RESTORED = "leases_restored"
     LEASES_UNREADABLE = "leases_unreadable"
     LEASES_NOT_RECORDED = "leases_not_recorded"
     LEASES_RECORDED_AGAIN = "leases_recorded_again"
     STATE_NOT_STORED = "state_not_stored"
     STATE_REFUSED = "state_refused"
+    STATE_SET_ASIDE = "state_set_aside"
+    STATE_TAMPERED = "state_tampered"
+    STATE_BACKED_UP = "state_backed_up"
+    STATE_RESTORED = "state_restored"
     DENIED = "denied"
     DENIALS_SUMMARIZED = "denials_summarized"
     CLIENT_REFUSED = "client_refused"
@@ -98,12 +120,34 @@ SORT = {
     EventName.RESERVED: Sort(Priority.NOTICE, "941f2445f81841be8c9d079449d06362"),
     EventName.UNRESERVED: Sort(Priority.NOTICE, "88ae7cd3ff3b4e798620e63d54bb527b"),
     EventName.TURN: Sort(Priority.INFO, "984299f7d77042f2be9d6a9a2b1a837a"),
+    EventName.CLOCK_SET_BACK: Sort(Priority.WARNING, "61e1b0c8c3144270b7e7088f5de111b4"),
+    EventName.CLOCK_UNSET: Sort(Priority.NOTICE, "77cc9e7d8c1841f8b5ea8fede85e3325"),
+    EventName.CLOCK_RIGHT: Sort(Priority.NOTICE, "26f5e455e99a403886d819af282c1eef"),
+    EventName.CLOCK_REPAIRED: Sort(Priority.NOTICE, "070d10f53ceb473bb628484ce2de141c"),
+    EventName.HOST_ENROLLED: Sort(Priority.NOTICE, "7e15e3fce30a4f3fb68149421b027e03"),
+    EventName.HOST_NOT_ENROLLED: Sort(Priority.WARNING, "8758343624a044d4a7ee687735fd9fed"),
+    EventName.HOST_LEARNED: Sort(Priority.NOTICE, "6156ab7664e944e488132f4abd75032d"),
+    EventName.HOST_CHANGED: Sort(Priority.WARNING, "8f90b4d9754a4c8f90fe9e0e4b1328cd"),
+    EventName.HOST_SAME: Sort(Priority.NOTICE, "9139bc4f76dc4340ae4e4d548d880f1a"),
+    EventName.ADDRESS_ANNOUNCED: Sort(Priority.NOTICE, "3f2333f152254a79b17c79645779b866"),
+    EventName.CHECK_PASSED: Sort(Priority.INFO, "e0d9ed63820b4036a4926cbb863dbb57"),
+    EventName.CHECK_FAILED: Sort(Priority.WARNING, "42efa4a1406b485882d75f2cb3b0a8d4"),
+    EventName.CHECK_ANSWERED: Sort(Priority.NOTICE, "b7508b98a8a9408aaa943444852480dc"),
+    EventName.CHECK_TOLD_NO: Sort(Priority.ALERT, "677e7e355bd1412ab0f79e2eee81e4be"),
+    EventName.CHECK_REMARK: Sort(Priority.WARNING, "39571f94a1be4c60b039afe37804555f"),
+    EventName.RESCUE_OPENED: Sort(Priority.CRITICAL, "e6868dee33a145db9939776a9ea70ea0"),
+    EventName.RESCUE_REFUSED: Sort(Priority.WARNING, "56e8333e3be746aa9300229cd4b53ba9"),
+    EventName.RESCUE_ENDED: Sort(Priority.WARNING, "4cfff43d77674dfb8705a80abd84abf9"),
     EventName.LEASES_RESTORED: Sort(Priority.NOTICE, "e0a53f4f13fa4dbea85e5a45f0ad9cdd"),
     EventName.LEASES_UNREADABLE: Sort(Priority.ERROR, "e5123c2b0850427b9a0465e012f8a56b"),
     EventName.LEASES_NOT_RECORDED: Sort(Priority.ERROR, "bef9d917599d45b2a0b2dba91c7a8b5d"),
     EventName.LEASES_RECORDED_AGAIN: Sort(Priority.NOTICE, "f5e5d18f94cd4aa1909d4b114def74c2"),
     EventName.STATE_NOT_STORED: Sort(Priority.ERROR, "f538b1f102084fa2bce10da60740110f"),
     EventName.STATE_REFUSED: Sort(Priority.ERROR, "280f504a93ed461bbf25fb87c3fc03d6"),
+    EventName.STATE_SET_ASIDE: Sort(Priority.ERROR, "16ed35dfed60496099ff06bbbc5b5fe1"),
+    EventName.STATE_TAMPERED: Sort(Priority.ERROR, "2c23198896024746b8061fc99c907a7e"),
+    EventName.STATE_BACKED_UP: Sort(Priority.NOTICE, "1a3c1d26953f45d88c601e033ef95e7b"),
+    EventName.STATE_RESTORED: Sort(Priority.NOTICE, "00854b1986cf425697111a2d4b0b7891"),
     EventName.DENIED: Sort(Priority.WARNING, "e0092472c7044a32ab137096995a0cdd"),
     EventName.DENIALS_SUMMARIZED: Sort(Priority.WARNING, "d353f5ecd26e4147befeb52a9fa2c12a"),
     EventName.CLIENT_REFUSED: Sort(Priority.WARNING, "965e6a6a93a54f939bb91e4232e34618"),

@@ -44,9 +44,14 @@ class Installed:
         self._warned: dict[LicenseKey, int] = {}
         """The last of the warning days that was told."""
 
+    @property
+    def floor(self) -> datetime.date:
+        """The date that signed documents and the release prove to have come."""
+        return max(self.licenses.floor, self._released)
+
     def today(self, now: Now) -> datetime.date:
         """The date that terms are held against: never before what signed documents and the release prove."""
-        return max(now.date, self.licenses.floor, self._released)
+        return max(now.date, self.floor)
 
     def renew(self, now: Now) -> list[Event] | None:
         """Take in the licenses and the date as they are now, and what is to be told; None where both are as before."""

@@ -17,31 +17,9 @@ import msgspec
 
 from .certificate import Certificate
 from .presence import PRESENT, Sighting
-from .tables import read_duration
 
 WRONG_ANSWER = "wrong-answer"
 """The state of a Feature Key that is there and proves the wrong secret (see `presence.judged`)."""
-
-LEAST_SECONDS = 60
-"""Between two checks: more often says nothing new and wears the key."""
-
-MOST_SECONDS = 7 * 86_400
-"""Between two checks: beyond a week it is no check any more."""
-
-
-class CheckRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a catalog wants its systems checked, under `[checks]`."""
-
-    check_every: str = "3h"
-    """A duration from 60s to 7d."""
-    evidence: bool = False
-    """Whether the vendor's signed answer is required besides."""
-
-    @property
-    def seconds(self) -> int | None:
-        """Seconds between two checks, None where `check_every` is no duration within the bounds."""
-        seconds = read_duration(self.check_every)
-        return seconds if seconds is not None and LEAST_SECONDS <= seconds <= MOST_SECONDS else None
 
 
 class Schedule(msgspec.Struct, frozen=True):

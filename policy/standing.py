@@ -39,6 +39,8 @@ class Grace(msgspec.Struct, frozen=True):
 _REMEDY = {
     Cause.FEATURE_KEY_ABSENT: "Put the certified Feature Key back; featurekeyctl key shows what is found.",
     Cause.UNLISTED_LICENSES: "Import the vendor's newest license list: featurekeyctl import LIST.csv",
+    Cause.HOST_CHANGED: "featurekeyctl host shows what changed; featurekeyctl host enroll cures it, or the vendor.",
+    Cause.NO_CHECK: "featurekeyctl check shows what failed, and the cure of each.",
 }
 
 _CONSEQUENCE = {
@@ -83,10 +85,23 @@ class Meter:
         return Grace(str(self.cause), max(round(self.left), 0), _CONSEQUENCE[self.rule.then], _REMEDY[self.cause])
 
 
-def standing_of(meters: dict[Cause, Meter], *, certified: bool) -> Standing:
-    """The worst that the meters give; a system without a certificate is deactivated."""
-    if not certified:
+def rescue_grace(seconds: float) -> Grace:
+    """What to tell while a rescue code holds the system open."""
+    remedy = "Get the Feature Key exchanged before the time is over: the vendor certifies another one."
+    return Grace("rescue", max(round(seconds), 0), _CONSEQUENCE[Consequence.DEACTIVATED], remedy)
+
+
+def standing_of(
+    meters: dict[Cause, Meter], *, certified: bool, told_no: bool = False, rescued: bool = False
+) -> Standing:
+    """The worst that the meters give; a system without a certificate is deactivated, and one that the vendor retired.
+
+    A rescue code turns into grace what the meters alone would take.
+    """
+    if not certified or told_no:
         return Standing.DEACTIVATED
+    if rescued:
+        return Standing.GRACE
     spent = {meter.rule.then for meter in meters.values() if meter.spent}
     if Consequence.DEACTIVATED in spent:
         return Standing.DEACTIVATED

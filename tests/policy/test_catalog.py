@@ -155,7 +155,13 @@ def test_deep_tables_are_refused_and_end_nothing(catalog_text: str) -> None:
 
 def test_a_missing_meter_is_named() -> None:
     text = 'id = "x"\ntitle = "X"\n[features]\n[platforms.p]\ntitle = "P"\n[meters]\n'
-    assert {where for where, _ in mistakes_in(text)} == {f"meters.{cause}" for cause in Cause}
+    assert {where for where, _ in mistakes_in(text)} == {"meters.feature_key_absent", "meters.unlisted_licenses"}
+
+
+def test_checks_are_an_hour_or_so_apart(catalog_text: str) -> None:
+    for wrong in ("59s", "8d", "often"):
+        text = catalog_text + f'\n[checks]\ncheck_every = "{wrong}"\n'
+        assert mistakes_in(text) == [("checks.check_every", "a duration from 60s to 7d, such as 3h")]
 
 
 def test_a_catalog_without_a_platform_is_refused(catalog_text: str) -> None:

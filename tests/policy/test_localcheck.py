@@ -6,8 +6,9 @@ import datetime
 
 import pytest
 
+from featurekeyd.policy.catalog import CheckRule
 from featurekeyd.policy.certificate import Certificate, Pair
-from featurekeyd.policy.localcheck import CheckItem, CheckRule, LocalCheck, Schedule, Trouble, check_locally
+from featurekeyd.policy.localcheck import CheckItem, LocalCheck, Schedule, Trouble, check_locally
 from featurekeyd.policy.presence import NOT_LOOKED_YET, Sighting, judged
 
 CARD = "035344535530384780deadbeef0136"

@@ -1,0 +1,285 @@
+"""Trust over time: the clock, the host, the checks and the rescue code, beside the Feature Key and the licenses.
+
+Each cause that lasts drains a meter of its own (`policy.standing`); here is what the causes are judged from, and what
+has to outlive a restart. Two things go beyond meters: a vendor who has signed that nothing counts any more is believed
+at once, and a rescue code opens a deactivated system for seven days.
+
+Nothing is punished that nobody can tell: a host that cannot be read, a vendor who cannot be asked and a clock that was
+never set are no change, no refusal and no set-back.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from .catalog import Catalog, Cause
+from .certificate import Certificate
+from .checkevidence import CheckEvidence
+from .enrollment import Judgement, Moment, enroll_host, judge_host, terms_of
+from .events import Event, EventName
+from .hostaddress import Announcement, SiteAddresses
+from .hostbinding import Enrolled, HostVerdict
+from .hostevidence import Evidence, HostRefused
+from .instant import Now
+from .localcheck import CheckItem, LocalCheck, Trouble, check_locally
+from .presence import Sighting
+from .rescue import Opening, RescueMark
+from .standing import Meter
+from .timekeeping import ClockState, TimeMark, advanced, repaired, state_of
+
+NO_ANSWER = Trouble(
+    "The vendor has not answered a request of this system, or the answer is over.",
+    "featurekeyctl check request writes one for the vendor; featurekeyctl check import FILE brings the answer.",
+)
+
+
+class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What outlives a restart, for the daemon to store whenever it is another one."""
+
+    mark: TimeMark
+    enrolled: Enrolled | None = None
+    announcement: Announcement | None = None
+    rescues: dict[str, RescueMark] = {}
+    """The last rescue code used, by serial."""
+    opening: Opening | None = None
+    """What a rescue code has opened."""
+    nonces: tuple[str, ...] = ()
+    """Of requests that the vendor has not answered."""
+    check_numbers: dict[str, int] = {}
+    """Of the newest answer taken, by serial."""
+    claims: int = 0
+    """Emergency calls without a listed number since the last check."""
+    check_failing: bool = False
+    """Whether the last check failed."""
+
+
+class Trust:
+    """What is believed of clock, host and checks, and what is told of it."""
+
+    def __init__(
+        self, catalog: Catalog, meters: Mapping[Cause, Meter], kept: Kept, boot_id: str, released: datetime.date
+    ) -> None:
+        self.kept = kept
+        self.events: list[Event] = []
+        self.clock = ClockState.RIGHT
+        self.host: Judgement | None = None
+        """The last look at the host, None before the first and without an enrollment."""
+        self.check: LocalCheck | None = None
+        """The last check of this run."""
+        self.answer: CheckEvidence | None = None
+        """The vendor's newest answer."""
+        self._catalog = catalog
+        self._meters = meters
+        self._boot_id = boot_id
+        self._released = released
+        self._binds = False
+        """Whether a changed host matters here."""
+
+    @property
+    def mark(self) -> TimeMark:
+        """How late it is at least."""
+        return self.kept.mark
+
+    def drive_meters(self, serial: str | None, now: Now) -> None:
+        """Let the meters know which causes last; a catalog may have none for some."""
+        host, check = self._meters.get(Cause.HOST_CHANGED), self._meters.get(Cause.NO_CHECK)
+        if host is not None and self.host is not None:
+            host.active = self._binds and self.host.verdict is HostVerdict.CHANGED
+        elif host is not None:  # before the first look of this run: what had drained stays drained
+            host.active = host.drained > 0
+        if check is not None:
+            required = self._catalog.checks.evidence and serial is not None
+            check.active = self.kept.check_failing or (required and self._answer_missing(serial, now))
+
+    def _refill_check(self) -> None:
+        if Cause.NO_CHECK in self._meters:
+            self._meters[Cause.NO_CHECK].refill()
+
+    def _troubles(self, now: Now) -> Iterator[tuple[CheckItem, Trouble]]:
+        """What a check finds wrong with host and clock."""
+        if self.host is not None and self.host.verdict is not HostVerdict.SAME:
+            cure = "featurekeyctl host shows each part; featurekeyctl host enroll, or the vendor's permit, cures it."
+            yield CheckItem.HOST, Trouble(self.host.why, cure, warning=not self._binds)
+        if state_of(self.mark, now, self._released) is ClockState.SET_BACK:
+            cure = "Set the clock; if it was ahead before and is right now: featurekeyctl clock repair."
+            said = f"The clock says {_date_and_time(now.wall)}, and it was {_date_and_time(self.mark.wall)} at least."
+            yield CheckItem.DATES, Trouble(said, cure, warning=True)
+
+    def dated(self, now: Now) -> Now:
+        """The moment with the wall clock that dates go by: never before the mark."""
+        return Now(max(now.wall, self.mark.wall), now.boot)
+
+    # Time
+
+    def advance(self, now: Now) -> None:
+        """Let time pass: the mark follows, a rescue runs out, a clock set back is told."""
+        passed = max(now.boot - self.mark.boot, 0.0)
+        opening = self.kept.opening
+        self._keep(
+            mark=advanced(self.mark, now, self._boot_id),
+            opening=None if opening is None else opening.advanced(passed),
+        )
+        state, before = state_of(self.mark, now, self._released), self.clock
+        self.clock = state
+        if state is not before:
+            self._tell_clock(state, now)
+
+    def repair_clock(self, now: Now, floor: datetime.date, by: str) -> None:
+        """Believe the wall clock, on the word of a technician; never before `floor`, which signed documents prove."""
+        self._keep(mark=repaired(self.mark, now, floor))
+        message = f"The clock counts as right from now on, says {by}: {_date_and_time(self.mark.wall)}."
+        self._tell(EventName.CLOCK_REPAIRED, message, BY=by, REPAIRS=str(self.mark.repairs))
+        self.advance(now)
+
+    def _tell_clock(self, state: ClockState, now: Now) -> None:
+        if state is ClockState.SET_BACK:
+            message = (
+                f"The clock says {_date_and_time(now.wall)}, and it was {_date_and_time(self.mark.wall)} at least. "
+                "Licenses with a date go by the later time. Set the clock; if it was ahead before and is right now: "
+                "featurekeyctl clock repair."
+            )
+            self._tell(EventName.CLOCK_SET_BACK, message)
+        elif state is ClockState.UNSET:
+            message = f"The clock was never set: it says {_date_and_time(now.wall)}. Dates wait for the right time."
+            self._tell(EventName.CLOCK_UNSET, message)
+        else:
+            self._tell(EventName.CLOCK_RIGHT, f"The clock is right again: {_date_and_time(now.wall)}.")
+
+    # The host
+
+    def see_host(
+        self, evidence: Evidence, site: SiteAddresses, certificate: Certificate | None, now: Now, today: datetime.date
+    ) -> None:
+        """Hold the host against its enrollment, which is made when the system is first certified."""
+        terms = terms_of(self._catalog.host, site, certificate)
+        self._binds = terms.rules.binds
+        if self.kept.enrolled is None:
+            if certificate is not None:
+                self._enroll(enroll_host(evidence, terms, today), "when it was first licensed")
+            return
+        moment = Moment(now=now, boot_id=self._boot_id, today=today)
+        before = self.host
+        self.host = judge_host(self.kept.enrolled, evidence, terms, moment, self.kept.announcement)
+        self._keep(enrolled=self.host.enrolled, announcement=self.host.announcement)
+        for lesson in self.host.told:
+            self._tell(EventName.HOST_LEARNED, lesson)
+        if before is None or before.verdict is not self.host.verdict:
+            self._tell_host(before, self.host)
+
+    def enroll(self, enrolled: Enrolled, how: str) -> None:
+        """Let this enrollment count from now on."""
+        self._enroll(enrolled, how)
+
+    def _enroll(self, enrolled: Enrolled | HostRefused, how: str) -> None:
+        if isinstance(enrolled, HostRefused):
+            self._tell(EventName.HOST_NOT_ENROLLED, f"The host is not enrolled: {enrolled.why} {enrolled.remedy}")
+            return
+        self._keep(enrolled=enrolled)
+        self._tell(EventName.HOST_ENROLLED, f"The host is enrolled {how}.", HOST=enrolled.digest)
+
+    def announce(self, announcement: Announcement, by: str) -> None:
+        """Take an announced address in."""
+        self._keep(announcement=announcement)
+        message = f"The address {announcement.address} is announced by {by}, for the next 24 hours."
+        self._tell(EventName.ADDRESS_ANNOUNCED, message, BY=by, ADDRESS=announcement.address)
+
+    def _tell_host(self, before: Judgement | None, judged: Judgement) -> None:
+        if judged.verdict is HostVerdict.CHANGED:
+            cure = "featurekeyctl host shows what changed; featurekeyctl host enroll, or the vendor's permit, cures it."
+            weight = "" if self._binds else " The Feature Key is there, so nothing else follows."
+            self._tell(EventName.HOST_CHANGED, f"{judged.why}{weight} {cure}")
+        elif before is not None and judged.verdict is HostVerdict.SAME:
+            self._tell(EventName.HOST_SAME, f"The host is the enrolled one again. {judged.why}")
+
+    # Checks
+
+    def take_check(
+        self,
+        feature_key: Sighting,
+        certificate: Certificate | None,
+        troubles: Mapping[CheckItem, Trouble],
+        now: Now,
+    ) -> LocalCheck:
+        """Check all that can be verified here; `troubles` is what is wrong beside the key, the host and the clock."""
+        required = self._catalog.checks.evidence
+        known = dict(self._troubles(now)) | dict(troubles)
+        if required and self._answer_missing(certificate.serial if certificate else None, now):
+            known[CheckItem.EVIDENCE] = NO_ANSWER
+        self.check = check = check_locally(feature_key, certificate, known, evidence_required=required)
+        before = self.kept.check_failing
+        self._keep(check_failing=not check.passed)
+        if not check.passed:
+            failed = [finding for finding in check.findings if not finding.good]
+            message = " ".join(f"{finding.message} {finding.remedy or ''}".strip() for finding in failed)
+            items = " ".join(str(finding.item) for finding in failed)
+            self._tell(EventName.CHECK_FAILED, f"The check failed: {message}", ITEMS=items)
+            return check
+        self._refill_check()
+        if before:
+            self._tell(EventName.CHECK_PASSED, "The check passed again.")
+        return check
+
+    def take_answer(self, answer: CheckEvidence) -> None:
+        """Let the vendor's answer count, which was judged good or a no."""
+        self.answer = answer
+        self._keep(
+            check_numbers=self.kept.check_numbers | {answer.serial: answer.number},
+            nonces=tuple(it for it in self.kept.nonces if it != answer.nonce),
+            claims=0,
+        )
+        if not answer.retired:
+            self._refill_check()
+        name = EventName.CHECK_TOLD_NO if answer.retired else EventName.CHECK_ANSWERED
+        said = f"has retired serial {answer.serial}" if answer.retired else f"has checked serial {answer.serial}"
+        until = "" if answer.retired else f": good until {answer.until:%Y-%m-%d %H:%M} UTC"
+        self._tell(name, f"The vendor {said}{until}.", SERIAL=answer.serial, NUMBER=str(answer.number))
+        for remark in answer.remarks:
+            self._tell(EventName.CHECK_REMARK, remark, SERIAL=answer.serial)
+
+    def _answer_missing(self, serial: str | None, now: Now) -> bool:
+        """Whether no answer of the vendor is good now."""
+        return self.answer is None or not self.answer.seconds_left(serial, max(self.mark.wall, now.wall))
+
+    def told_no(self, serial: str | None) -> bool:
+        """Whether the vendor has signed that nothing on this serial counts any more."""
+        return self.answer is not None and self.answer.says_no_to(serial)
+
+    def ask(self, nonces: tuple[str, ...]) -> None:
+        """Keep these nonces open, one of which a request carries."""
+        self._keep(nonces=nonces)
+
+    def note_claims(self, count: int) -> None:
+        """Count emergency calls without a listed number, which the next request tells of."""
+        self._keep(claims=self.kept.claims + count)
+
+    # Rescue
+
+    def open_up(self, opening: Opening, mark: RescueMark, by: str) -> None:
+        """Let a rescue code open the system; the daemon has stored its mark."""
+        self._keep(opening=opening, rescues=self.kept.rescues | {opening.serial: mark})
+        message = f"The rescue code of {opening.day} opens the system for 7 days, says {by}; number {mark.count} here."
+        self._tell(EventName.RESCUE_OPENED, message, SERIAL=opening.serial, BY=by, COUNT=str(mark.count))
+
+    def rescue_left(self, serial: str | None, today: datetime.date) -> float:
+        """Seconds for which a rescue code holds the system open still."""
+        opening = self.kept.opening
+        return 0.0 if opening is None else opening.seconds_left(serial, today)
+
+    def end_rescue(self) -> None:
+        """Forget an opening that is over, and tell of it."""
+        if self.kept.opening is not None:
+            self._keep(opening=None)
+            self._tell(EventName.RESCUE_ENDED, "The seven days of the rescue code are over.")
+
+    def _keep(self, **fields: object) -> None:
+        self.kept = msgspec.structs.replace(self.kept, **fields)
+
+    def _tell(self, name: EventName, message: str, **fields: str) -> None:
+        self.events.append(Event(name=name, message=message, fields=fields))
+
+
+def _date_and_time(wall: float) -> str:
+    return datetime.datetime.fromtimestamp(wall, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
