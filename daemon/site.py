@@ -300,7 +300,7 @@ class Site:
     def _hanging(self, now: Now) -> None:
         seconds = round(now.boot - self._reported)
         finding = f"the reader has not answered for {seconds} s; replug it"
-        self.enforcer.see(Sighting(state="fault", finding=finding, reader=self.settings.reader), now)
+        self.enforcer.see(Sighting(state="hanging", finding=finding, reader=self.settings.reader), now)
         self.settle()
 
     # Time

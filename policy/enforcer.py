@@ -27,7 +27,7 @@ from .installed import Installed
 from .instant import Now
 from .ledger import Lease, Ledger
 from .licenses import License, Licenses, Mark
-from .presence import NOT_LOOKED_YET, PRESENT, Sighting, judged, refuse_certificate
+from .presence import NOT_LOOKED_YET, PRESENT, Debounce, Presence, Sighting, refuse_certificate
 from .reasons import Reason
 from .rehearsal import Rehearsed, WhatIf
 from .requests import CallClass, Request, SyncRequest
@@ -72,6 +72,7 @@ class Enforcer:
         drained: dict[Cause, float] | None = None,
         boot_id: str = "",
         kept: Kept | None = None,
+        debounce: Debounce | None = None,
     ) -> None:
         """`released` is the day this release was built: no date before it is believed; the others are as stored."""
         self.catalog = catalog
@@ -91,7 +92,7 @@ class Enforcer:
         self._rounds = Rounds(self._lately)
         self._syncing: dict[tuple[str, Scope], Syncing] = {}
         """Lists that are being worked through, by holder and scope."""
-        self._seen = NOT_LOOKED_YET
+        self.presence = Presence(debounce or Debounce())
         self._restored = float("-inf")
         """When the leases of an earlier run were taken back."""
         self._advanced = now.boot
@@ -291,7 +292,8 @@ class Enforcer:
 
     def see(self, sighting: Sighting, now: Now) -> None:
         """Take in what a look at the Feature Key found."""
-        self._seen = sighting
+        known = goes_by(sighting, self.licenses.certificate, self.trust.kept.enrolled)
+        self.presence.look(known, now.boot)
         self.update(now)
 
     def silent(self, now: Now) -> frozenset[Silence]:
@@ -332,7 +334,7 @@ class Enforcer:
         if certificate.catalog != self.catalog.id:
             message = f"The certificate is for catalog {certificate.catalog}; this system is {self.catalog.id}."
             return refuse(Verdict.OTHER_CATALOG, message)
-        seen = goes_by(self._seen, certificate, self.trust.kept.enrolled)
+        seen = goes_by(self.presence.believed, certificate, self.trust.kept.enrolled)
         return refuse_certificate(certificate, seen) or self.licenses.refuse_certificate(certificate)
 
     def adopt(self, licenses: Licenses, now: Now) -> None:
@@ -433,16 +435,17 @@ class Enforcer:
         self._advanced = now.boot
         for meter in self.meters.values():
             # Before the first look nobody knows whether the key is there: a restart shall not refill its meter.
-            if meter.cause is not Cause.FEATURE_KEY_ABSENT or self._seen is not NOT_LOOKED_YET:
+            if meter.cause is not Cause.FEATURE_KEY_ABSENT or self.presence.believed is not NOT_LOOKED_YET:
                 meter.advance(elapsed)
 
     def _judge_feature_key(self) -> None:
         before, certificate = self.feature_key, self.licenses.certificate
-        self.feature_key = judged(goes_by(self._seen, certificate, self.trust.kept.enrolled), certificate)
+        self.feature_key = self.presence.judged(certificate)
         meter = self.meters[Cause.FEATURE_KEY_ABSENT]
         if self.feature_key.state != NOT_LOOKED_YET.state:
             meter.active = certificate is not None and self.feature_key.state != PRESENT
-        elif self._seen is NOT_LOOKED_YET:
+            meter.doubted = certificate is not None and self.presence.in_doubt
+        elif self.presence.believed is NOT_LOOKED_YET:
             # A restart earns nothing: what had drained before stays drained, and a spent budget stays spent, until
             # the first look says otherwise.
             meter.active = certificate is not None and meter.drained > 0

@@ -58,6 +58,8 @@ class Meter:
         self.rule = rule
         self.drained = min(max(drained, 0.0), float(rule.seconds))
         self.active = False
+        self.doubted = False
+        """Whether the cause may last already: then it drains, and nothing is told or follows before that is sure."""
 
     @property
     def left(self) -> float:
@@ -71,7 +73,7 @@ class Meter:
 
     def advance(self, elapsed: float) -> None:
         """Let boot time pass; the cause is as it was at the beginning of that time."""
-        if self.active:
+        if self.active or self.doubted:
             self.drained = min(self.drained + elapsed, float(self.rule.seconds))
         elif self.rule.refill is Refill.AS_DRAINED:
             self.drained = max(self.drained - elapsed * REFILL_RATE, 0.0)

@@ -297,7 +297,7 @@ def test_a_reader_that_reports_nothing_counts_as_a_fault(licensed: House) -> Non
         tick(licensed)
     assert licensed.enforcer.feature_key.state == "present"
     tick(licensed)
-    assert licensed.enforcer.feature_key.state == "fault"
+    assert licensed.enforcer.feature_key.state == "hanging"
     assert "has not answered for 70 s; replug it" in licensed.enforcer.feature_key.finding
     assert licensed.enforcer.standing == "grace"
     told = [event for event in licensed.log.events if event.name is EventName.FEATURE_KEY_TROUBLE]
@@ -317,7 +317,7 @@ def test_a_daemon_that_was_stopped_or_asleep_does_not_accuse_the_reader(late: fl
         tick(licensed)
     assert licensed.enforcer.feature_key.state == "present", "it has its whole time from then on"
     tick(licensed)
-    assert licensed.enforcer.feature_key.state == "fault"
+    assert licensed.enforcer.feature_key.state == "hanging"
 
 
 def test_a_tick_records_logs_and_stores(licensed: House) -> None:
@@ -409,7 +409,7 @@ def test_a_reader_that_hangs_at_the_start_is_waited_for_and_then_told(
     with monkeypatch.context() as patch:
         patch.setattr(site, "LOOK_SECONDS", 0)
         house.loop.run_until_complete(house.site.wait_for_look(1))
-    assert house.enforcer.feature_key.state == "fault"
+    assert house.enforcer.feature_key.state == "hanging"
     reader.gate.set()
     house.loop.run_until_complete(house.site.wait_for_look(1))
     assert house.enforcer.feature_key.state == "absent"
