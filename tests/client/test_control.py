@@ -323,7 +323,9 @@ def test_the_socket_may_come_from_the_environment(daemon: StandIn) -> None:
 
 def _watching(daemon: StandIn) -> subprocess.Popen[bytes]:
     pipe = subprocess.PIPE
-    return subprocess.Popen([*PROGRAM, "--socket", daemon.path, "watch"], stdout=pipe, stderr=pipe)
+    # A shell without job control has SIGINT ignored in what it runs in the background, as the tests may be.
+    command = ["env", "--default-signal=INT", *PROGRAM, "--socket", daemon.path, "watch"]
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe)
 
 
 def test_ctrl_c_ends_quietly(daemon: StandIn) -> None:
