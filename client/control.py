@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import licensing, operating, rehearsing, reserving
+from . import keeping, licensing, operating, rehearsing, reserving
 from .call import DEFAULT_SOCKET, CallError
 from .console import complain, forgive_encoding, is_closed, mute, no_room
 from .exits import FILE_TROUBLE, INTERRUPTED, PIPE_CLOSED, WRONG_USAGE, FileTrouble, sentence, status_of
@@ -84,6 +84,8 @@ for _verb in (operating.explain, operating.watch, operating.holders, operating.p
 for _verb in (reserving.reserve, reserving.unreserve, reserving.reservations):
     tree.add_command(_verb)
 for _verb in (rehearsing.what_if, rehearsing.catalog):
+    tree.add_command(_verb)
+for _verb in (keeping.audit, keeping.backup, keeping.restore):
     tree.add_command(_verb)
 
 

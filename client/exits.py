@@ -46,6 +46,7 @@ _SENTENCES = {
         "the holder name {holder} belongs to another user; ask as that user or under another name"
     ),
     f"{LICENSE}.UnexpectedCondition": "the daemon met a condition it has no answer for; see journalctl -u featurekeyd",
+    f"{MANAGE}.BackupTooLarge": "{hint}",
     f"{MANAGE}.FeatureKeyNotReadable": "the Feature Key cannot be read ({state}): {finding}",
     "org.varlink.service.InvalidParameter": "the daemon does not accept the value of {parameter}; compare --help",
     "org.varlink.service.MethodNotFound": _OLDER,

@@ -1,4 +1,4 @@
-"""The only clock of the daemon: wall time and boot time, read together."""
+"""The only clock of the daemon, wall time and boot time read together; and which boot of which machine it is of."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from featurekeyd.policy.instant import Now
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_MACHINE_ID = Path("/etc/machine-id")
 
 
 def now() -> Now:
@@ -18,3 +19,11 @@ def now() -> Now:
 def boot_id() -> str:
     """What tells this boot of the host from every other."""
     return _BOOT_ID.read_text().strip()
+
+
+def machine_id() -> str:
+    """What tells this installation from every other (machine-id(5)); empty where the host has none."""
+    try:
+        return _MACHINE_ID.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -32,10 +32,12 @@ from .limits import MAX_CONNECTIONS
 from .listener import Accepting, SocketTaken, listening_socket
 from .products import CATALOGS, shipped_products
 from .recording import Recording
+from .recovery import recover_state
+from .schema import StateRefused
+from .seal import BootMemory
 from .server import Server
 from .settings import DEFAULT_PATH, Settings, read_settings
 from .site import Site
-from .store import StateRefused, Store
 from .storing import Storing
 from .stream import Stream
 from .version import RELEASED, VERSION
@@ -141,9 +143,13 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
     vendor_keys, wrong = read_vendor_keys(settings.vendor_keys)
     for message in wrong:
         log.tell(Event(name=EventName.STATE_REFUSED, message=message))
-    store = Store(settings.state / "featurekeyd.db")
-    documents, drained = store.load()
     now = clock.now()
+    memory = BootMemory(settings.runtime / "state-seal", clock.boot_id())
+    store, told = recover_state(
+        settings.state / "featurekeyd.db", machine_id=clock.machine_id(), memory=memory, wall=now.wall
+    )
+    documents, drained = store.load()
+    facts, lost = store.load_facts()
     enforcer = Enforcer(
         catalog,
         settings.system,
@@ -153,15 +159,16 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
         drained={cause: drained[cause] for cause in Cause if cause in drained},
     )
     licenses, refused = read_documents(documents, vendor_keys, catalog.id)
-    for event in refused:
-        log.tell(event)
+    told += refused
     enforcer.adopt_stored(licenses, now)
     reservations, damaged = store.load_reservations()
     stored, damaged_too = store.load_leases()
-    for what in (*damaged, *damaged_too):
-        log.tell(Event(name=EventName.STATE_REFUSED, message=f"In {store.path}, {what}."))
+    told += [
+        Event(name=EventName.STATE_REFUSED, message=f"In {store.path}, {what}.")
+        for what in (*damaged, *damaged_too, *lost)
+    ]
     enforcer.adopt_reservations(reservations)
-    return Site(
+    site = Site(
         settings=settings,
         enforcer=enforcer,
         documents=documents,
@@ -170,7 +177,11 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
         storing=Storing(store, log.tell),
         log=log,
         clock=clock.now,
+        facts=facts,
     )
+    for event in told:
+        site.tell(event)
+    return site
 
 
 def _restored(settings: Settings, enforcer: Enforcer, log: Log, stored: list[Lease]) -> Recording:

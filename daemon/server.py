@@ -18,6 +18,7 @@ from .rehearsal_service import RehearsalService
 from .reservation_service import ReservationService
 from .service_info import service_methods
 from .site import Site
+from .state_service import StateService
 from .turns import Turns
 from .wire import LICENSE, error_reply
 
@@ -43,7 +44,7 @@ class Server:
         self.turns = Turns(loop, site.settle, self.unexpected)
         services = (LicenseService(site), ManageService(site), RehearsalService(site), ReservationService(site))
         self.methods = service_methods()
-        for service in services:
+        for service in (*services, StateService(site)):
             self.methods |= service.methods()
         self.calls = Calls(self.methods, self.unexpected)
         self._numbers = count(1)

@@ -15,12 +15,14 @@ import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from featurekeyd.policy.audit import act_of
 from featurekeyd.policy.decision import Decision
 from featurekeyd.policy.draining import Draining
 from featurekeyd.policy.enforcer import Enforcer, Silence
 from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.findings import Finding
 from featurekeyd.policy.instant import Now
+from featurekeyd.policy.licenses import Licenses
 from featurekeyd.policy.ports import Ports
 from featurekeyd.policy.presence import Sighting
 from featurekeyd.policy.requests import Request
@@ -30,11 +32,12 @@ from featurekeyd.policy.signedtext import VendorKeys
 from .changes import Change
 from .denials import denial, kind_of_denial
 from .documents import to_store
+from .facts import Facts
 from .journal import Log
 from .keywatch import KeyWatch
 from .recording import Recording
 from .settings import Settings
-from .store import Documents
+from .store import Documents, Kept
 from .storing import Storing
 from .storms import Storms
 from .subscribers import Subscribers
@@ -71,11 +74,14 @@ class Site:
         storing: Storing,
         log: Log,
         clock: Callable[[], Now],
+        facts: Facts | None = None,
     ) -> None:
         self.settings = settings
         self.enforcer = enforcer
         self.documents = documents
         """The signed texts and keys as they came, which are stored."""
+        self.facts = Facts() if facts is None else facts
+        """What is kept one of: the mark of the clock, the enrolled host, the checks."""
         self.vendor_keys = vendor_keys
         self.clock = clock
         self._moment: Now | None = None
@@ -88,7 +94,7 @@ class Site:
         self._storms = Storms()
         self._draining = Draining()
         self._recording = recording
-        self._storing = storing
+        self.storing = storing
         self._loop = asyncio.get_running_loop()
         self._watch = KeyWatch(
             settings.reader, settings.poll_seconds, self._challenge, self._report, self._reader_failed
@@ -120,9 +126,9 @@ class Site:
         self.enforcer.tick(now)
         self.settle()
         for sum_ in self._storms.ended(float("inf")):
-            self.log.tell(sum_)
-        self._storing.keep_meters(list(self.enforcer.meters.values()), now.boot, now=True)
-        self._storing.close()
+            self._log(sum_, now)
+        self.keep_drained()
+        self.storing.close()
         self._recording.close()
 
     # Decisions
@@ -142,7 +148,7 @@ class Site:
             self.log.tell(failure)
         ledger = self.enforcer.ledger
         if ledger.configured:
-            self._storing.keep_leases(ledger.configured)
+            self.storing.keep_leases(ledger.configured)
             ledger.configured.clear()
         if self.enforcer.anyone_waits:
             self.enforcer.call_waiters(self.clock())
@@ -176,8 +182,15 @@ class Site:
         """Log an event, in a storm as one of many, and tell the subscribers."""
         now = now or self.clock()
         if self._storms.passes(event, now.boot):
-            self.log.tell(event)
+            self._log(event, now)
         self.subscribers.tell_event(event, now.wall)
+
+    def _log(self, event: Event, now: Now) -> None:
+        """Log an event, and record it in the audit where it belongs there."""
+        self.log.tell(event)
+        act = act_of(event, now.wall)
+        if act is not None:
+            self.storing.keep_acts(act)
 
     def tell_unexpected(self, error: Exception, what: str) -> None:
         """Log an exception nobody foresaw, with its traceback, which goes nowhere else; from any thread."""
@@ -212,12 +225,38 @@ class Site:
         async with self._changing:
             reservations, finding = make()
             if reservations is not self.enforcer.reservations:
-                await self._storing.save_reservations(reservations)
+                await self.storing.save_reservations(reservations)
                 self.enforcer.adopt_reservations(reservations)
                 about = {name: value for name, value in fields.items() if value}
                 self.tell(Event(name=name, message=finding.message, fields=about))
                 self.settle()
         return finding
+
+    async def alone(self, work: Callable[[], Coroutine[Any, Any, _Done]]) -> _Done:
+        """Do work that changes what is stored: alone, and to its end, though the client goes away meanwhile."""
+
+        async def locked() -> _Done:
+            async with self._changing:
+                return await work()
+
+        return await self._to_the_end(locked())
+
+    def keep_drained(self) -> None:
+        """Store what is drained and what is known, as it is now."""
+        now = self.clock()
+        self.storing.keep_meters(list(self.enforcer.meters.values()), now.boot, now=True)
+        self.storing.keep_facts(self.facts, now.boot, now=True)
+
+    def take_back(self, kept: Kept, licenses: Licenses) -> None:
+        """Let what was restored count, of which these are the licenses; it refills nothing."""
+        now = self.clock()
+        self.documents, self.facts = kept.documents, kept.facts
+        for cause, meter in self.enforcer.meters.items():
+            meter.drained = max(meter.drained, min(kept.drained.get(str(cause), 0.0), float(meter.rule.seconds)))
+        self.enforcer.adopt_stored(licenses, now)
+        self.enforcer.adopt_reservations(Reservations(kept.reservations))
+        self.settle()
+        self.keep_drained()
 
     async def _to_the_end(self, work: Coroutine[Any, Any, _Done]) -> _Done:
         """Wait for the work, which goes on when the client goes away."""
@@ -235,7 +274,7 @@ class Site:
             if not change.stored:
                 return change
             documents = await asyncio.to_thread(to_store, change.licenses, self.documents, **change.texts)
-            await self._storing.save_documents(documents)
+            await self.storing.save_documents(documents)
             self.documents = documents
             self.enforcer.adopt(change.licenses, self.clock())
             self.settle()
@@ -317,10 +356,10 @@ class Site:
         self._let_pass(now)
         for event in (*self._storms.ended(now.boot), self._recording.keep_up()):
             if event is not None:
-                self.log.tell(event)
+                self._log(event, now)
         self.settle()
-        self._storing.keep_leases({})
-        self._storing.keep_meters(list(self.enforcer.meters.values()), now.boot)
+        self.storing.try_again()
+        self.storing.keep_meters(list(self.enforcer.meters.values()), now.boot)
 
     def _let_pass(self, now: Now) -> None:
         """Let time pass, and free who has been silent; one who falls silent only now is looked at again in a moment.

@@ -1,48 +1,38 @@
-"""The state that outlives a reboot, in one SQLite file: documents, keys, reservations, leases, meters.
+"""The state that outlives a reboot, in one SQLite file: documents, keys, reservations, leases, meters, facts, audit.
 
 Documents are stored as they came, signature and all, and verified again when they are read: what is in the file is not
 believed because it is in the file. Every method may wait for the disk and is called from the storing thread only, but
-for those that load, which the daemon calls once before it serves anybody.
+for those that load, which the daemon calls once before it serves anybody. What must only advance is sealed anew with
+each change of it (`seal`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from featurekeyd.policy.audit import Act, Entry
 from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.licenses import Mark
+from featurekeyd.policy.request_text import Head
 from featurekeyd.policy.reservations import Reservation, Reservations
+
+from .audit import append_acts, audit_head, load_audit, replace_audit
+from .facts import Facts, load_facts, save_facts
+from .schema import SCHEMA_VERSION, StateDamaged, StateRefused, check_whole, open_state, transaction, unusable
+from .seal import BootMemory, find_tampering, seal_key, sealed, stored_seal
+
+__all__ = ["SCHEMA_VERSION", "Documents", "Kept", "StateDamaged", "StateRefused", "Store"]
 
 _Loaded = TypeVar("_Loaded")
 
-SCHEMA_VERSION = 2
-"""1 had no tables for trials, reservations and configuration leases."""
-
-_SCHEMA = """
-CREATE TABLE document (kind TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT;
-CREATE TABLE typed_key (place INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE) STRICT;
-CREATE TABLE removed_key (key TEXT PRIMARY KEY) STRICT;
-CREATE TABLE mark (
-    serial TEXT PRIMARY KEY, list_number INTEGER NOT NULL, listed TEXT NOT NULL, certified TEXT NOT NULL
-) STRICT;
-CREATE TABLE trial (
-    serial TEXT NOT NULL, code INTEGER NOT NULL, issued TEXT NOT NULL, PRIMARY KEY (serial, code)
-) STRICT;
-CREATE TABLE reservation (
-    place INTEGER PRIMARY KEY, feature TEXT NOT NULL, key TEXT NOT NULL, holder TEXT, instances INTEGER NOT NULL,
-    UNIQUE (feature, key)
-) STRICT;
-CREATE TABLE configuration_lease (
-    holder TEXT NOT NULL, key TEXT NOT NULL, lease TEXT NOT NULL, PRIMARY KEY (holder, key)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE meter (cause TEXT PRIMARY KEY, drained REAL NOT NULL) STRICT;
-"""
+_UNSEALED = Head(0, "0" * 64)
 
 
 class Documents(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,26 +46,51 @@ class Documents(msgspec.Struct, frozen=True, kw_only=True):
     """How far the documents of each serial have come."""
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a backup is made of: everything but the leases, which stand for what is there now."""
+
+    documents: Documents = Documents()
+    drained: dict[str, float] = {}
+    """Drained seconds of each meter by its cause."""
+    reservations: tuple[Reservation, ...] = ()
+    facts: Facts = Facts()
+    audit: tuple[Entry, ...] = ()
+
+
+_SAVE_METER = "INSERT OR REPLACE INTO meter VALUES (?, ?)"
+
 _decode_lease = msgspec.json.Decoder(Lease).decode
 
 
-class StateRefused(Exception):
-    """The state file is of a later release, or no database; the text says which and what to do."""
-
-
 class Store:
-    """The state file."""
+    """The state file; `machine_id` is what the seal's key is made of, `memory` what this boot remembers of it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, machine_id: str = "", memory: BootMemory | None = None) -> None:
         self.path = path
-        self._connection = _open(path)
+        self._key = seal_key(machine_id)
+        self._memory = memory
+        self._connection = open_state(path, self._seal)
+        try:
+            with self._readable():
+                self.audit_head = audit_head(self._connection)
+                """The last entry of the audit, as this run has recorded or found it."""
+                self.state_head = stored_seal(self._connection) or _UNSEALED
+                """The seal of the state, as this run has made or found it."""
+        except StateRefused:
+            self._connection.close()
+            raise
+
+    def check(self) -> str | None:
+        """Look the whole file through; what shows that somebody else changed it. Raises StateRefused."""
+        check_whole(self._connection, self.path)
+        remembered = None if self._memory is None else self._memory.recall()
+        with self._readable():
+            return find_tampering(self._connection, self._key, remembered)
 
     def load(self) -> tuple[Documents, dict[str, float]]:
         """The documents, and the drained seconds of each meter by its cause; raises StateRefused."""
-        try:
+        with self._readable():
             return self._load()
-        except sqlite3.DatabaseError as error:
-            raise _unusable(self.path, error) from error
 
     def _load(self) -> tuple[Documents, dict[str, float]]:
         texts = dict(self._connection.execute("SELECT kind, text FROM document"))
@@ -97,20 +112,8 @@ class Store:
 
     def save_documents(self, documents: Documents) -> None:
         """Keep these documents instead of those before, in one transaction; raises sqlite3.Error."""
-        texts = {"certificate": documents.certificate, "license_list": documents.license_list}
-        marks = [(serial, it.list_number, str(it.listed), str(it.certified)) for serial, it in documents.marks.items()]
-        trials = [
-            (serial, code, str(issued)) for serial, it in documents.marks.items() for code, issued in it.trials.items()
-        ]
-        with self._connection as transaction:
-            for table in ("document", "typed_key", "removed_key", "mark", "trial"):
-                transaction.execute(f"DELETE FROM {table}")  # noqa: S608 - five names of our own
-            present = [(kind, text) for kind, text in texts.items() if text is not None]
-            transaction.executemany("INSERT INTO document VALUES (?, ?)", present)
-            transaction.executemany("INSERT INTO typed_key (key) VALUES (?)", [(key,) for key in documents.typed])
-            transaction.executemany("INSERT INTO removed_key VALUES (?)", [(key,) for key in documents.removed])
-            transaction.executemany("INSERT INTO mark VALUES (?, ?, ?, ?)", marks)
-            transaction.executemany("INSERT INTO trial VALUES (?, ?, ?)", trials)
+        with self._transaction(seal=True) as connection:
+            _replace_documents(connection, documents)
 
     def load_reservations(self) -> tuple[Reservations, list[str]]:
         """The reservations, in the order of their making, and what is wrong with rows; raises StateRefused."""
@@ -123,11 +126,8 @@ class Store:
 
     def save_reservations(self, reservations: Reservations) -> None:
         """Keep these reservations instead of those before, in one transaction; raises sqlite3.Error."""
-        rows = [(it.feature, it.key, it.holder, it.instances) for it in reservations]
-        with self._connection as transaction:
-            transaction.execute("DELETE FROM reservation")
-            columns = "INSERT INTO reservation (feature, key, holder, instances) VALUES (?, ?, ?, ?)"
-            transaction.executemany(columns, rows)
+        with self._transaction(seal=False) as connection:
+            _replace_reservations(connection, reservations)
 
     def load_leases(self) -> tuple[list[Lease], list[str]]:
         """The leases that outlive a reboot, and what is wrong with rows that hold none; raises StateRefused."""
@@ -137,60 +137,115 @@ class Store:
     def _load_each(self, rows: str, load: Callable[[tuple[Any, ...]], _Loaded]) -> tuple[list[_Loaded], list[str]]:
         """What each row holds, and why some hold nothing: one that is damaged takes nothing from the others."""
         found, damaged = [], []
-        try:
+        with self._readable():
             for row in self._connection.execute(rows):
                 try:
                     found.append(load(row))
                 except (msgspec.MsgspecError, ValueError) as error:
                     damaged.append(str(error))
-        except sqlite3.DatabaseError as error:
-            raise _unusable(self.path, error) from error
         return found, damaged
 
     def save_leases(self, changed: Mapping[tuple[str, str], Lease | None]) -> None:
         """Keep these leases by holder and key, forget those that are None, in one transaction; raises sqlite3.Error."""
         kept = [(*place, msgspec.json.encode(lease).decode()) for place, lease in changed.items() if lease is not None]
-        with self._connection as transaction:
-            gone = [place for place, lease in changed.items() if lease is None]
-            transaction.executemany("DELETE FROM configuration_lease WHERE holder = ? AND key = ?", gone)
-            transaction.executemany("INSERT OR REPLACE INTO configuration_lease VALUES (?, ?, ?)", kept)
+        gone = [place for place, lease in changed.items() if lease is None]
+        with self._transaction(seal=False) as connection:
+            connection.executemany("DELETE FROM configuration_lease WHERE holder = ? AND key = ?", gone)
+            connection.executemany("INSERT OR REPLACE INTO configuration_lease VALUES (?, ?, ?)", kept)
 
     def save_meters(self, drained: dict[str, float]) -> None:
         """Keep the drained seconds of each meter; raises sqlite3.Error."""
-        with self._connection as transaction:
-            transaction.executemany("INSERT OR REPLACE INTO meter VALUES (?, ?)", drained.items())
+        with self._transaction(seal=True) as connection:
+            connection.executemany(_SAVE_METER, drained.items())
+
+    def load_facts(self) -> tuple[Facts, list[str]]:
+        """The facts, and what is wrong with rows that hold none; raises StateRefused."""
+        with self._readable():
+            return load_facts(self._connection)
+
+    def save_facts(self, facts: Facts) -> None:
+        """Keep these facts instead of those before, in one transaction; raises sqlite3.Error."""
+        with self._transaction(seal=True) as connection:
+            save_facts(connection, facts)
+
+    def load_audit(self, after: int = 0) -> list[Entry]:
+        """The entries of the audit after that number; raises sqlite3.Error."""
+        return load_audit(self._connection, after)
+
+    def append_acts(self, acts: Sequence[Act]) -> None:
+        """Record the acts in the audit, in one transaction; raises sqlite3.Error."""
+        with self._transaction(seal=True) as connection:
+            head = append_acts(connection, acts)
+        self.audit_head = head
+
+    def load_kept(self) -> Kept:
+        """All that a backup is made of, as it is at one moment; raises sqlite3.Error and StateRefused."""
+        with transaction(self._connection):
+            documents, drained = self._load()
+            reservations, facts = self.load_reservations()[0], self.load_facts()[0]
+            audit = tuple(self.load_audit())
+        return Kept(documents=documents, drained=drained, reservations=tuple(reservations), facts=facts, audit=audit)
+
+    def save_kept(self, kept: Kept, wall: int) -> None:
+        """Keep all of this instead of what was before, in one transaction; raises sqlite3.Error."""
+        with self._transaction(seal=True) as connection:
+            _replace_documents(connection, kept.documents)
+            _replace_reservations(connection, kept.reservations)
+            connection.executemany(_SAVE_METER, kept.drained.items())
+            save_facts(connection, kept.facts)
+            replace_audit(connection, kept.audit, wall)
+            head = audit_head(connection)
+        self.audit_head = head
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Say of an error of the database what it means for the file."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise unusable(self.path, error) from error
 
-def _open(path: Path) -> sqlite3.Connection:
-    try:
-        connection = sqlite3.connect(path, check_same_thread=False)
-    except sqlite3.DatabaseError as error:
-        raise _unusable(path, error) from error
-    try:
-        _prepare(connection, path)
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        raise _unusable(path, error) from error
-    except Exception:
-        connection.close()
-        raise
-    return connection
+    @contextlib.contextmanager
+    def _transaction(self, *, seal: bool) -> Iterator[sqlite3.Connection]:
+        """A change of the file; `seal` where it changes what the seal covers."""
+        head = None
+        with transaction(self._connection):
+            yield self._connection
+            if seal:
+                head = self._seal(self._connection)
+        if head is not None:
+            self.state_head = head
+            if self._memory is not None:
+                self._memory.remember(head)
+
+    def _seal(self, connection: sqlite3.Connection) -> Head:
+        return sealed(connection, self._key)
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > SCHEMA_VERSION:
-        raise StateRefused(f"{path} was written by a later release (schema {version}); install that release again")
-    if version == 0:
-        path.chmod(0o600)
-    if version < SCHEMA_VERSION:
-        # An earlier schema lacks tables and is right in those it has.
-        schema = _SCHEMA.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS") if version else _SCHEMA
-        connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+def _replace_documents(connection: sqlite3.Connection, documents: Documents) -> None:
+    texts = {"certificate": documents.certificate, "license_list": documents.license_list}
+    marks = [(serial, it.list_number, str(it.listed), str(it.certified)) for serial, it in documents.marks.items()]
+    trials = [
+        (serial, code, str(issued)) for serial, it in documents.marks.items() for code, issued in it.trials.items()
+    ]
+    for table in ("document", "typed_key", "removed_key", "mark", "trial"):
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608 - five names of our own
+    present = [(kind, text) for kind, text in texts.items() if text is not None]
+    connection.executemany("INSERT INTO document VALUES (?, ?)", present)
+    connection.executemany("INSERT INTO typed_key (key) VALUES (?)", [(key,) for key in documents.typed])
+    connection.executemany("INSERT INTO removed_key VALUES (?)", [(key,) for key in documents.removed])
+    connection.executemany("INSERT INTO mark VALUES (?, ?, ?, ?)", marks)
+    connection.executemany("INSERT INTO trial VALUES (?, ?, ?)", trials)
+
+
+def _replace_reservations(connection: sqlite3.Connection, reservations: Iterable[Reservation]) -> None:
+    rows = [(it.feature, it.key, it.holder, it.instances) for it in reservations]
+    connection.execute("DELETE FROM reservation")
+    connection.executemany("INSERT INTO reservation (feature, key, holder, instances) VALUES (?, ?, ?, ?)", rows)
 
 
 def _date(text: str) -> datetime.date:
@@ -198,15 +253,3 @@ def _date(text: str) -> datetime.date:
         return datetime.date.fromisoformat(text)
     except ValueError as error:
         raise sqlite3.DatabaseError(f"a date is damaged: {error}") from None
-
-
-def _unusable(path: Path, error: sqlite3.Error) -> StateRefused:
-    # What is wrong with the text of a table has the general code or none; any other operational error is of the
-    # place, and the file may be quite well: it is locked, not readable, or its disk is full.
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    if isinstance(error, sqlite3.OperationalError) and code != sqlite3.SQLITE_ERROR:
-        return StateRefused(
-            f"{path} cannot be opened: {error}; see who owns it (the daemon's user must), whether another program has "
-            "it open, and whether its disk is full"
-        )
-    return StateRefused(f"{path} is damaged: {error}; restore it from a backup, or move it away and import anew")

@@ -9,17 +9,28 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import msgspec
+
+from featurekeyd.policy.audit import Act
 from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.ledger import Lease
+from featurekeyd.policy.request_text import Head
 from featurekeyd.policy.reservations import Reservations
 from featurekeyd.policy.standing import Meter
 
+from .audit import Waiting
+from .facts import Facts
 from .store import Documents, Store
 
 _Saved = TypeVar("_Saved")
+_Done = TypeVar("_Done")
 
 METER_SECONDS = 60.0
 """How often drained time is stored while a meter drains (DESIGN: What lives where)."""
+
+CLOCK_SECONDS = 600.0
+"""How often the facts are stored where only the clock has advanced: a crash costs the mark of the time that much, which
+counts in days, and flash memory is written 144 times a day for it."""
 
 
 def not_stored(error: Exception) -> str:
@@ -41,6 +52,27 @@ class Storing:
         """What waits to be stored, the newest state of each; under the lock."""
         self._saving = self._lost = False
         """Whether the thread is at it, and whether it failed the last time; under the lock."""
+        self._acts = Waiting()
+        """What waits to be recorded in the audit; under the lock."""
+        self._recording = self._unrecorded = False
+        """The same of the audit; under the lock."""
+        self._facts: Facts | None = None
+        """As they were stored last, None where that failed."""
+        self._facts_at = float("-inf")
+
+    @property
+    def audit_head(self) -> Head:
+        """The last entry of the audit that is stored."""
+        return self._store.audit_head
+
+    @property
+    def state_head(self) -> Head:
+        """The seal of the state that is stored."""
+        return self._store.state_head
+
+    async def ask(self, work: Callable[[Store], _Done]) -> _Done:
+        """Do some work with the state file in its thread, after what waits there; raises what the work raises."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._store)
 
     async def save_documents(self, documents: Documents) -> None:
         """Store the documents; raises sqlite3.Error, which is told, and nothing has changed then."""
@@ -49,6 +81,11 @@ class Storing:
     async def save_reservations(self, reservations: Reservations) -> None:
         """Store the reservations; raises sqlite3.Error, which is told, and nothing has changed then."""
         await self._save(self._store.save_reservations, reservations)
+
+    async def save_facts(self, facts: Facts) -> None:
+        """Store the facts before they count; raises sqlite3.Error, which is told, and nothing has changed then."""
+        await self._save(self._store.save_facts, facts)
+        self._facts = facts
 
     async def _save(self, save: Callable[[_Saved], None], what: _Saved) -> None:
         try:
@@ -77,9 +114,34 @@ class Storing:
         self._drained, self._stored_at = drained, boot
         self._thread.submit(self._save_meters, drained)
 
+    def keep_facts(self, facts: Facts, boot: float, *, now: bool = False) -> None:
+        """Store the facts where they have changed; the clock alone, which always has, only now and then or `now`."""
+        before = self._facts
+        if facts == before:
+            return
+        only_clock = before is not None and msgspec.structs.replace(before, clock=facts.clock) == facts
+        if only_clock and not now and boot - self._facts_at < CLOCK_SECONDS:
+            return
+        self._facts, self._facts_at = facts, boot
+        self._thread.submit(self._save_facts, facts)
+
+    def keep_acts(self, *acts: Act) -> None:
+        """Record these acts in the audit, after those that could not be recorded before; nobody waits for it."""
+        with self._lock:
+            self._acts.put(acts)
+            if self._recording or not self._acts:
+                return
+            self._recording = True
+        self._thread.submit(self._record)
+
+    def try_again(self) -> None:
+        """Store what could not be stored before and is kept for later."""
+        self.keep_leases({})
+        self.keep_acts()
+
     def close(self) -> None:
         """Finish what waits, and close the file."""
-        self.keep_leases({})
+        self.try_again()
         self._thread.shutdown()
         self._store.close()
 
@@ -114,4 +176,37 @@ class Storing:
         except sqlite3.Error as error:
             self._drained = {}  # so that it is stored next time, though it may stand still by then
             message = f"Drained time could not be stored: {error}. Free space in the state directory."
+            self._tell(Event(name=EventName.STATE_NOT_STORED, message=message))
+
+    def _save_facts(self, facts: Facts) -> None:
+        try:
+            self._store.save_facts(facts)
+        except sqlite3.Error as error:
+            self._facts = None  # so that they are stored next time
+            message = f"What is known of clock, host and checks could not be stored. {not_stored(error)}"
+            self._tell(Event(name=EventName.STATE_NOT_STORED, message=message))
+
+    def _record(self) -> None:
+        """Record until nothing waits, or until it fails; what could not be recorded waits on."""
+        while acts := self._taken_acts():
+            try:
+                self._store.append_acts(acts)
+            except Exception as error:  # noqa: BLE001 - whatever it was, these acts must be tried again
+                self._record_later(acts, error)
+                return
+            with self._lock:
+                self._unrecorded = False
+
+    def _taken_acts(self) -> list[Act]:
+        with self._lock:
+            acts = self._acts.take()
+            self._recording = bool(acts)
+            return acts
+
+    def _record_later(self, acts: list[Act], error: Exception) -> None:
+        with self._lock:
+            self._acts.put_back(acts)
+            told, self._unrecorded, self._recording = self._unrecorded, True, False
+        if not told:
+            message = f"The audit waits in memory, and a stop of the daemon would lose it. {not_stored(error)}"
             self._tell(Event(name=EventName.STATE_NOT_STORED, message=message))

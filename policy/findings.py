@@ -45,6 +45,8 @@ class Verdict(enum.StrEnum):
     NOT_FREE = "not_free"
     NOT_LIMITED = "not_limited"
     TOO_MANY = "too_many"
+    RESTORED = "restored"
+    BAD_BACKUP = "bad_backup"
 
 
 REMEDY = {
@@ -75,6 +77,7 @@ REMEDY = {
     Verdict.NOT_FREE: "Give up another reservation (featurekeyctl reservations), wait for a free one, or order more.",
     Verdict.NOT_LIMITED: "Nothing is to be done: the feature never runs out.",
     Verdict.TOO_MANY: "Give some up: featurekeyctl unreserve FEATURE KEY",
+    Verdict.BAD_BACKUP: "Take the file as featurekeyctl backup wrote it, or an earlier backup.",
 }
 """What a technician does about a verdict; verdicts that need nothing are left out."""
 

@@ -164,6 +164,8 @@ def _verb(*verb: str) -> list[str]:
         "unreserve": ["f", "201"],
         "check": ["-"],
         "what-if": ["--add", "f"],
+        "backup": ["-"],
+        "restore": ["-"],
     }
     return [*verb, *needed.get(verb[-1], [])]
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from varlink.scanner import Interface
 
-from featurekeyd.daemon import limits
+from featurekeyd.daemon import backup, limits
 from featurekeyd.daemon.service_info import INTERFACES, description
 from featurekeyd.daemon.wire import LICENSE, MANAGE, SERVICE
 from featurekeyd.policy.catalog import Scope
@@ -268,6 +268,17 @@ def manage(checked: Checked, certificate: str, license_list: str, key: str) -> N
     reserve(checked)
     checked(f"{MANAGE}.ReleaseLease", holder="nobody", key="none")
     rehearse(checked, key)
+    keep(checked)
+
+
+def keep(checked: Checked) -> None:
+    listed = checked(f"{MANAGE}.ListAudit")
+    assert len(listed) == checked(f"{MANAGE}.VerifyAudit")[0]["entries"] > 3
+    assert checked(f"{MANAGE}.ListAudit", after=len(listed)) == [{}]
+    (taken,) = checked(f"{MANAGE}.Backup")
+    for text in ("", taken["text"], taken["text"].replace("Serial: 1", "Serial: 2")):
+        checked(f"{MANAGE}.Restore", text=text, dry_run=True)
+    assert checked(f"{MANAGE}.Restore", text=taken["text"])[0]["finding"]["accepted"]
 
 
 def rehearse(checked: Checked, key: str) -> None:
@@ -376,6 +387,8 @@ def test_every_error_is_as_the_file_says(checked: Checked, monkeypatch: pytest.M
     long.send(b"x" * (limits.MAX_TELEPHONY_BYTES + 1))
     for reply in (*caller.replies, *second.replies, *stranger.replies, *late.replies, *long.replies):
         checked.held(reply, None, "")
+    monkeypatch.setattr(backup, "MAX_BACKUP_BYTES", 0)
+    assert checked(f"{MANAGE}.Backup")[0].keys() == {"hint"}
     checked_not_stored(checked, monkeypatch)
     # The specification names MethodNotImplemented, and every method of the files is there.
     assert set(ERRORS) - checked.errors == {f"{SERVICE}.MethodNotImplemented"}

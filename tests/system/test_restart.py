@@ -139,7 +139,6 @@ CANNOT_START: dict[str, tuple[Spoil, str]] = {
         lambda site: site.write_settings(access={"ask_users": ["no-such-user"]}),
         r"access\.ask_users: this host has no user 'no-such-user'",
     ),
-    "state file that is none": (spoil_state, r"featurekeyd\.db is damaged: .*restore it"),
     "state file of a later release": (age_state, r"written by a later release"),
     "state folder that is a file": (lambda site: site.state.write_text(""), r"start: \S+/state: "),
     "no room for the socket": (
@@ -165,12 +164,18 @@ def test_what_keeps_the_daemon_from_starting_is_said_in_a_sentence(alone: rig.Si
     assert "Traceback" not in ended.err
 
 
-def test_a_broken_state_file_is_left_as_it_is(alone: rig.Site) -> None:
+def test_a_broken_state_file_is_set_aside_whole_and_told(alone: rig.Site) -> None:
     with alone:
         spoil_state(alone)
         before = (alone.state / "featurekeyd.db").read_bytes()
-        alone.run_daemon()
-        assert (alone.state / "featurekeyd.db").read_bytes() == before
+        alone.start()
+        alone.log.wait("state_set_aside: ")
+        (aside,) = alone.state.glob("featurekeyd.db.damaged-*")
+        assert aside.read_bytes() == before
+        assert alone.status()["standing"] == "deactivated"
+        assert alone.client("kamailio").acquire("sos", "sip-trunk-channels", dialed="112").allowed
+        (told,) = [it["entry"] for it in alone.each("Manage.ListAudit") if it["entry"]["what"] == "state_set_aside"]
+        assert (told["who"], told["number"]) == ("featurekeyd", 1)
 
 
 def test_wrong_usage_is_told_apart(alone: rig.Site) -> None:

@@ -1,0 +1,81 @@
+"""Facts: what the state file keeps one of, by name; each as JSON in a row of its own.
+
+A fact that nobody has told yet has no row. A row that cannot be read costs that fact and no other; one with a name that
+this release does not know is left as it is, for the later release that wrote it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import typing
+from typing import Any
+
+import msgspec
+
+from featurekeyd.policy.hostaddress import Announcement
+from featurekeyd.policy.hostbinding import Enrolled
+from featurekeyd.policy.rescue import Opening, RescueMark
+from featurekeyd.policy.timekeeping import TimeMark
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The vendor's newest answer to a request for a check, verified again when it is read."""
+
+    serial: str
+    number: int
+    """Number of the check."""
+    text: str
+    """The signed text as it came."""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is kept as a fact; a field's name is the name of its row."""
+
+    clock: TimeMark | None = None
+    """How late it is at least."""
+    host: Enrolled | None = None
+    """The host as it was enrolled."""
+    announced: Announcement | None = None
+    """The address that the host will have."""
+    rescues: dict[str, RescueMark] = {}
+    """The last rescue day and the number of rescues, by serial."""
+    opening: Opening | None = None
+    """What a rescue code has opened."""
+    answer: Answer | None = None
+    """The vendor's newest answer."""
+    checks: dict[str, int] = {}
+    """Number of the newest check that was taken, by serial."""
+    nonces: tuple[str, ...] = ()
+    """Nonces of requests that wait for their answer."""
+    permits: dict[str, int] = {}
+    """Highest number of a permit that was used, by serial."""
+    emergency_claims: int = 0
+    """Emergency calls without a listed number, in all."""
+
+
+_NOTHING = Facts()
+_TYPES: dict[str, Any] = typing.get_type_hints(Facts)
+
+
+def load_facts(connection: sqlite3.Connection) -> tuple[Facts, list[str]]:
+    """The facts, and what is wrong with rows that hold none; raises sqlite3.Error."""
+    found, damaged = {}, []
+    for name, value in connection.execute("SELECT name, value FROM fact ORDER BY name"):
+        if name not in _TYPES:
+            continue
+        try:
+            found[name] = msgspec.json.decode(value, type=_TYPES[name])
+        except (msgspec.MsgspecError, ValueError) as error:
+            damaged.append(f"the fact {name!r} is damaged and left out: {error}")
+    return Facts(**found), damaged
+
+
+def save_facts(connection: sqlite3.Connection, facts: Facts) -> None:
+    """Keep these facts instead of those before, within a transaction; raises sqlite3.Error."""
+    for name in Facts.__struct_fields__:
+        value = getattr(facts, name)
+        if value == getattr(_NOTHING, name):
+            connection.execute("DELETE FROM fact WHERE name = ?", (name,))
+        else:
+            row = (name, msgspec.json.encode(value).decode())
+            connection.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", row)

@@ -1,0 +1,258 @@
+"""The audit: acts in a chain of hashes, so that none can be changed, taken out or moved unnoticed.
+
+Rules of this module:
+
+* Each entry holds SHA-256 over the digest of the entry before it and over itself, every field behind its length.
+* The chain begins with the number 1 after `GENESIS`. When old entries are dropped, a checkpoint at the end of the chain
+  names the first that is left and the digest before it; without one, entries that lack at the beginning are missed.
+* Entries that were cut off the end are missed only by who remembers the head: the daemon while it runs, the seal of the
+  state, and the vendor, who is told the head with each request. So is a chain that was reckoned anew as a whole.
+* Which events are recorded is said here, for each of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from .encoding import length_prefixed
+from .events import Event, EventName
+from .request_text import Head
+
+GENESIS = "0" * 64
+"""The digest before the first entry."""
+
+START = Head(0, GENESIS)
+"""The head of a chain without entries."""
+
+MAX_ENTRIES = 10_000
+"""Entries that are kept: over a year with 25 acts a day, in some 4 MB; technicians look back months, and the vendor has
+the heads of what came before."""
+
+KEPT_ENTRIES = 9_000
+"""Entries that stay when that many are exceeded: a tenth goes at once, so that checkpoints are few."""
+
+MAX_FIELDS = 16
+"""Fields of an entry: the richest event has ten."""
+
+MAX_TEXT = 512
+"""Characters of a text in an entry: the longest lease key. What is longer is cut, and ends with an ellipsis."""
+
+CHECKPOINT = "audit_shortened"
+"""What an entry is that keeps the chain verifiable when older ones are dropped."""
+
+DAEMON = "featurekeyd"
+"""Who did what nobody asked for."""
+
+_LABEL = b"featurekeyd audit 1"
+
+AUDITED = frozenset(
+    {
+        EventName.STANDING_LICENSED,
+        EventName.STANDING_GRACE,
+        EventName.STANDING_RESTRICTED,
+        EventName.STANDING_DEACTIVATED,
+        EventName.CERTIFICATE_IMPORTED,
+        EventName.LICENSE_ADDED,
+        EventName.LICENSE_REMOVED,
+        EventName.LICENSES_EXPORTED,
+        EventName.LIST_IMPORTED,
+        EventName.EMERGENCY_CLAIM,
+        EventName.LEASE_FORCED,
+        EventName.RESERVED,
+        EventName.UNRESERVED,
+        EventName.STATE_REFUSED,
+        EventName.STATE_SET_ASIDE,
+        EventName.STATE_TAMPERED,
+        EventName.STATE_BACKED_UP,
+        EventName.STATE_RESTORED,
+    }
+)
+"""Administrative acts, changes of standing, and what the vendor asks about afterwards. An act in a storm is recorded as
+it is logged: some one by one, the rest as a sum."""
+
+NOT_AUDITED = frozenset(
+    {
+        EventName.STARTED,
+        EventName.STOPPED,
+        EventName.FEATURE_KEY_FOUND,
+        EventName.FEATURE_KEY_TROUBLE,
+        EventName.LICENSE_EXPIRES_SOON,
+        EventName.LICENSE_EXPIRED,
+        EventName.OVER_USE_BEGAN,
+        EventName.OVER_USE_ENDED,
+        EventName.EMERGENCY_CALL,
+        EventName.CHANNEL_DRIFT,
+        EventName.SYNC_DRIFT,
+        EventName.HOLDER_SILENT,
+        EventName.TURN,
+        EventName.LEASES_RESTORED,
+        EventName.LEASES_UNREADABLE,
+        EventName.LEASES_NOT_RECORDED,
+        EventName.LEASES_RECORDED_AGAIN,
+        EventName.STATE_NOT_STORED,
+        EventName.DENIED,
+        EventName.DENIALS_SUMMARIZED,
+        EventName.CLIENT_REFUSED,
+        EventName.LOG_OVERFLOW,
+        EventName.UNEXPECTED,
+    }
+)
+"""What goes on by itself: it is in the log, and would push the acts of people out of the audit."""
+
+
+class Act(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be recorded."""
+
+    wall: int
+    """Seconds since 1970-01-01 UTC by the wall clock, which may be wrong: the order is that of the numbers."""
+    who: str
+    """The user as the kernel gave it, e.g. `uid 0`, or `featurekeyd`."""
+    what: str
+    """The name of the event."""
+    message: str
+    fields: dict[str, str] = {}
+
+
+class Entry(Act, frozen=True, kw_only=True):
+    """An act in its place in the chain."""
+
+    number: int
+    digest: str
+    """64 hexadecimal digits."""
+
+
+class Soundness(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verification found."""
+
+    head: Head
+    """The last entry that is sound in an unbroken row from the first."""
+    broken_at: int | None
+    """Number of the first entry that is not as it was recorded, or is missing; None where all are."""
+    finding: str
+
+    @property
+    def sound(self) -> bool:
+        """Whether every entry is as it was recorded."""
+        return self.broken_at is None
+
+
+def act_of(event: Event, wall: float) -> Act | None:
+    """What to record of an event, None where it is not recorded."""
+    if event.name not in AUDITED:
+        return None
+    fields = {name: _cut(value) for name, value in list(event.fields.items())[:MAX_FIELDS] if name != "BY"}
+    who = _cut(event.fields.get("BY", DAEMON))
+    return Act(wall=int(wall), who=who, what=str(event.name), message=_cut(event.message), fields=fields)
+
+
+def extended(head: Head, acts: Iterable[Act]) -> list[Entry]:
+    """The entries of these acts behind that head."""
+    entries = []
+    for act in acts:
+        number = head.number + 1
+        head = Head(number, _digest(head.digest, number, act))
+        about = {name: getattr(act, name) for name in Act.__struct_fields__}
+        entries.append(Entry(**about, number=number, digest=head.digest))
+    return entries
+
+
+def act_in(entry: Entry) -> Act:
+    """The act of an entry."""
+    return Act(**{name: getattr(entry, name) for name in Act.__struct_fields__})
+
+
+def head_of(entries: Sequence[Entry]) -> Head:
+    """The head of a chain."""
+    return Head(entries[-1].number, entries[-1].digest) if entries else START
+
+
+def checkpoint(first: int, before: str, wall: int) -> Act:
+    """The act that lets the chain begin with that number, behind that digest."""
+    message = f"Entries before {first} are dropped; their last digest is {before}."
+    return Act(wall=wall, who=DAEMON, what=CHECKPOINT, message=message, fields={"FIRST": str(first), "BEFORE": before})
+
+
+def verify(entries: Sequence[Entry], head: Head | None = None) -> Soundness:
+    """Whether the entries are an unbroken chain, and end with that head where it is known."""
+    if not entries:
+        return _end(START, head)
+    before = digest_before(entries)
+    if before is None:
+        finding = f"Entries before {entries[0].number} are missing, and no checkpoint accounts for them."
+        return Soundness(head=START, broken_at=1, finding=finding)
+    sound = Head(entries[0].number - 1, before)
+    for entry in entries:
+        wrong = _wrong(entry, sound)
+        if wrong:
+            return Soundness(head=sound, broken_at=sound.number + 1, finding=wrong)
+        sound = Head(entry.number, entry.digest)
+    return _end(sound, head)
+
+
+def digest_before(entries: Sequence[Entry]) -> str | None:
+    """The digest that the first entry follows on, None where no checkpoint names it."""
+    first = entries[0]
+    if first.number == 1:
+        return GENESIS
+    named = [it.fields.get("BEFORE", "") for it in entries if _names(it, first.number)]
+    # A chain that was joined may have checkpoints of the other, with the same number.
+    fitting = [it for it in named if _digest(it, first.number, first) == first.digest]
+    return next(iter(fitting or named), None)
+
+
+def joined(own: Sequence[Entry], other: Sequence[Entry], before_other: str, wall: int) -> list[Entry]:
+    """One chain of both, `other` being sound behind `before_other`; it is `own` where that has all of `other`.
+
+    What only `own` has comes behind what `other` has, numbered anew: so nothing that is in a backup is lost, and
+    nothing that was done before it was restored.
+    """
+    numbers = {entry.number: entry.digest for entry in own}
+    if not other or numbers.get(other[-1].number) == other[-1].digest:
+        return list(own)
+    begins = other[0].number
+    earlier = [it for it in own if it.number < begins] if numbers.get(begins - 1) == before_other else []
+    there = {entry.digest for entry in (*earlier, *other)}
+    later = (act_in(it) for it in own if it.digest not in there)
+    chain = [*earlier, *other, *extended(head_of(other), later)]
+    first = chain[0].number
+    if first > 1 and not any(_names(it, first) and it.fields.get("BEFORE") == before_other for it in chain):
+        chain += extended(head_of(chain), [checkpoint(first, before_other, wall)])
+    return chain
+
+
+def _names(entry: Entry, first: int) -> bool:
+    """Whether it is the checkpoint of a chain that begins with that number."""
+    return entry.what == CHECKPOINT and entry.fields.get("FIRST") == str(first)
+
+
+def _wrong(entry: Entry, before: Head) -> str | None:
+    if entry.number != before.number + 1:
+        return f"Entry {before.number + 1} is missing; entry {entry.number} follows on {before.number}."
+    if entry.digest != _digest(before.digest, entry.number, entry):
+        return f"Entry {entry.number} or the one before it is not as it was recorded."
+    return None
+
+
+def _end(sound: Head, head: Head | None) -> Soundness:
+    if head is not None and head != sound:
+        number = min(sound.number, head.number) + (sound.number != head.number)
+        finding = f"The last entry is {sound.number}, and entry {head.number} was recorded last."
+        if sound.number == head.number:
+            finding = f"Entry {head.number} is another than was recorded: the chain was reckoned anew."
+        return Soundness(head=sound, broken_at=number, finding=finding)
+    return Soundness(head=sound, broken_at=None, finding="Every entry is as it was recorded.")
+
+
+def _digest(before: str, number: int, act: Act) -> str:
+    texts = [str(number), str(act.wall), act.who, act.what, act.message]
+    texts += [text for name in sorted(act.fields) for text in (name, act.fields[name])]
+    encoded = (text.encode() for text in texts)
+    return hashlib.sha256(length_prefixed(_LABEL, before.encode(), *encoded)).hexdigest()
+
+
+def _cut(text: str) -> str:
+    text = text.encode("utf-8", "backslashreplace").decode()  # no database takes half a surrogate pair
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
