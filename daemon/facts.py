@@ -34,7 +34,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     clock: TimeMark | None = None
     """How late it is at least."""
     host: Enrolled | None = None
-    """The host as it was enrolled."""
+    """The host as it was enrolled, with the number of the last permit that it took."""
     announced: Announcement | None = None
     """The address that the host will have."""
     rescues: dict[str, RescueMark] = {}
@@ -47,10 +47,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Number of the newest check that was taken, by serial."""
     nonces: tuple[str, ...] = ()
     """Nonces of requests that wait for their answer."""
-    permits: dict[str, int] = {}
-    """Highest number of a permit that was used, by serial."""
     emergency_claims: int = 0
-    """Emergency calls without a listed number, in all."""
+    """Emergency calls without a listed number that the vendor has not been told of."""
+    check_failing: bool = False
+    """Whether the last check failed."""
 
 
 _NOTHING = Facts()

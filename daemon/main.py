@@ -149,7 +149,7 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
         settings.state / "featurekeyd.db", machine_id=clock.machine_id(), memory=memory, wall=now.wall
     )
     documents, drained = store.load()
-    facts, lost = store.load_facts()
+    _, lost = store.load_facts()
     enforcer = Enforcer(
         catalog,
         settings.system,
@@ -177,7 +177,6 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
         storing=Storing(store, log.tell),
         log=log,
         clock=clock.now,
-        facts=facts,
     )
     for event in told:
         site.tell(event)

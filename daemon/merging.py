@@ -1,6 +1,6 @@
 """What becomes of the state when a backup is restored into it: nothing that has advanced goes back.
 
-* Marks, drained time, trials, rescues, checks, permits and claims of emergency are the later or larger of both, so that
+* Marks, drained time, trials, rescues, checks and claims of emergency are the later or larger of both, so that
   they come out the same whichever of the two is restored into the other, and however often.
 * License list and certificate are those with the higher number and the later day that either side has seen, and none
   where the side that has seen it has lost it: an earlier one would be refused as older.
@@ -75,8 +75,8 @@ def merged_facts(here: Facts, other: Facts) -> Facts:
         answer=_newest_answer((here.answer, other.answer), checks),
         checks=checks,
         nonces=here.nonces,
-        permits=_largest(here.permits, other.permits),
         emergency_claims=max(here.emergency_claims, other.emergency_claims),
+        check_failing=here.check_failing or other.check_failing,
     )
 
 
@@ -122,7 +122,7 @@ def differences(before: Kept, after: Kept) -> list[str]:
         )
         if new > old
     ]
-    marks = ("clock", "rescues", "checks", "permits", "emergency_claims")
+    marks = ("clock", "rescues", "checks", "emergency_claims")
     advanced = [name.replace("_", " ") for name in marks if getattr(before.facts, name) != getattr(after.facts, name)]
     return told + ([f"advanced: {', '.join(advanced)}"] if advanced else [])
 

@@ -1,7 +1,7 @@
 """The seal of the state: a digest over what must only advance, so that editing it and rolling it back are noticed.
 
 Sealed are the drained meters, the marks and trials of each serial, the facts (the mark of the clock, rescues, checks,
-permits, the enrolled host) and the head of the audit, with a number that advances by one with each change. The key is
+the enrolled host) and the head of the audit, with a number that advances by one with each change. The key is
 derived from the machine id, which is not in the file.
 
 What it stops, and what not (README says the same of the whole):

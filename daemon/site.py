@@ -32,7 +32,6 @@ from featurekeyd.policy.signedtext import VendorKeys
 from .changes import Change
 from .denials import denial, kind_of_denial
 from .documents import to_store
-from .facts import Facts
 from .journal import Log
 from .keywatch import KeyWatch
 from .recording import Recording
@@ -41,6 +40,7 @@ from .store import Documents, Kept
 from .storing import Storing
 from .storms import Storms
 from .subscribers import Subscribers
+from .trusting import kept_of
 
 _Done = TypeVar("_Done")
 
@@ -74,14 +74,11 @@ class Site:
         storing: Storing,
         log: Log,
         clock: Callable[[], Now],
-        facts: Facts | None = None,
     ) -> None:
         self.settings = settings
         self.enforcer = enforcer
         self.documents = documents
         """The signed texts and keys as they came, which are stored."""
-        self.facts = Facts() if facts is None else facts
-        """What is kept one of: the mark of the clock, the enrolled host, the checks."""
         self.vendor_keys = vendor_keys
         self.clock = clock
         self._moment: Now | None = None
@@ -242,15 +239,14 @@ class Site:
         return await self._to_the_end(locked())
 
     def keep_drained(self) -> None:
-        """Store what is drained and what is known, as it is now."""
-        now = self.clock()
-        self.storing.keep_meters(list(self.enforcer.meters.values()), now.boot, now=True)
-        self.storing.keep_facts(self.facts, now.boot, now=True)
+        """Store what is drained as it is now."""
+        self.storing.keep_meters(list(self.enforcer.meters.values()), self.clock().boot, now=True)
 
     def take_back(self, kept: Kept, licenses: Licenses) -> None:
         """Let what was restored count, of which these are the licenses; it refills nothing."""
         now = self.clock()
-        self.documents, self.facts = kept.documents, kept.facts
+        self.documents, trust = kept.documents, self.enforcer.trust
+        trust.kept = kept_of(kept.facts, trust.kept)
         for cause, meter in self.enforcer.meters.items():
             meter.drained = max(meter.drained, min(kept.drained.get(str(cause), 0.0), float(meter.rule.seconds)))
         self.enforcer.adopt_stored(licenses, now)

@@ -194,7 +194,7 @@ def test_a_missing_daemon_ends_every_verb_with_one_sentence_and_the_cure(control
 def test_a_missing_permission_names_the_group(daemon: StandIn, control: Control, verb: list[str]) -> None:
     denied = daemon.refuses("org.varlink.service.PermissionDenied")
     methods = "Status CheckNow Request ImportCertificate ImportList AddLicense RemoveLicense ListLicenses"
-    methods += " ExportLicenses WhatIf CheckCatalog Reserve Unreserve ListReservations"
+    methods += " ExportLicenses WhatIf CheckCatalog Reserve Unreserve ListReservations ListAudit Backup Restore"
     for method in [*methods.split(), "ListFeatures", "ListLeases", "Acquire", "Release", "Explain", "Watch"]:
         daemon.on(method, denied)
     status, out, err = control(*verb, stdin=b"text")
@@ -208,6 +208,9 @@ def test_a_missing_permission_names_the_group(daemon: StandIn, control: Control,
         "licenses",
         "export",
         "what-if",
+        "audit",
+        "backup",
+        "restore",
         "catalog",
     }
     managing = managing or verb[0] in {"reserve", "unreserve", "reservations"}
