@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Iterator
-from itertools import islice
 from typing import cast
 
 from . import limits
@@ -215,10 +214,7 @@ class Connection(asyncio.Protocol):
         if self._unread is not None:
             return
         try:
-            replies = list(islice(listing, limits.REPLIES_PER_TURN))
-            self._replies += replies
-            self._server.turns.calls += len(replies)
-            ended = len(replies) < limits.REPLIES_PER_TURN
+            ended = self._take_replies(listing)
         except Exception as error:  # noqa: BLE001 - a bug in one method must not end the daemon
             self._replies.append(self._server.unexpected(error))
             ended = True
@@ -226,6 +222,18 @@ class Connection(asyncio.Protocol):
             self._listing = None
         else:
             self._go_on_later()
+
+    def _take_replies(self, listing: Iterator[bytes]) -> bool:
+        """Take the next replies, up to an empty one, which ends a slice; whether the listing is at its end."""
+        for taken in range(limits.REPLIES_PER_TURN):
+            reply = next(listing, None)
+            if reply:
+                self._replies.append(reply)
+            else:
+                self._server.turns.calls += max(taken, limits.CALLS_PER_TURN)
+                return reply is None
+        self._server.turns.calls += limits.REPLIES_PER_TURN
+        return False
 
     def _do_slice(self, slices: Iterator[bytes]) -> None:
         """Do the next slice, which takes the user's share of the turn; nothing is left once there is a reply."""

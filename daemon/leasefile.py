@@ -247,7 +247,7 @@ def _replay(data: bytes | None, boot_id: str) -> Recovered:
     lines = (data or b"").split(b"\n")
     lines.pop()  # empty, or cut short by a kill before anybody was told of it
     if not lines:
-        return Recovered([])
+        return Recovered([], damage="" if data is None else "it has no whole line, not even the first")
     head = _checked(lines[0])
     try:
         boot = _decode_head(head).boot if head is not None else None

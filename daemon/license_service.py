@@ -27,11 +27,12 @@ from featurekeyd.policy.requests import (
 from featurekeyd.policy.standing import Grace, Standing
 from featurekeyd.policy.synchronize import ListRefused, Syncing
 
-from .methods import Client, Method, Nothing, Outcome, Permission, Slices, method, one_by_one, said
+from . import limits
+from .methods import Client, Method, Nothing, Outcome, Permission, Slices, method, said
 from .site import Site
 from .subscribers import Subscriber
 from .version import VERSION
-from .wire import LICENSE, error_reply, reply
+from .wire import LICENSE, error_reply, reply, reply_continues
 
 _ENCODER = msgspec.json.Encoder()
 _RELEASED = {released: reply({"released": released}) for released in (False, True)}
@@ -143,10 +144,18 @@ class LicenseService:
         return reply({"features": [said(_feature(self._site, name, it)) for name, it in entitlements.items()]})
 
     def list_leases(self, _: Client, parameters: ListLeases) -> Iterator[bytes]:
-        """The leases that the filters let through, one in each reply."""
-        boot = self._site.clock().boot
-        leases = [lease for lease in self._site.enforcer.ledger if _matches(lease, parameters)]
-        return one_by_one("lease", (_lease(lease, boot) for lease in leases))
+        """The leases that the filters let through, one in each reply, as they are when it is their turn."""
+        ledger, boot = self._site.enforcer.ledger, self._site.clock().boot
+        waiting: Lease | None = None
+        for number, (holder, key) in enumerate(ledger.places(), 1):
+            lease = ledger.find(holder, key)
+            if lease is not None and _matches(lease, parameters):
+                if waiting is not None:
+                    yield reply_continues({"lease": said(_lease(waiting, boot))})
+                waiting = lease
+            if number % limits.LEASES_PER_SLICE == 0:
+                yield b""
+        yield reply({} if waiting is None else {"lease": said(_lease(waiting, boot))})
 
     def watch(self, client: Client, parameters: Watch) -> Outcome:
         """Subscribe the connection to events."""

@@ -28,6 +28,13 @@ CALLS_OF_TURN = 32
 """Calls served in one turn, shared by the users who have asked: some 0.3 ms, which is how long a flood of one user may
 hold up the answer to another. Twice as many would save a thirtieth of the work, half as many cost as much."""
 
+TURN_MICROSECONDS = 500
+"""How long one turn serves, shared by the users who have asked, whatever the calls are; the piece of work that is under
+way then is ended. The dearest piece is a Sync of the greatest length, some 2 ms."""
+
+LEASES_PER_SLICE = 256
+"""Leases that a listing looks at before others are served: nearly none of them may be what is asked for."""
+
 REPLIES_PER_TURN = 128
 """Replies of one listing sent in one turn, for the same reason."""
 
@@ -47,8 +54,12 @@ MAX_SUBSCRIBERS_OF_USER = 8
 """Of these, connections of one user: a wallboard, a monitor and some windows of technicians; four users who take all
 they may leave none to others, and one does not."""
 
-ACCEPTED_AT_ONCE = 64
-"""Connections accepted between two turns, so that a storm of them does not keep those who are connected waiting."""
+ACCEPTED_AT_ONCE = 4
+"""Connections accepted between two turns, some 0.3 ms, so that a storm of them does not keep those who are connected
+waiting."""
 
 ACCEPT_AGAIN_SECONDS = 1.0
 """Pause after the system refused a connection for want of descriptors or memory: asking it all the time frees none."""
+
+LONG_MESSAGE_BYTES = 16 * 1024
+"""A message longer than this is decoded step by step, so that a bad one is not decoded twice."""

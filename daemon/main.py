@@ -196,7 +196,7 @@ def _restored(settings: Settings, enforcer: Enforcer, log: Log, stored: list[Lea
     if leases:
         message = f"{len(leases)} leases of the earlier run are restored."
         log.tell(Event(name=EventName.LEASES_RESTORED, message=message))
-    recording = Recording(lease_file, enforcer.ledger, enforcer.holders.known)
+    recording = Recording(lease_file, enforcer.ledger, enforcer.holders)
     failure = recording.begin()
     if failure is not None:
         log.tell(failure)

@@ -9,6 +9,7 @@ from typing import Any, Union
 
 import msgspec
 
+from . import limits
 from .peer import Peer
 from .subscribers import Subscriber
 from .wire import NOT_JSON, SERVICE, BadMessage, Call, error_reply, malformed, read_call, reply, reply_continues
@@ -122,7 +123,7 @@ class Calls:
     def run(self, message: bytes, client: Client, permissions: frozenset[Permission]) -> tuple[Outcome, bool]:
         """The outcome of a message without its NUL, and whether nobody waits for an answer; raises BadMessage."""
         try:
-            call = self._decode(message)
+            call = self._decode(message) if len(message) < limits.LONG_MESSAGE_BYTES else read_call(message)
         except NOT_JSON:
             call = read_call(message)
         found = self._of.get(call.__class__)

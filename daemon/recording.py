@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from featurekeyd.policy.events import Event, EventName
-from featurekeyd.policy.holders import Known
+from featurekeyd.policy.holders import Holders
 from featurekeyd.policy.ledger import Change, Lease, Ledger
 
 from .leasefile import LeaseFile
@@ -14,13 +14,13 @@ from .leasefile import LeaseFile
 class Recording:
     """Records what changed in a ledger; a file that cannot be written is told once and tried again on each tick.
 
-    `known` gives what is known of the holders, which a new file begins with.
+    What is known of the holders stands in the file too.
     """
 
-    def __init__(self, lease_file: LeaseFile, ledger: Ledger, known: Callable[[], list[Known]] = list) -> None:
+    def __init__(self, lease_file: LeaseFile, ledger: Ledger, holders: Holders | None = None) -> None:
         self._file = lease_file
         self._ledger = ledger
-        self._known = known
+        self._holders = holders or Holders({})
         self._works = True
         self._rests = False
         """Whether a new file could not be written: it is tried again on the next tick, not in each turn."""
@@ -28,7 +28,7 @@ class Recording:
     def begin(self) -> Event | None:
         """Begin the file anew with what the ledger holds; an event where that fails."""
         try:
-            self._file.rewrite([*self._known(), *self._ledger])
+            self._file.rewrite([*self._holders.known(), *self._ledger])
         except OSError as error:
             return self._stopped(error)
         return None
@@ -55,7 +55,7 @@ class Recording:
             self._keep_short()
             return None
         try:
-            self._file.rewrite([*self._known(), *self._ledger])
+            self._file.rewrite([*self._holders.known(), *self._ledger])
         except OSError:
             return None  # told already
         self._works = True
@@ -76,8 +76,11 @@ class Recording:
             self._rests = True
 
     def _as_they_are(self) -> Iterator[Change]:
-        """What is known of the holders, and each lease as it is when it is its turn."""
-        yield from self._known()
+        """Each holder and each lease as it is when it is its turn."""
+        for name in [it.name for it in self._holders]:
+            known = self._holders.find(name)
+            if known is not None:
+                yield known.known()
         for holder, key in self._ledger.places():
             lease: Lease | None = self._ledger.find(holder, key)
             if lease is not None:

@@ -141,22 +141,25 @@ class Turns:
     def _serve_all(self, queues: list[Queue]) -> bool:
         """Serve every user who waits, and the one who wants least first; whether anything is left over."""
         if len(queues) == 1:
-            return self._serve(queues[0], limits.CALLS_OF_TURN)
+            return self._serve(queues[0], 1)
         for queue in sorted(queues, key=len):
             self.running = True
-            self._serve(queue, limits.CALLS_OF_TURN // len(queues) or 1)
+            self._serve(queue, len(queues))
             self._end()  # its answers need not wait for what others want
         return any(queues)
 
-    def _serve(self, queue: Queue, calls: int) -> bool:
-        """Serve one user; whether anything is left over."""
-        most = self.calls + calls
+    def _serve(self, queue: Queue, users: int) -> bool:
+        """Serve one of so many users for its share of the turn; whether anything is left over."""
+        most = self.calls + (limits.CALLS_OF_TURN // users or 1)
+        end = self.loop.time() + limits.TURN_MICROSECONDS / 1e6 / users
         while queue and self.calls < most:
             work = queue.popleft()
             try:
                 work()
             except Exception as error:  # noqa: BLE001 - a bug in one connection must not hold the others up
                 self._unexpected(error)
+            if self.loop.time() >= end:  # few calls may take long: what counts is how long others wait
+                break
         return bool(queue)
 
     def _end(self) -> None:

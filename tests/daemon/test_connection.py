@@ -597,6 +597,22 @@ def test_the_end_of_a_connection_ends_all_that_it_began(house: House) -> None:
     assert house.server._connections.total() == 0
 
 
+def test_a_listing_that_finds_nothing_lets_others_be_served_meanwhile(house: House) -> None:
+    def nothing(_: Client, __: dict[str, Any]) -> Iterator[bytes]:
+        yield b""
+        yield b""
+        yield reply({"n": 5})
+
+    house.add_method("a.b.Find", nothing, more=True)
+    caller, other = house.caller(), house.caller()
+    caller.send({**house.call("a.b.Find"), "more": True})
+    assert caller.replies == []
+    other.send(*echoes(house, 7))
+    assert (numbers(other), caller.replies) == ([7], [])
+    house.loop.turn(3)
+    assert numbers(caller) == [5]
+
+
 # Slices
 
 

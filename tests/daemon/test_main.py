@@ -245,10 +245,10 @@ def test_a_reader_that_hangs_delays_ready_for_a_limited_time(service: Service, m
 
     async def talk() -> None:
         await service.ready.wait()
-        assert (await service.ask("Status"))["feature_key"]["state"] == "fault"
+        assert (await service.ask("Status"))["feature_key"]["state"] == "hanging"
 
     service.run(talk)
-    assert service.notes[0] == "READY=1\nSTATUS=deactivated, Feature Key fault"
+    assert service.notes[0] == "READY=1\nSTATUS=deactivated, Feature Key hanging"
 
 
 def test_the_end_is_obeyed_also_before_the_first_look_is_over(service: Service) -> None:

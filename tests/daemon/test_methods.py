@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featurekeyd.daemon.license_service import Acquire, ListLeases, Release, Watch
-from featurekeyd.daemon.limits import MAX_TELEPHONY_BYTES
+from featurekeyd.daemon.limits import LONG_MESSAGE_BYTES, MAX_TELEPHONY_BYTES
 from featurekeyd.daemon.manage_service import AddLicense, ImportCertificate, ImportList
 from featurekeyd.daemon.methods import (
     Calls,
@@ -371,3 +371,12 @@ def test_a_bug_in_a_method_is_answered_in_general_words() -> None:
     message = b'{"method":"a.b.Manage","parameters":{},"oneway":true}'
     assert calls.run(message, CLIENT, everything) == (b"<class 'RuntimeError'>", True)
     assert calls.run(b'{"method":"a.b.Manage"}', CLIENT, everything) == (b"<class 'RuntimeError'>", False)
+
+
+def test_a_long_message_means_what_it_means_in_one_go() -> None:
+    calls = Calls(METHODS_IN_ONE_GO, lambda _: b"")
+    allowed = frozenset({Permission.ASK})
+    blanks = b" " * LONG_MESSAGE_BYTES
+    for parameters in (b'{"x":1}', b'{"x":"1"}'):
+        message = b'{"method":"a.b.Echo","parameters":%b}' % parameters
+        assert calls.run(message + blanks, CLIENT, allowed) == calls.run(message, CLIENT, allowed)

@@ -12,7 +12,7 @@ from featurekeyd.daemon.leasefile import SLACK_RECORDS, SLICE_RECORDS, LeaseFile
 from featurekeyd.daemon.recording import Recording
 from featurekeyd.policy.catalog import Scope
 from featurekeyd.policy.events import EventName
-from featurekeyd.policy.holders import Known
+from featurekeyd.policy.holders import Holders, Known
 from featurekeyd.policy.ledger import Lease, Ledger
 
 
@@ -248,12 +248,33 @@ def test_a_file_of_a_directory_that_cannot_be_written_is_not_taken_for_the_whole
 
 
 def test_what_is_known_of_the_holders_comes_back(tmp_path: Path) -> None:
-    path, ledger = tmp_path / "leases", Ledger()
-    a, b = Known(name="a", uid=7, ttls={Scope.CALLS: 60.0}), Known(name="b", uid=8)
-    recording = Recording(LeaseFile(path, "boot"), ledger, lambda: [a, b])
+    path, ledger, holders = tmp_path / "leases", Ledger(), Holders({})
+    for name, uid in (("a", 7), ("b", 8)):
+        assert holders.hear(name, uid, 1.0) is not None
+    recording = Recording(LeaseFile(path, "boot"), ledger, holders)
     assert recording.begin() is None
     changed = Known(name="a", uid=7, ttls={Scope.CALLS: 90.0})
     ledger.changes += [Known(name="c", uid=9), changed, Known(name="b", uid=8, gone=True)]
     assert recording.record() is None
     assert LeaseFile(path, "boot").recover().holders == (changed, Known(name="c", uid=9))
     recording.close()
+
+
+def test_a_new_file_has_each_holder_as_it_is_when_it_is_its_turn(kept: Kept) -> None:
+    holders, count = kept.recording._holders, 2 * SLICE_RECORDS
+    for number in range(count):
+        assert holders.hear(f"holder {number}", 7, 1.0) is not None
+    overgrown(kept)
+    last = holders.find(f"holder {count - 1}")
+    assert last is not None
+    last.ttls = {Scope.CALLS: 5.0}
+    kept.ledger.changes.append(last.known())
+    holders.forget("holder 200")
+    kept.ledger.changes.append(Known(name="holder 200", uid=7, gone=True))
+    for _ in range(5):
+        kept.take("more")
+        assert kept.recording.record() is None
+    assert not kept.path.with_suffix(".new").exists()
+    found = {known.name: known for known in LeaseFile(kept.path, "boot").recover().holders}
+    assert found[last.name].ttls == {Scope.CALLS: 5.0}
+    assert len(found) == count - 1

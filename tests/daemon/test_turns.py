@@ -277,3 +277,21 @@ def test_after_the_end_nothing_is_served_and_ending_twice_does_no_harm(
     bench.turns.forget(pair[1].fileno())
     bench.loop.turn(3)
     assert (woken.events, bench.acts) == ([], [])
+
+
+def test_a_user_of_dear_calls_has_no_more_time_than_one_of_cheap_ones(bench: Bench) -> None:
+    share = bench.turns.join(1)
+
+    def dear(name: str) -> Callable[[], None]:
+        def work() -> None:
+            bench.loop.moment += limits.TURN_MICROSECONDS / 2e6
+            bench.does(name, 1)()
+
+        return work
+
+    for name in "abc":
+        bench.turns.queue(share, dear(name))
+    bench.loop.turn()
+    assert bench.acts == ["a", "b", "settled", "a answered", "b answered"]
+    bench.loop.turn()
+    assert bench.acts[5:] == ["c", "settled", "c answered"]
