@@ -120,7 +120,7 @@ class Site:
             self._timer.cancel()
         self._watch.close()
         now = self.clock()
-        self.enforcer.tick(now)
+        self.enforcer.tick(now, spared=self.enforcer.silent(now))  # nobody was heard since the connections ended
         self.settle()
         for sum_ in self._storms.ended(float("inf")):
             self._log(sum_, now)

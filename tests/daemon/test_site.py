@@ -291,6 +291,14 @@ def test_who_is_heard_in_the_moment_after_falling_silent_loses_nothing(licensed:
     assert licensed.enforcer.ledger.in_use("trunk") == 1
 
 
+def test_the_end_frees_nobody_as_silent(licensed: House) -> None:
+    silent_holder(licensed, ttl=4)
+    licensed.clock.run(3600)
+    licensed.site.close()
+    assert licensed.enforcer.ledger.in_use("trunk") == 1
+    assert EventName.HOLDER_SILENT not in licensed.log.names()
+
+
 def test_a_reader_that_reports_nothing_counts_as_a_fault(licensed: House) -> None:
     limit = STALE_SECONDS + licensed.settings.poll_seconds
     for _ in range(int(limit / TICK_SECONDS)):
