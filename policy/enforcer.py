@@ -99,7 +99,6 @@ class Enforcer:
         self._installed = Installed(catalog, system, released)
         self.trust = Trust(catalog, self.meters, kept or Kept(first_mark(now, boot_id, released)), boot_id, released)
         self.update(now)
-        self.events.clear()
 
     @property
     def ledger(self) -> Ledger:
@@ -141,10 +140,23 @@ class Enforcer:
         """The state of the whole system."""
         return self._situation.standing
 
+    @property
+    def cause(self) -> str:
+        """Why the system is deactivated, empty where it is not."""
+        return self._situation.cause if self.standing is Standing.DEACTIVATED else ""
+
+    @property
+    def floor(self) -> datetime.date:
+        """The date that signed documents and the release prove to have come."""
+        return self._installed.floor
+
     # Telephony
 
     def acquire(self, request: Request, uid: int, now: Now, bound: int | None = None) -> Decision | NotYours:
-        """Decide and carry out; an emergency call is granted whoever asks under whatever name."""
+        """Decide and carry out; an emergency call is granted whoever asks under whatever name.
+
+        What is allowed is bound to the connection of that number from then on, or to none, whatever it was bound to.
+        """
         if self._hear(request.holder, uid, now) is None:
             return self._foreign(request)
         decided_by = decide if request.application is None else decide_application
@@ -424,7 +436,7 @@ class Enforcer:
         self.grace = tuple(meter.grace() for meter in self.meters.values() if meter.active)
         if rescued:
             self.grace += (rescue_grace(rescued),)
-        else:
+        elif self.licenses.serial is not None:  # before the licenses of an earlier run are back, nobody can tell
             self.trust.end_rescue()
         self._stand(rescued=rescued > 0)
         self.events += self.trust.events
@@ -482,7 +494,8 @@ class Enforcer:
         if situation.standing is before:
             return
         graces = " ".join(f"{grace.cause}: {grace.seconds_left} s left; {grace.remedy}" for grace in self.grace)
-        message = f"The standing is {situation.standing} (was {before}). {graces}".strip()
+        why = f"Why: {situation.cause} " if situation.cause else ""
+        message = f"The standing is {situation.standing} (was {before}). {why}{graces}".strip()
         name, about = EventName(f"standing_{situation.standing}"), {"STANDING": str(situation.standing)}
         self.account.tell(name, message, **about, BEFORE=str(before))
 
@@ -490,6 +503,7 @@ class Enforcer:
         if self.licenses.certificate is None:
             return "no Feature Key certificate is imported (featurekeyctl request, then certificate import)."
         if self.trust.told_no(self.licenses.serial):
-            return f"the vendor has retired serial {self.licenses.serial}."
+            cure = "import the certificate and the list of the Feature Key that replaced it"
+            return f"the vendor has retired serial {self.licenses.serial} ({cure})."
         spent = [meter for meter in self.meters.values() if meter.spent]
         return " ".join(f"{meter.cause} for longer than {meter.rule.budget}." for meter in spent)

@@ -53,7 +53,7 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     claims: int = 0
     """Emergency calls without a listed number since the last check."""
     check_failing: bool = False
-    """Whether the last check failed."""
+    """Whether the last check failed by something that no other meter counts."""
 
 
 class Trust:
@@ -73,10 +73,13 @@ class Trust:
         """The vendor's newest answer."""
         self._catalog = catalog
         self._meters = meters
-        self._boot_id = boot_id
+        self.boot_id = boot_id
+        """Which boot of the host this is."""
         self._released = released
         self._binds = False
         """Whether a changed host matters here."""
+        self._not_enrolled = ""
+        """Why the host could not be enrolled, as it was told last."""
 
     @property
     def mark(self) -> TimeMark:
@@ -87,12 +90,27 @@ class Trust:
         """Let the meters know which causes last; a catalog may have none for some."""
         host, check = self._meters.get(Cause.HOST_CHANGED), self._meters.get(Cause.NO_CHECK)
         if host is not None and self.host is not None:
-            host.active = self._binds and self.host.verdict is HostVerdict.CHANGED
+            host.active = self._binds and self._host_is_changed
         elif host is not None:  # before the first look of this run: what had drained stays drained
             host.active = host.drained > 0
         if check is not None:
             required = self._catalog.checks.evidence and serial is not None
             check.active = self.kept.check_failing or (required and self._answer_missing(serial, now))
+
+    @property
+    def _host_is_changed(self) -> bool:
+        """Whether a change of the host lasts; what nobody can tell neither begins nor ends one."""
+        if self.host is None:
+            return False
+        if self.host.verdict is HostVerdict.CANNOT_TELL:
+            return self.host.enrolled.changed_on is not None
+        return self.host.verdict is HostVerdict.CHANGED
+
+    def _counted_elsewhere(self, item: CheckItem) -> bool:
+        """Whether what this item failed by drains a meter of its own, so that it is not counted twice."""
+        if item in {CheckItem.FEATURE_KEY, CheckItem.ANSWER}:
+            return Cause.FEATURE_KEY_ABSENT in self._meters
+        return item is CheckItem.HOST and Cause.HOST_CHANGED in self._meters
 
     def _refill_check(self) -> None:
         if Cause.NO_CHECK in self._meters:
@@ -102,7 +120,7 @@ class Trust:
         """What a check finds wrong with host and clock."""
         if self.host is not None and self.host.verdict is not HostVerdict.SAME:
             cure = "featurekeyctl host shows each part; featurekeyctl host enroll, or the vendor's permit, cures it."
-            yield CheckItem.HOST, Trouble(self.host.why, cure, warning=not self._binds)
+            yield CheckItem.HOST, Trouble(self.host.why, cure, warning=not (self._binds and self._host_is_changed))
         if state_of(self.mark, now, self._released) is ClockState.SET_BACK:
             cure = "Set the clock; if it was ahead before and is right now: featurekeyctl clock repair."
             said = f"The clock says {_date_and_time(now.wall)}, and it was {_date_and_time(self.mark.wall)} at least."
@@ -116,10 +134,10 @@ class Trust:
 
     def advance(self, now: Now) -> None:
         """Let time pass: the mark follows, a rescue runs out, a clock set back is told."""
-        passed = max(now.boot - self.mark.boot, 0.0)
+        passed = max(now.boot - self.mark.boot, 0.0) if self.mark.boot_id == self.boot_id else 0.0
         opening = self.kept.opening
         self._keep(
-            mark=advanced(self.mark, now, self._boot_id),
+            mark=advanced(self.mark, now, self.boot_id),
             opening=None if opening is None else opening.advanced(passed),
         )
         state, before = state_of(self.mark, now, self._released), self.clock
@@ -156,11 +174,11 @@ class Trust:
         """Hold the host against its enrollment, which is made when the system is first certified."""
         terms = terms_of(self._catalog.host, site, certificate)
         self._binds = terms.rules.binds
+        if self.kept.enrolled is None and certificate is not None:
+            self._enroll(enroll_host(evidence, terms, today), "as it was when it was first licensed")
         if self.kept.enrolled is None:
-            if certificate is not None:
-                self._enroll(enroll_host(evidence, terms, today), "when it was first licensed")
             return
-        moment = Moment(now=now, boot_id=self._boot_id, today=today)
+        moment = Moment(now=now, boot_id=self.boot_id, today=today)
         before = self.host
         self.host = judge_host(self.kept.enrolled, evidence, terms, moment, self.kept.announcement)
         self._keep(enrolled=self.host.enrolled, announcement=self.host.announcement)
@@ -169,16 +187,24 @@ class Trust:
         if before is None or before.verdict is not self.host.verdict:
             self._tell_host(before, self.host)
 
-    def enroll(self, enrolled: Enrolled, how: str) -> None:
-        """Let this enrollment count from now on."""
-        self._enroll(enrolled, how)
+    @property
+    def binds(self) -> bool:
+        """Whether a changed host matters here, as of the last look at it."""
+        return self._binds
+
+    def enroll(self, enrolled: Enrolled, how: str, by: str = "") -> None:
+        """Let this enrollment count from now on, on behalf of `by`."""
+        self._not_enrolled = ""
+        self._keep(enrolled=enrolled)
+        about = {"BY": by} if by else {}
+        self._tell(EventName.HOST_ENROLLED, f"The host is enrolled {how}.", HOST=enrolled.digest, **about)
 
     def _enroll(self, enrolled: Enrolled | HostRefused, how: str) -> None:
-        if isinstance(enrolled, HostRefused):
+        if not isinstance(enrolled, HostRefused):
+            self.enroll(enrolled, how)
+        elif enrolled.why != self._not_enrolled:  # once, and not with each look
+            self._not_enrolled = enrolled.why
             self._tell(EventName.HOST_NOT_ENROLLED, f"The host is not enrolled: {enrolled.why} {enrolled.remedy}")
-            return
-        self._keep(enrolled=enrolled)
-        self._tell(EventName.HOST_ENROLLED, f"The host is enrolled {how}.", HOST=enrolled.digest)
 
     def announce(self, announcement: Announcement, by: str) -> None:
         """Take an announced address in."""
@@ -208,9 +234,10 @@ class Trust:
         known = dict(self._troubles(now)) | dict(troubles)
         if required and self._answer_missing(certificate.serial if certificate else None, now):
             known[CheckItem.EVIDENCE] = NO_ANSWER
-        self.check = check = check_locally(feature_key, certificate, known, evidence_required=required)
-        before = self.kept.check_failing
-        self._keep(check_failing=not check.passed)
+        check = check_locally(feature_key, certificate, known, evidence_required=required)
+        before = self.kept.check_failing or (self.check is not None and not self.check.passed)
+        self.check = check
+        self._keep(check_failing=not all(self._counted_elsewhere(item) for item in check.failed))
         if not check.passed:
             failed = [finding for finding in check.findings if not finding.good]
             message = " ".join(f"{finding.message} {finding.remedy or ''}".strip() for finding in failed)
