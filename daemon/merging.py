@@ -9,7 +9,8 @@
   so and not the backup.
 * An answer of the vendor is kept where no newer check was taken here. What waits for an answer or for an address is
   not restored: it was asked by what is no more.
-* The audit has the entries of both, those of the backup first.
+* The audit goes on from where it is. What only the backup has is recorded behind it, marked as brought; where the
+  backup is the same audit, only further, its entries come as they are.
 """
 
 from __future__ import annotations

@@ -43,6 +43,9 @@ MAX_TEXT = 512
 CHECKPOINT = "audit_shortened"
 """What an entry is that keeps the chain verifiable when older ones are dropped."""
 
+BROUGHT = "WAS"
+"""The field that names the digest which an entry of another chain had there."""
+
 DAEMON = "featurekeyd"
 """Who did what nobody asked for."""
 
@@ -222,23 +225,34 @@ def digest_before(entries: Sequence[Entry]) -> str | None:
 
 
 def joined(own: Sequence[Entry], other: Sequence[Entry], before_other: str, wall: int) -> list[Entry]:
-    """One chain of both, `other` being sound behind `before_other`; it is `own` where that has all of `other`.
+    """The chain `own` and what only `other` has, which is sound behind `before_other`; it goes on from its head.
 
-    What only `own` has comes behind what `other` has, numbered anew: so nothing that is in a backup is lost, and
-    nothing that was done before it was restored.
+    Where `other` is the same chain, only further, its entries come as they are. Else they are recorded here as what was
+    brought, each with the digest that it had: so nothing is lost, and nothing that is here is numbered anew.
     """
-    numbers = {entry.number: entry.digest for entry in own}
-    if not other or numbers.get(other[-1].number) == other[-1].digest:
-        return list(own)
-    begins = other[0].number
-    earlier = [it for it in own if it.number < begins] if numbers.get(begins - 1) == before_other else []
-    there = {entry.digest for entry in (*earlier, *other)}
-    later = (act_in(it) for it in own if it.digest not in there)
-    chain = [*earlier, *other, *extended(head_of(other), later)]
-    first = chain[0].number
-    if first > 1 and not any(_names(it, first) and it.fields.get("BEFORE") == before_other for it in chain):
-        chain += extended(head_of(chain), [checkpoint(first, before_other, wall)])
-    return chain
+    if not own:
+        return _begun(other, before_other, wall)
+    heads = {Head(it.number, it.digest): place for place, it in enumerate(other, 1)}
+    if other:
+        heads[Head(other[0].number - 1, before_other)] = 0
+    head = head_of(own)
+    if head in heads:
+        return [*own, *other[heads[head] :]]
+    known = {it.digest for it in own} | {it.fields[BROUGHT] for it in own if BROUGHT in it.fields}
+    missing = (it for it in other if known.isdisjoint((it.digest, it.fields.get(BROUGHT, it.digest))))
+    return [*own, *extended(head, map(_brought, missing))]
+
+
+def _begun(other: Sequence[Entry], before: str, wall: int) -> list[Entry]:
+    """A chain of the other's entries alone, with the checkpoint that it needs where its beginning is missing."""
+    first = other[0].number if other else 1
+    if first == 1 or any(_names(it, first) and it.fields.get("BEFORE") == before for it in other):
+        return list(other)
+    return [*other, *extended(head_of(other), [checkpoint(first, before, wall)])]
+
+
+def _brought(entry: Entry) -> Act:
+    return msgspec.structs.replace(act_in(entry), fields={BROUGHT: entry.digest, **entry.fields})
 
 
 def _names(entry: Entry, first: int) -> bool:

@@ -1,0 +1,234 @@
+"""Restoring: what advances comes out the same whichever is restored into the other, and nothing goes back."""
+
+from __future__ import annotations
+
+import datetime
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featurekeyd.daemon.facts import Answer, Facts
+from featurekeyd.daemon.merging import differences, merged, merged_documents, merged_facts, merged_reservations
+from featurekeyd.daemon.store import Documents, Kept
+from featurekeyd.policy.audit import GENESIS, START, Act, extended, verify
+from featurekeyd.policy.hostaddress import Announcement
+from featurekeyd.policy.hostbinding import Enrolled
+from featurekeyd.policy.licenses import Mark
+from featurekeyd.policy.rescue import Opening, RescueMark
+from featurekeyd.policy.reservations import MAX_RESERVATIONS, MAX_RESERVATIONS_IN_ALL, Reservation
+from featurekeyd.policy.timekeeping import TimeMark
+
+SERIAL, OTHER = "110123456789", "110123456780"
+DAYS = st.dates(datetime.date(2026, 1, 1), datetime.date(2026, 1, 9))
+NUMBERS = st.integers(0, 4)
+SECONDS = st.floats(0, 9)
+SERIALS = st.sampled_from([SERIAL, OTHER])
+MARKS = st.dictionaries(
+    SERIALS,
+    st.builds(
+        Mark,
+        list_number=NUMBERS,
+        listed=DAYS,
+        certified=DAYS,
+        trials=st.dictionaries(st.integers(1, 3), DAYS, max_size=2),
+    ),
+)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> Documents:
+    """Documents of one serial: what a list of that number or a certificate of that day says is always the same."""
+    marks = draw(MARKS)
+    mark = marks.get(SERIAL, Mark())
+    has_list, has_certificate = draw(st.booleans()), draw(st.booleans())
+    return Documents(
+        certificate=f"certificate of {mark.certified}" if has_certificate else None,
+        license_list=f"list {mark.list_number}" if has_list else None,
+        typed=tuple(draw(st.lists(st.sampled_from("ABCD"), unique=True))),
+        removed=frozenset(draw(st.lists(st.sampled_from("XYZ")))),
+        marks=marks,
+    )
+
+
+ANSWERS = st.builds(lambda serial, number: (serial, number), SERIALS, NUMBERS).map(
+    lambda it: Answer(serial=it[0], number=it[1], text=f"answer {it[1]}")
+)
+FACTS = st.builds(
+    Facts,
+    clock=st.none()
+    | st.builds(TimeMark, wall=SECONDS, boot=SECONDS, boot_id=st.sampled_from("ab"), ahead=SECONDS, repairs=NUMBERS),
+    host=st.none()
+    | st.builds(
+        Enrolled,
+        origin=st.just({"nic": ("aa",)}),
+        parts=st.dictionaries(st.sampled_from(["nic", "board"]), st.tuples(st.sampled_from(["aa", "bb"]))),
+        unread=st.just({}),
+        on=DAYS,
+        renewals=NUMBERS,
+        permit=NUMBERS,
+    ),
+    rescues=st.dictionaries(SERIALS, st.builds(RescueMark, day=DAYS, count=NUMBERS)),
+    opening=st.none() | st.builds(Opening, serial=SERIALS, day=DAYS, drained=SECONDS),
+    answer=st.none() | ANSWERS,
+    checks=st.dictionaries(SERIALS, NUMBERS),
+    emergency_claims=NUMBERS,
+    check_failing=st.booleans(),
+)
+ACTS = st.lists(
+    st.builds(Act, wall=NUMBERS, who=st.just("uid 0"), what=st.sampled_from("abc"), message=st.just("")), max_size=4
+)
+STATES = st.builds(
+    Kept,
+    documents=documents(),
+    drained=st.dictionaries(st.sampled_from(["absent", "unlisted"]), SECONDS),
+    facts=FACTS,
+    audit=ACTS.map(lambda acts: tuple(extended(START, acts))),
+)
+
+
+def both(here: Kept, other: Kept) -> Kept:
+    return merged(here, other, SERIAL, GENESIS, 5)
+
+
+def in_any_order(kept: Kept) -> object:
+    """What is said of a state apart from the order of its keys and of what happened."""
+    documents = msgspec.structs.replace(kept.documents, typed=tuple(sorted(kept.documents.typed)))
+    happened = sorted((it.wall, it.what) for it in kept.audit)
+    return documents, kept.drained, kept.facts, happened
+
+
+@given(STATES, STATES)
+def test_it_does_not_matter_which_is_restored_into_which(here: Kept, other: Kept) -> None:
+    assert in_any_order(both(here, other)) == in_any_order(both(other, here))
+
+
+@given(STATES, STATES)
+def test_to_restore_twice_changes_nothing_more(here: Kept, other: Kept) -> None:
+    once = both(here, other)
+    assert both(once, other) == once
+    assert both(once, here) == once
+    assert differences(once, both(once, other)) == []
+
+
+@given(STATES, STATES, STATES)
+def test_the_order_of_two_backups_does_not_matter(here: Kept, one: Kept, other: Kept) -> None:
+    facts, drained = both(both(here, one), other), both(both(here, other), one)
+    assert facts.facts == drained.facts
+    assert facts.drained == drained.drained
+    assert facts.documents.marks == drained.documents.marks
+
+
+@given(STATES, STATES)
+def test_nothing_goes_back(here: Kept, other: Kept) -> None:
+    after = both(here, other)
+    for before in (here, other):
+        assert all(after.drained[cause] >= seconds for cause, seconds in before.drained.items())
+        for serial, mark in before.documents.marks.items():
+            now = after.documents.marks[serial]
+            assert (now.list_number, now.listed, now.certified) >= (mark.list_number, mark.listed, mark.certified)
+            assert all(now.trials[code] >= day for code, day in mark.trials.items())
+        assert set(before.documents.typed) <= set(after.documents.typed)
+        assert not_behind(before.facts, after.facts)
+    assert verify(after.audit).sound
+    assert len(after.audit) >= max(len(here.audit), len(other.audit))
+
+
+def not_behind(before: Facts, after: Facts) -> bool:
+    clock = before.clock is None or (after.clock is not None and after.clock.wall >= before.clock.wall)
+    clock = clock and (before.clock is None or after.clock is None or after.clock.ahead <= before.clock.ahead)
+    rescues = all(
+        after.rescues[it].day >= mark.day and after.rescues[it].count >= mark.count
+        for it, mark in before.rescues.items()
+    )
+    host = before.host is None or (after.host is not None and after.host.permit >= before.host.permit)
+    checks = all(after.checks[it] >= number for it, number in before.checks.items())
+    return clock and rescues and host and checks and after.emergency_claims >= before.emergency_claims
+
+
+@given(STATES, STATES)
+def test_a_list_or_certificate_is_never_older_than_the_newest_that_was_seen(here: Kept, other: Kept) -> None:
+    after = both(here, other).documents
+    mark = after.marks.get(SERIAL, Mark())
+    assert after.license_list in {None, f"list {mark.list_number}"}
+    assert after.certificate in {None, f"certificate of {mark.certified}"}
+
+
+# One by one
+
+
+def test_an_empty_system_takes_all_of_the_backup() -> None:
+    backup = Documents(certificate="c", license_list="l", typed=("A",), removed=frozenset("X"), marks={SERIAL: Mark(7)})
+    assert merged_documents(Documents(), backup, SERIAL) == backup
+
+
+def test_the_newer_list_stays_with_what_was_removed_from_it() -> None:
+    here = Documents(license_list="list 7", removed=frozenset("X"), marks={SERIAL: Mark(7)})
+    older = Documents(license_list="list 6", removed=frozenset("Y"), typed=("K",), marks={SERIAL: Mark(6)})
+    after = merged_documents(here, older, SERIAL)
+    assert (after.license_list, after.removed, after.typed) == ("list 7", frozenset("X"), ("K",))
+
+
+def test_a_list_older_than_one_that_was_lost_here_is_not_brought_back() -> None:
+    here, backup = Documents(marks={SERIAL: Mark(7)}), Documents(license_list="list 6", marks={SERIAL: Mark(6)})
+    assert merged_documents(here, backup, SERIAL).license_list is None
+    lost = Kept(documents=Documents(license_list="list 6", marks={SERIAL: Mark(6)}))
+    assert differences(lost, both(lost, Kept(documents=here))) == [
+        "no license list: the backup has seen a later one; import the newest"
+    ]
+
+
+def test_a_restored_backup_refills_nothing_and_its_drained_time_counts() -> None:
+    here, backup = Kept(drained={"a": 5.0, "b": 1.0}), Kept(drained={"a": 2.0, "b": 3.0, "c": 1.0})
+    assert both(here, backup).drained == {"a": 5.0, "b": 3.0, "c": 1.0}
+
+
+def test_what_waits_here_goes_on_waiting_and_what_waited_there_does_not() -> None:
+    announced = Announcement(address="192.0.2.10", wall=1.0, boot=2.0, boot_id="boot")
+    waiting = Facts(nonces=("aa",), announced=announced)
+    assert merged_facts(waiting, Facts()) == waiting
+    assert merged_facts(Facts(), waiting) == Facts()
+
+
+def test_an_answer_that_a_newer_check_has_replaced_is_not_brought_back() -> None:
+    backup = Facts(answer=Answer(serial=SERIAL, number=3, text="3"), checks={SERIAL: 3})
+    assert merged_facts(Facts(checks={SERIAL: 4}), backup) == Facts(checks={SERIAL: 4})
+    assert merged_facts(Facts(), backup) == backup
+
+
+def reservations(count: int, feature: str = "trunk", first: int = 0) -> tuple[Reservation, ...]:
+    return tuple(Reservation(feature=feature, key=str(first + it)) for it in range(count))
+
+
+def test_reservations_here_stay_as_they_are_and_others_are_added() -> None:
+    here = (Reservation(feature="trunk", key="1", instances=2),)
+    after = merged_reservations(here, (Reservation(feature="trunk", key="1"), Reservation(feature="trunk", key="2")))
+    assert [(it.key, it.instances) for it in after] == [("1", 2), ("2", 1)]
+    assert merged_reservations(after, here) == after
+
+
+def test_no_more_reservations_are_restored_than_there_may_be() -> None:
+    after = merged_reservations(reservations(MAX_RESERVATIONS - 1), reservations(5, first=MAX_RESERVATIONS))
+    assert len(after) == MAX_RESERVATIONS
+    many = tuple(it for feature in "abcdef" for it in reservations(MAX_RESERVATIONS, feature))
+    assert len(merged_reservations((), many)) == MAX_RESERVATIONS_IN_ALL
+
+
+def test_what_a_restore_changes_is_told_in_phrases() -> None:
+    acts = [Act(wall=1, who="uid 0", what="a", message="")]
+    backup = Kept(
+        documents=Documents(license_list="l", typed=("A",), marks={SERIAL: Mark(7, trials={2: datetime.date.max})}),
+        drained={"absent": 60.4},
+        reservations=reservations(2),
+        facts=Facts(checks={SERIAL: 2}, rescues={SERIAL: RescueMark(day=datetime.date.max)}),
+        audit=tuple(extended(START, acts)),
+    )
+    assert differences(Kept(), both(Kept(), backup)) == [
+        "license list from the backup",
+        "absent drained to 60 s",
+        "1 more typed keys",
+        "2 more reservations",
+        "1 more trials seen",
+        "1 more entries of the audit",
+        "advanced: rescues, checks",
+    ]

@@ -1,0 +1,158 @@
+"""A damaged state file is set aside whole and told, and the daemon has one to go on with."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from featurekeyd.daemon.facts import Facts
+from featurekeyd.daemon.recovery import recover_state, set_aside
+from featurekeyd.daemon.schema import StateRefused
+from featurekeyd.daemon.seal import BootMemory
+from featurekeyd.daemon.store import Documents, Store
+from featurekeyd.policy.events import Event, EventName
+
+WALL = 1_796_000_000.0
+DATED = "featurekeyd.db.damaged-2026-11-30T005320Z"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "featurekeyd.db"
+
+
+def start(path: Path) -> tuple[Documents, list[Event]]:
+    memory = BootMemory(path.with_name("state-seal"), "boot")
+    store, told = recover_state(path, machine_id="this", memory=memory, wall=WALL)
+    with contextlib.closing(store):
+        documents, _ = store.load()
+        store.save_facts(Facts())
+        return documents, told
+
+
+def fill(path: Path) -> None:
+    with contextlib.closing(Store(path, machine_id="this")) as store:
+        store.save_documents(Documents(certificate="text" * 3000, typed=("A",)))
+
+
+def spoil_pages(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    path.write_bytes(data)
+
+
+def spoil_table(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as state:
+        state.execute("DROP TABLE meter")
+
+
+def spoil_seal(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as state:
+        state.execute("DROP TABLE seal")
+
+
+def spoil_date(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as state:
+        state.execute("INSERT INTO mark VALUES ('110123456789', 1, 'yesterday', '2026-01-01')")
+        state.commit()
+
+
+SPOILS = {
+    "no database": lambda path: path.write_bytes(b"no database" * 100),
+    "pages": spoil_pages,
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:6000]),
+    "a table is gone": spoil_table,
+    "the seal's table is gone": spoil_seal,
+    "a date": spoil_date,
+}
+
+
+@pytest.mark.parametrize("how", SPOILS)
+def test_a_damaged_file_is_set_aside_whole_and_told(path: Path, how: str) -> None:
+    fill(path)
+    SPOILS[how](path)
+    before = path.read_bytes()
+    documents, (event,) = start(path)
+    assert documents == Documents()
+    assert path.with_name(DATED).read_bytes() == before
+    assert event.name is EventName.STATE_SET_ASIDE
+    assert event.fields == {"PATH": str(path.with_name(DATED))}
+    assert "is damaged: " in event.message
+    assert "Restore a backup (featurekeyctl restore FILE)" in event.message
+    assert start(path)[1] == [], "the new file is sound"
+
+
+def test_a_sound_file_is_not_touched_and_nothing_is_told(path: Path) -> None:
+    assert start(path) == (Documents(), [])
+    fill(path)
+    documents, told = start(path)
+    assert (documents.typed, told) == (("A",), [])
+    assert sorted(it.name for it in path.parent.iterdir()) == ["featurekeyd.db", "state-seal"]
+
+
+def test_what_was_set_aside_is_never_overwritten(path: Path) -> None:
+    for text in (b"one", b"two", b"three"):
+        path.write_bytes(text)
+        set_aside(path, WALL)
+    assert path.with_name(DATED).read_bytes() == b"one"
+    assert path.with_name(f"{DATED}-1").read_bytes() == b"two"
+    assert path.with_name(f"{DATED}-2").read_bytes() == b"three"
+
+
+def test_a_dangling_link_of_that_name_is_not_overwritten_either(path: Path) -> None:
+    path.with_name(DATED).symlink_to("nowhere")
+    path.write_bytes(b"one")
+    assert set_aside(path, WALL).name == f"{DATED}-1"
+
+
+def test_a_journal_goes_with_its_file(path: Path) -> None:
+    path.write_bytes(b"no database" * 100)
+    journal = path.with_name("featurekeyd.db-journal")
+    journal.write_bytes(b"its journal")
+    aside = set_aside(path, WALL)
+    assert aside.with_name(f"{DATED}-journal").read_bytes() == b"its journal"
+    assert not journal.exists()
+
+
+def test_the_file_of_a_later_release_is_not_set_aside(path: Path) -> None:
+    fill(path)
+    with contextlib.closing(sqlite3.connect(path)) as state:
+        state.execute("PRAGMA user_version = 99")
+    with pytest.raises(StateRefused, match="install that release again"):
+        start(path)
+    assert [it.name for it in path.parent.iterdir()] == ["featurekeyd.db"]
+
+
+def test_a_file_that_somebody_locks_is_not_set_aside(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(path)
+    connect = sqlite3.connect
+    with contextlib.closing(connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        monkeypatch.setattr(sqlite3, "connect", lambda name, **options: connect(name, timeout=0, **options))
+        with pytest.raises(StateRefused, match="database is locked"):
+            start(path)
+    monkeypatch.undo()
+    assert start(path)[0].typed == ("A",)
+
+
+def test_tampering_is_told_and_the_file_counts_all_the_same(path: Path) -> None:
+    fill(path)
+    with contextlib.closing(sqlite3.connect(path)) as state:
+        state.execute("INSERT INTO meter VALUES ('feature_key_absent', 0)")
+        state.commit()
+    documents, (event,) = start(path)
+    assert documents.typed == ("A",)
+    assert event.name is EventName.STATE_TAMPERED
+    assert "was changed by somebody else: it was edited, or comes from another host." in event.message
+
+
+def test_a_state_file_taken_away_under_the_same_boot_is_told(path: Path) -> None:
+    fill(path)
+    start(path)
+    path.unlink()
+    _, (event,) = start(path)
+    assert event.name is EventName.STATE_TAMPERED
+    assert "it is an earlier one: change 1" in event.message
