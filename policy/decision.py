@@ -393,7 +393,7 @@ def _lease(claim: Claim, call_class: CallClass, bound: int | None) -> Lease:
         channel=claim.channel,
         call_class=call_class,
         established=claim.phase is Phase.ESTABLISHED,
-        bound=held.bound if held else bound,
+        bound=bound,  # also where all is held: the answer goes to that connection, and an earlier one may be ending
     )
 
 

@@ -49,7 +49,10 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     established: bool = False
     """Whether it holds what an established call takes, and not what set-up does."""
     bound: int | None = None
-    """Number of the connection whose end frees it, None for a lease that outlives its connection."""
+    """Number of the connection whose end frees it, None for a lease that outlives its connection.
+
+    It is that of the last Acquire which was allowed; a list that names the lease unbinds it.
+    """
 
     @property
     def outlives_reboot(self) -> bool:

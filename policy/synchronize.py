@@ -3,7 +3,7 @@
 Unknown leases are adopted, whatever the limit: the calls are there. Missing ones are freed, and others become as
 listed. None of this holds for what happened after the list was taken: it frees and changes nothing that was granted or
 asked for again since, and adopts nothing that was given back since (DESIGN: Leases). Only that a call is an emergency
-call holds whenever it is said.
+call holds whenever it is said. A lease that is listed is bound to no connection any more: the list vouches for it.
 
 A list in several parts takes effect part by part for what it names, and with its last part for what it leaves out. The
 parts are numbered, because a daemon that restarts in the middle of a list has not seen the first ones: what they named
@@ -248,6 +248,7 @@ def _is_as_listed(situation: Situation, request: SyncRequest, listed: SyncLease)
     held = situation.ledger.find(request.holder, listed.key)
     return (
         held is not None
+        and held.bound is None
         and request.takes_over is None
         and held.scope is request.scope
         and held.call_class is CallClass.NORMAL
@@ -281,9 +282,11 @@ def _adopt(situation: Situation, request: SyncRequest, listed: SyncLease, uid: i
     newer = since is not None and _is_newer(situation, since, listed, taken)
     wanted = since if since is not None and newer else _as_listed(situation, request, listed, since, uid)
     if held is not None and (newer or _same(held, wanted, expand(situation.catalog, listed.wants, Phase.SETUP))):
+        if held.bound is not None and not newer:
+            ledger.put(msgspec.structs.replace(held, bound=None))  # the list vouches for it; that is no drift
         return "held" if earlier is None else "changed"
-    granted, bound = since.granted if since else now.boot, held.bound if held else None
-    lease = msgspec.structs.replace(wanted, holder=request.holder, uid=uid, granted=granted, bound=bound)
+    granted = since.granted if since else now.boot
+    lease = msgspec.structs.replace(wanted, holder=request.holder, uid=uid, granted=granted, bound=None)
     ledger.put(lease)
     situation.waiting.leave(request.holder, listed.key)
     if newer and earlier is not None:

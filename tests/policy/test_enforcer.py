@@ -15,6 +15,7 @@ from featurekeyd.policy.enforcer import Enforcer
 from featurekeyd.policy.events import EventName
 from featurekeyd.policy.findings import Verdict
 from featurekeyd.policy.instant import Now
+from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.licensekey import Term
 from featurekeyd.policy.presence import Sighting
 from featurekeyd.policy.reasons import Reason
@@ -398,7 +399,39 @@ def test_leases_bound_to_a_connection_end_with_it_and_no_others(site: Site) -> N
     site.acquire("a", "trunk", bound=2)
     site.enforcer.release_bound(1, site.now)
     site.enforcer.release_bound(3, site.now)
-    assert sorted(lease.key for lease in site.enforcer.ledger) == ["b", "c"]
+    assert sorted(lease.key for lease in site.enforcer.ledger) == ["a", "b", "c"]
+    site.enforcer.release_bound(2, site.now)
+    assert [lease.key for lease in site.enforcer.ledger] == ["c"]
+
+
+@pytest.mark.parametrize("again", [2, None])
+def test_who_asks_again_on_a_new_connection_keeps_the_lease_when_the_old_one_ends(
+    again: int | None, site: Site
+) -> None:
+    site.acquire("a", "trunk", bound=1)
+    site.enforcer.ledger.changes.clear()
+    assert site.acquire("a", "trunk", bound=again).reason is Reason.ALREADY_HELD
+    assert [change.bound for change in site.enforcer.ledger.changes if isinstance(change, Lease)] == [again]
+    site.enforcer.release_bound(1, site.now)
+    assert site.in_use("trunk") == 1
+    site.enforcer.release_bound(2, site.now)
+    assert site.in_use("trunk") == (again is None)
+
+
+def test_a_lease_that_is_asked_for_again_with_bound_is_bound_from_then_on(site: Site) -> None:
+    site.acquire("a", "trunk")
+    site.acquire("a", "trunk", bound=1)
+    site.enforcer.release_bound(1, site.now)
+    assert site.in_use("trunk") == 0
+
+
+def test_a_denied_request_leaves_the_lease_bound_as_it_was(site: Site) -> None:
+    site.acquire("a", "trunk", bound=1)
+    assert not site.acquire("a", Want("trunk", 9), bound=2).allowed
+    site.enforcer.release_bound(2, site.now)
+    assert site.in_use("trunk") == 1
+    site.enforcer.release_bound(1, site.now)
+    assert site.in_use("trunk") == 0
 
 
 def test_the_tally_counts_grants_denials_and_the_peak(site: Site) -> None:

@@ -134,10 +134,25 @@ def test_a_lease_on_another_channel_is_moved_and_one_without_a_channel_stays_whe
     assert (lease(site, "a").port, lease(site, "a").channel) == ("y", None)
 
 
-def test_a_bound_lease_that_is_changed_stays_bound(site: Site) -> None:
+@pytest.mark.parametrize("instances", [1, 2])
+def test_a_bound_lease_that_is_listed_is_bound_no_more(instances: int, site: Site) -> None:
     site.acquire("a", "trunk", bound=7)
-    site.sync(SyncLease(key="a", wants=(Want("trunk", 2),)))
+    site.wait(10)
+    site.told()
+    synced = site.sync(SyncLease(key="a", wants=(Want("trunk", instances),)))
+    assert synced == Synced(adopted=0, changed=instances - 1, freed=0, held=1)
+    assert lease(site, "a").bound is None
+    assert site.told() == [EventName.SYNC_DRIFT] * (instances - 1), "to be bound no more is no drift"
     site.enforcer.release_bound(7, site.now)
+    assert keys(site) == ["a"]
+
+
+def test_a_late_list_unbinds_no_lease_that_was_asked_for_again_since(site: Site) -> None:
+    site.acquire("a", "trunk", bound=7)
+    site.wait(10)
+    site.acquire("a", "trunk", bound=8)
+    assert site.sync("a", list_age_ms=5000).held == 1
+    site.enforcer.release_bound(8, site.now)
     assert keys(site) == []
 
 

@@ -151,7 +151,7 @@ class Model:
             self.asked_again[name] = boot
         self.end(over, boot)
         scope = next((SCOPES[feature] for feature, _ in wants if feature in SCOPES), "calls")
-        granted, bound = (held.granted, held.bound) if held else (boot, bound)
+        granted = held.granted if held else boot
         needs = {} if emergency else needs
         established = (phase or self._phase(held)) == "established"
         self.put(name, Held(needs, scope, granted, port, channel, emergency or "normal", established, bound))
@@ -307,11 +307,11 @@ class Model:
         if held and (held.scope, held.port, held.channel, held.counted) == (scope, port, channel, not emergency):
             most = expanded(wants, setup=True)
             if not missing(needs, held) and not missing(held.wants, Held(most, scope, 0)):
+                self.put(name, replace(held, bound=None))
                 return
         granted = since.granted if since else boot
         self.leases.pop(name, None)
-        bound = held.bound if held else None
-        self.put(name, Held(needs, scope, granted, port, channel, kind or "normal", established=True, bound=bound))
+        self.put(name, Held(needs, scope, granted, port, channel, kind or "normal", established=True))
 
     def asked(self, name: Name, held: Held) -> float:
         """When it was granted, or asked for again."""

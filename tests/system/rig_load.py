@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rig_process import DEADLINE, RigFailure
@@ -178,6 +178,20 @@ class Client:
         self.close()
         self._connection = connection
 
+    def move(self, connection: Varlink) -> None:
+        """Go on with a new connection, on which every bound lease is asked for again before the old one is closed."""
+        old, self._connection = self._connection, connection
+        known = self.beliefs.known.items()
+        bound = [key for key, states in known if any(it is not None and it.bound for it in states)]
+        for key in bound:
+            self._acquire(self._templates[key] | {"phase": "established", "bound": True})
+        self._read_answers()
+        for key in bound:
+            if None in self.beliefs.before(key):  # it was denied, so it was not there any more
+                self.beliefs.known.pop(key, None)
+        if old is not None:
+            old.close()
+
     def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:
@@ -321,7 +335,7 @@ class Client:
         self._generation += 1
         parts = [rows[start : start + PART] for start in range(0, len(rows), PART)] or [[]]
         for number, part in enumerate(parts, 1):
-            effects = {key: states for _, effect in part for key, states in effect.items()}
+            effects = {key: states | _unbound(states) for _, effect in part for key, states in effect.items()}
             last = number == len(parts)
             if last:
                 effects |= {key: known[key] | ABSENT for key in left_out}
@@ -390,6 +404,11 @@ class Client:
             yield "already held, and the lease was not there"
         if answer["reason"] not in {"already_held", "emergency"} and before == asked.effects[key]:
             yield f"answered {answer}, and the lease was {_words(before)}"
+
+
+def _unbound(states: States) -> States:
+    """The same without the binding, which a list ends where the lease was not asked for after it was taken."""
+    return frozenset(None if held is None else replace(held, bound=False) for held in states)
 
 
 def _words(states: States) -> str:

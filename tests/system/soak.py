@@ -298,8 +298,14 @@ class Soak:
         self._next_tick = time.monotonic() + TICK_SECONDS
 
     def _reconnect_some(self) -> None:
-        """Close some connections; what was bound to them must be gone soon, and all else stays."""
-        for client in self._chance.sample(self.clients, 3):
+        """Close some connections; what was bound to them must be gone soon, and all else stays.
+
+        It stays also where it was asked for again on a new connection before.
+        """
+        for client in self._chance.sample(self.clients, 4):
+            if self._chance.random() < 0.5:
+                client.move(self.site.connect())
+                continue
             client.close()
             client.beliefs.connection_ended()
             client.connect(self.site.connect())
