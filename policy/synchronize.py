@@ -277,7 +277,7 @@ def _adopt(situation: Situation, request: SyncRequest, listed: SyncLease, uid: i
     held = ledger.find(request.holder, listed.key)
     earlier = None if request.takes_over in {None, request.holder} else ledger.drop(request.takes_over, listed.key)
     if earlier is not None:
-        situation.waiting.leave(earlier.holder, earlier.key)
+        _end_taken_over(situation, earlier, taken)
     since = held or earlier
     newer = since is not None and _is_newer(situation, since, listed, taken)
     wanted = since if since is not None and newer else _as_listed(situation, request, listed, since, uid)
@@ -292,6 +292,13 @@ def _adopt(situation: Situation, request: SyncRequest, listed: SyncLease, uid: i
     if newer and earlier is not None:
         situation.lately.note_asked_again(lease, situation.lately.asked(earlier))
     return "adopted" if since is None else "changed"
+
+
+def _end_taken_over(situation: Situation, earlier: Lease, taken: float) -> None:
+    """Take note that an earlier holder's lease has gone over to another, so that no older list of it brings it back."""
+    situation.waiting.leave(earlier.holder, earlier.key)
+    before = situation.lately.given_back(earlier.holder, earlier.key)
+    situation.lately.note_release(earlier.holder, earlier.key, max(taken, before))
 
 
 def _is_newer(situation: Situation, since: Lease, listed: SyncLease, taken: float) -> bool:

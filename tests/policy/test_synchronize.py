@@ -592,6 +592,25 @@ def test_a_call_that_both_holders_have_counts_once_after_the_takeover(site: Site
     assert (keys(site), keys(site, "old"), site.in_use("trunk")) == (["a"], [], 1)
 
 
+def test_a_list_of_the_earlier_holder_from_before_the_takeover_counts_no_call_twice(site: Site) -> None:
+    site.acquire("a", "trunk", holder="old")
+    site.wait(60)
+    site.sync("a", takes_over="old", list_age_ms=1000)
+    assert site.sync("a", holder="old", list_age_ms=5000).adopted == 0
+    assert (keys(site), keys(site, "old"), site.in_use("trunk")) == (["a"], [], 1)
+    site.wait(1.5)
+    assert site.sync("a", holder="old").adopted == 1, "a list that is newer is the truth again"
+
+
+def test_a_takeover_by_an_old_list_forgets_no_later_release(site: Site) -> None:
+    site.acquire("a", "trunk", holder="old")
+    site.wait(60)
+    site.release("a", holder="old")
+    site.acquire("a", "trunk", holder="old")
+    site.sync("a", takes_over="old", list_age_ms=30_000)
+    assert site.sync("a", holder="old", list_age_ms=1000).adopted == 0
+
+
 def test_an_emergency_call_stays_one_when_it_is_taken_over(site: Site) -> None:
     site.acquire("a", "trunk", holder="old", dialed="112")
     site.sync("a", takes_over="old")

@@ -290,6 +290,8 @@ class Model:
         held, before = self.leases.get(name), (str(takes_over), name[1])
         earlier = self.leases.pop(before, None) if takes_over not in {None, name[0]} else None
         since = held or earlier
+        if earlier is not None:
+            self.ended[before] = max(taken, self.ended.get(before, LONG_AGO))
         if kind == "emergency" and all(it is None or it.counted for it in (held, earlier)):
             self.emergencies[name[0]] = boot
         alarm = kind in {"emergency", "callback"} and since is not None and since.counted
