@@ -31,6 +31,7 @@ from . import limits
 from .methods import Client, Method, Nothing, Outcome, Permission, Slices, method, said
 from .site import Site
 from .subscribers import Subscriber
+from .trust_status import feature_key_state, trust_status
 from .version import VERSION
 from .wire import LICENSE, error_reply, reply, reply_continues
 
@@ -171,22 +172,6 @@ class LicenseService:
         return reply(said(_status(self._site)))
 
 
-def feature_key_state(site: Site) -> dict[str, object]:
-    """The Feature Key as type FeatureKeyState, and as CheckNow answers."""
-    seen = site.enforcer.feature_key
-    return said(
-        {
-            "state": seen.state,
-            "finding": seen.finding,
-            "reader": seen.reader or site.settings.reader,
-            "kind": seen.kind,
-            "hardware_id": seen.hardware_id,
-            "assurance": seen.assurance,
-            "simulated": seen.simulated,
-        }
-    )
-
-
 def _status(site: Site) -> dict[str, object]:
     enforcer, boot = site.enforcer, site.clock().boot
     edition, newest = enforcer.catalog.edition, enforcer.licenses.license_list
@@ -212,6 +197,7 @@ def _status(site: Site) -> dict[str, object]:
         "denied": site.denied,
         "list_number": newest.number if newest else None,
         "list_date": newest.date.isoformat() if newest else None,
+        **trust_status(site),
         "uptime_seconds": round(boot - site.started),
     }
 

@@ -20,8 +20,11 @@ from featurekeyd.policy.catalogfile import load_catalog
 from featurekeyd.policy.enforcer import Enforcer
 from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.ledger import Lease
+from featurekeyd.policy.presence import Debounce
 from featurekeyd.policy.system import check_system
 from featurekeyd.policy.tables import FileMistakes, Mistake
+from featurekeyd.policy.timekeeping import first_mark
+from featurekeyd.policy.trust import Kept
 
 from . import clock
 from .connection import Connection
@@ -40,6 +43,7 @@ from .settings import DEFAULT_PATH, Settings, read_settings
 from .site import Site
 from .storing import Storing
 from .stream import Stream
+from .trusting import kept_of, read_answer, tampering_in
 from .version import RELEASED, VERSION
 
 
@@ -149,7 +153,8 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
         settings.state / "featurekeyd.db", machine_id=clock.machine_id(), memory=memory, wall=now.wall
     )
     documents, drained = store.load()
-    _, lost = store.load_facts()
+    facts, lost = store.load_facts()
+    boot_id = clock.boot_id()
     enforcer = Enforcer(
         catalog,
         settings.system,
@@ -157,9 +162,13 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
         now,
         released=RELEASED,
         drained={cause: drained[cause] for cause in Cause if cause in drained},
+        boot_id=boot_id,
+        kept=kept_of(facts, Kept(first_mark(now, boot_id, RELEASED))),
+        debounce=Debounce.of_polls(settings.poll_seconds),
     )
+    enforcer.trust.answer, not_believed = read_answer(facts.answer, vendor_keys)
     licenses, refused = read_documents(documents, vendor_keys, catalog.id)
-    told += refused
+    told += [*refused, *not_believed]
     enforcer.adopt_stored(licenses, now)
     reservations, damaged = store.load_reservations()
     stored, damaged_too = store.load_leases()
@@ -177,6 +186,8 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
         storing=Storing(store, log.tell),
         log=log,
         clock=clock.now,
+        answer=facts.answer,
+        tampered=tampering_in(told),
     )
     for event in told:
         site.tell(event)

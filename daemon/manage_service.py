@@ -22,7 +22,7 @@ from featurekeyd.policy.signedtext import is_signed
 
 from . import changes
 from .changes import Change
-from .license_service import Release, feature_key_state
+from .license_service import Release
 from .methods import Client, ErrorReply, Method, Nothing, Permission, method, one_by_one, said
 from .site import Site
 from .storing import not_stored
@@ -69,7 +69,6 @@ class ManageService:
             f"{MANAGE}.ExportLicenses": method(manage, Nothing, self.export_licenses),
             f"{MANAGE}.ImportCertificate": method(manage, ImportCertificate, self.import_certificate),
             f"{MANAGE}.Request": method(manage, Nothing, self.request),
-            f"{MANAGE}.CheckNow": method(manage, Nothing, self.check_now),
             f"{MANAGE}.ReleaseLease": method(manage, Release, self.release_lease),
         }
 
@@ -173,11 +172,6 @@ class ManageService:
         )
         about = {"kind": seen.kind, "hardware_id": seen.hardware_id, "simulated": seen.simulated}
         return reply({"text": request_text(request), **about})
-
-    async def check_now(self, _: Client, __: Nothing) -> bytes:
-        """Look at the Feature Key and say what was found."""
-        await self._site.look()
-        return reply(feature_key_state(self._site))
 
     def release_lease(self, client: Client, parameters: Release) -> bytes:
         """Free a lease in place of its holder."""

@@ -16,6 +16,7 @@ from featurekeyd.policy.requests import FeatureName
 from featurekeyd.policy.system import System, check_system
 from featurekeyd.policy.tables import FileMistakes
 
+from .hosting import supposed_without
 from .methods import Client, Method, Permission, method, said
 from .site import Site
 from .wire import MANAGE, reply
@@ -25,6 +26,9 @@ MAX_ORDERS = 100
 
 MAX_REMOVED = 16
 """Licenses supposed away in one question: each name is held against every installed key."""
+
+MAX_PART = 64
+"""Characters of the name of a component or network interface: Linux has 15 for an interface."""
 
 MAX_MISTAKES = 200
 """Mistakes told of one catalog: who has more mends these first."""
@@ -44,6 +48,7 @@ class WhatIf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remove: Annotated[list[str], msgspec.Meta(max_length=MAX_REMOVED)] | None = None
     platform: str | None = None
     release: str | None = None
+    without_host_part: Annotated[str, msgspec.Meta(max_length=MAX_PART)] | None = None
 
 
 class CheckCatalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,14 +73,21 @@ class RehearsalService:
 
     async def what_if(self, _: Client, parameters: WhatIf) -> bytes:
         """What would change; in a thread, because there may be ten thousand keys to look through."""
-        return await asyncio.to_thread(self._what_if, parameters)
+        host: dict[str, object] = {}
+        if parameters.without_host_part is not None:
+            await self._site.trusting.look_at_host()
+            without = supposed_without(self._site, parameters.without_host_part)
+            if isinstance(without, Finding):
+                return reply({"standing": self._site.enforcer.standing, "changes": [], "findings": [without]})
+            host = {"host": without[0], "host_why": without[1]}
+        return await asyncio.to_thread(self._what_if, parameters, host)
 
-    def _what_if(self, parameters: WhatIf) -> bytes:
+    def _what_if(self, parameters: WhatIf, host: dict[str, object]) -> bytes:
         enforcer, supposed = self._site.enforcer, self._supposed(parameters)
         if isinstance(supposed, list):
             return reply({"standing": enforcer.standing, "changes": [], "findings": supposed})
         changes = [said(_change(it, enforcer.ledger.in_use(it.feature))) for it in enforcer.what_if(supposed)]
-        return reply({"standing": enforcer.standing, "changes": changes, "findings": []})
+        return reply({"standing": enforcer.standing, "changes": changes, "findings": [], **host})
 
     async def check_catalog(self, _: Client, parameters: CheckCatalog) -> bytes:
         """Every mistake of a catalog; in a thread, because a large one takes a while."""

@@ -10,6 +10,7 @@ from typing import cast
 from featurekeyd.policy.events import Event, EventName
 
 from . import limits
+from .curing import locked
 from .license_service import LicenseService
 from .manage_service import ManageService
 from .methods import Calls, Permission
@@ -19,6 +20,7 @@ from .reservation_service import ReservationService
 from .service_info import service_methods
 from .site import Site
 from .state_service import StateService
+from .trust_service import TrustService
 from .turns import Turns
 from .wire import LICENSE, error_reply
 
@@ -44,8 +46,9 @@ class Server:
         self.turns = Turns(loop, site.settle, self.unexpected)
         services = (LicenseService(site), ManageService(site), RehearsalService(site), ReservationService(site))
         self.methods = service_methods()
-        for service in (*services, StateService(site)):
+        for service in (*services, StateService(site), TrustService(site)):
             self.methods |= service.methods()
+        self.methods = locked(self.methods, site)
         self.calls = Calls(self.methods, self.unexpected)
         self._numbers = count(1)
         self._connections: Counter[int] = Counter()

@@ -17,6 +17,7 @@ import msgspec
 
 from featurekeyd.hwio.search import find_reader
 from featurekeyd.policy.decision import Rules
+from featurekeyd.policy.hostaddress import SiteAddresses, read_address
 from featurekeyd.policy.system import System
 from featurekeyd.policy.tables import FileMistakes, Mistake, parse_toml, read_table
 
@@ -81,6 +82,15 @@ class LogTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target: Literal["auto", "journal", "stderr"] = "auto"
 
 
+class HostTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[host]`: which addresses a product that binds them is bound to."""
+
+    floating: tuple[str, ...] = ()
+    """Addresses that move between hosts, and bind none."""
+    bound_ipv6: tuple[str, ...] = ()
+    """IPv6 addresses that are bound beside the IPv4 ones."""
+
+
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     product: Product
     hardware: dict[str, Annotated[int, msgspec.Meta(ge=0, le=10_000)]] = {}
@@ -90,6 +100,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     holders: dict[str, str | int] = {}
     emergency: Emergency = Emergency()
     ceilings: dict[str, Annotated[int, msgspec.Meta(ge=0, le=100_000)]] = {}
+    host: HostTable = HostTable()
     paths: Paths = Paths()
     log: LogTable = LogTable()
 
@@ -109,6 +120,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     state: Path
     vendor_keys: Path
     log_target: str
+    addresses: SiteAddresses = SiteAddresses()
+    """Which addresses are bound."""
 
 
 def read_settings(path: Path) -> Settings:
@@ -155,7 +168,25 @@ def _resolved(file: _File, mistakes: list[Mistake]) -> Settings:
         state=_path("state", paths.state, mistakes),
         vendor_keys=_path("vendor_keys", paths.vendor_keys, mistakes),
         log_target=file.log.target,
+        addresses=SiteAddresses(
+            floating=_addresses("floating", file.host.floating, mistakes),
+            listed=_addresses("bound_ipv6", file.host.bound_ipv6, mistakes, only_ipv6=True),
+        ),
     )
+
+
+def _addresses(key: str, texts: tuple[str, ...], mistakes: list[Mistake], *, only_ipv6: bool = False) -> frozenset[str]:
+    found = set()
+    for text in texts:
+        address = read_address(text)
+        if address is None:
+            mistakes.append(Mistake(f"host.{key}", f"{text[:64]!a} is no IP address; write one such as 192.0.2.10"))
+        elif only_ipv6 and ":" not in address:
+            what = f"{address} is an IPv4 address; those of the primary interface are bound without being listed"
+            mistakes.append(Mistake(f"host.{key}", what))
+        else:
+            found.add(address)
+    return frozenset(found)
 
 
 def _system(file: _File) -> System:

@@ -23,6 +23,7 @@ from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.findings import Finding
 from featurekeyd.policy.instant import Now
 from featurekeyd.policy.licenses import Licenses
+from featurekeyd.policy.localcheck import CheckItem, Trouble
 from featurekeyd.policy.ports import Ports
 from featurekeyd.policy.presence import Sighting
 from featurekeyd.policy.requests import Request
@@ -32,6 +33,7 @@ from featurekeyd.policy.signedtext import VendorKeys
 from .changes import Change
 from .denials import denial, kind_of_denial
 from .documents import to_store
+from .facts import Answer
 from .journal import Log
 from .keywatch import KeyWatch
 from .recording import Recording
@@ -40,7 +42,7 @@ from .store import Documents, Kept
 from .storing import Storing
 from .storms import Storms
 from .subscribers import Subscribers
-from .trusting import kept_of
+from .trusting import Trusting, find_troubles, host_root, kept_of, read_answer
 
 _Done = TypeVar("_Done")
 
@@ -74,7 +76,10 @@ class Site:
         storing: Storing,
         log: Log,
         clock: Callable[[], Now],
+        answer: Answer | None = None,
+        tampered: Trouble | None = None,
     ) -> None:
+        """`answer` is the vendor's newest as stored, `tampered` what the start has found wrong with the state."""
         self.settings = settings
         self.enforcer = enforcer
         self.documents = documents
@@ -108,10 +113,25 @@ class Site:
         """Who was silent at the last tick."""
         self._timer: asyncio.TimerHandle | None = None
         self._changing = asyncio.Lock()
+        self.tampered = tampered
+        """What is wrong with the state, until the vendor has answered a check."""
+        self.trusting = Trusting(
+            enforcer=enforcer,
+            storing=storing,
+            host_root=host_root(settings.reader),
+            addresses=settings.addresses,
+            clock=clock,
+            look=self.look,
+            troubles=self._troubles,
+            settle=self.settle,
+            unexpected=self.tell_unexpected,
+            answer=answer,
+        )
 
     def start(self) -> None:
         """Begin to look for the Feature Key, and to let time pass."""
         self._watch.start()
+        self.trusting.begin()
         self._tick_in(TICK_SECONDS)
 
     def close(self) -> None:
@@ -125,6 +145,7 @@ class Site:
         for sum_ in self._storms.ended(float("inf")):
             self._log(sum_, now)
         self.keep_drained()
+        self.trusting.close()
         self.storing.close()
         self._recording.close()
 
@@ -239,14 +260,19 @@ class Site:
         return await self._to_the_end(locked())
 
     def keep_drained(self) -> None:
-        """Store what is drained as it is now."""
-        self.storing.keep_meters(list(self.enforcer.meters.values()), self.clock().boot, now=True)
+        """Store what is drained, and what is known of clock, host and checks, as it is now."""
+        now = self.clock()
+        self.storing.keep_meters(list(self.enforcer.meters.values()), now.boot, now=True)
+        self.trusting.keep(now, at_once=True)
 
     def take_back(self, kept: Kept, licenses: Licenses) -> None:
         """Let what was restored count, of which these are the licenses; it refills nothing."""
         now = self.clock()
         self.documents, trust = kept.documents, self.enforcer.trust
         trust.kept = kept_of(kept.facts, trust.kept)
+        self.trusting.answer = kept.facts.answer
+        trust.answer, refused = read_answer(kept.facts.answer, self.vendor_keys)
+        trust.events += refused
         for cause, meter in self.enforcer.meters.items():
             meter.drained = max(meter.drained, min(kept.drained.get(str(cause), 0.0), float(meter.rule.seconds)))
         self.enforcer.adopt_stored(licenses, now)
@@ -356,6 +382,11 @@ class Site:
         self.settle()
         self.storing.try_again()
         self.storing.keep_meters(list(self.enforcer.meters.values()), now.boot)
+        self.trusting.tick(now)
+
+    def _troubles(self) -> dict[CheckItem, Trouble]:
+        """What a check finds wrong with what is stored; for a thread."""
+        return find_troubles(self.documents, self.vendor_keys, self.enforcer.catalog.id, self.tampered)
 
     def _let_pass(self, now: Now) -> None:
         """Let time pass, and free who has been silent; one who falls silent only now is looked at again in a moment.

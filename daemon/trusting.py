@@ -11,14 +11,24 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from featurekeyd.policy.catalog import LEAST_BETWEEN_CHECKS
+from featurekeyd.policy.checkevidence import CheckEvidence, read_check
 from featurekeyd.policy.enforcer import Enforcer
+from featurekeyd.policy.events import Event, EventName
+from featurekeyd.policy.findings import Unreadable
 from featurekeyd.policy.hostaddress import SiteAddresses
 from featurekeyd.policy.hostevidence import Evidence, evidence_of
 from featurekeyd.policy.instant import Now
-from featurekeyd.policy.localcheck import CheckItem, LocalCheck, Schedule, Trouble
+from featurekeyd.policy.localcheck import CheckItem, LocalCheck, Schedule, Trouble, check_locally
+from featurekeyd.policy.presence import Sighting
+from featurekeyd.policy.signedtext import VendorKeys
 from featurekeyd.policy.trust import Kept
 
+from .documents import read_documents
 from .facts import Answer, Facts
+from .store import Documents
 from .storing import Storing
 
 HOST_SECONDS = 60.0
@@ -51,7 +61,9 @@ class Trusting:
         """What the last look at the host found."""
         self.answer = answer
         """The vendor's newest answer as it came."""
-        self.schedule = Schedule(every=enforcer.catalog.checks.seconds or 0)
+        self.schedule = Schedule(every=enforcer.catalog.checks.seconds or LEAST_BETWEEN_CHECKS)
+        self.checked: float | None = None
+        """Boot time of the last check of this run."""
         self._enforcer = enforcer
         self._storing = storing
         self._root = host_root
@@ -62,22 +74,48 @@ class Trusting:
         self._unexpected = unexpected
         self._claims = 0
         """Emergency calls without a listed number that were counted already."""
+        self._begun = False
         self._looked = float("-inf")
+        self._coming: dict[str, object] = {}
+        """Facts that are being stored, and count as soon as they are."""
+        self._picture: object = None
+        """What the last check was made of: where a failed one would find another picture, it is made again."""
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self) -> None:
+        """Look at the host, and check, from the next tick on."""
+        self._begun = True
 
     def tick(self, now: Now) -> None:
         """Let time pass: look at the host, and check, when it is time."""
-        self._count_claims()
+        self.count_claims()
+        if self._begun:
+            self._look_in_time(now)
+        self.keep(now)
+
+    def _look_in_time(self, now: Now) -> None:
         if now.boot - self._looked >= HOST_SECONDS:
             self._looked = now.boot
             self._begin(self.look_at_host(), "while looking at the host")
-        if self.schedule.is_due(now.boot) and self._enforcer.licenses.certificate is not None:
+        due = self.schedule.is_due(now.boot) or self._may_pass_now()
+        if due and self._enforcer.licenses.certificate is not None:
             self.schedule = self.schedule.done(now.boot)
+            self._picture = self._pictured()
             self._begin(self._check_in_time(), "in a check")
-        self.keep(now)
+
+    def _may_pass_now(self) -> bool:
+        """Whether what made the last check fail may be over: nobody waits three hours for a key that is back."""
+        last = self._enforcer.trust.check
+        return last is not None and not last.passed and self._picture != self._pictured()
+
+    def _pictured(self) -> object:
+        enforcer, trust = self._enforcer, self._enforcer.trust
+        host = None if trust.host is None else trust.host.verdict
+        return enforcer.feature_key.state, enforcer.licenses.serial, host, trust.answer, trust.clock
 
     def close(self) -> None:
         """Begin nothing more, and keep what there is."""
+        self._begun = False
         for task in self._tasks:
             task.cancel()
         self.keep(self._clock(), at_once=True)
@@ -90,7 +128,7 @@ class Trusting:
     def facts(self) -> Facts:
         """What is to be stored."""
         kept = self._enforcer.trust.kept
-        return Facts(
+        facts = Facts(
             clock=kept.mark,
             host=kept.enrolled,
             announced=kept.announcement,
@@ -102,6 +140,18 @@ class Trusting:
             emergency_claims=kept.claims,
             check_failing=kept.check_failing,
         )
+        return msgspec.structs.replace(facts, **self._coming) if self._coming else facts
+
+    async def keep_first(self, **facts: object) -> None:
+        """Store these facts before they count; raises sqlite3.Error, and then nothing has changed.
+
+        One at a time. Whoever calls lets them count before anything else is awaited.
+        """
+        self._coming = facts
+        try:
+            await self._storing.save_facts(self.facts)
+        finally:
+            self._coming = {}
 
     async def look_at_host(self) -> None:
         """Look at the host and take in what is found."""
@@ -112,15 +162,28 @@ class Trusting:
         self._follow(now)
 
     async def check(self) -> LocalCheck:
-        """Check all that can be verified here, now."""
+        """Check all that can be verified here, now.
+
+        What is found counts where there is something to check by: not before a certificate is imported, and not while
+        the Feature Key is missed for what may be a moment.
+        """
         await self._look()
         await self.look_at_host()
         troubles = await asyncio.to_thread(self._troubles)
         now, enforcer = self._clock(), self._enforcer
-        found = enforcer.trust.take_check(enforcer.feature_key, enforcer.licenses.certificate, troubles, now)
-        self.schedule = self.schedule.done(now.boot)
+        seen, certificate = self.feature_key, enforcer.licenses.certificate
+        if certificate is None or enforcer.presence.in_doubt:
+            return check_locally(seen, certificate, troubles, evidence_required=enforcer.catalog.checks.evidence)
+        found = enforcer.trust.take_check(seen, certificate, troubles, now)
+        self.schedule, self.checked = self.schedule.done(now.boot), now.boot
         self._follow(now)
+        self._picture = self._pictured()
         return found
+
+    @property
+    def feature_key(self) -> Sighting:
+        """What the newest look at the Feature Key found: while it is in doubt, that it is missed."""
+        return self._enforcer.presence.missed or self._enforcer.feature_key
 
     async def _check_in_time(self) -> None:
         if self._enforcer.presence.in_doubt:  # a check must not fail for what may be a moment's trouble
@@ -133,7 +196,8 @@ class Trusting:
         self._settle()
         self.keep(now)
 
-    def _count_claims(self) -> None:
+    def count_claims(self) -> None:
+        """Take in the emergency calls without a listed number since the last count."""
         claims = self._enforcer.emergency_claims
         if claims > self._claims:
             self._enforcer.trust.note_claims(claims - self._claims)
@@ -157,6 +221,39 @@ def read_evidence(root: Path) -> Evidence:
     from featurekeyd.hwio.hostidentity import read_host_identity  # noqa: PLC0415
 
     return evidence_of(read_host_identity(root))
+
+
+def find_troubles(
+    documents: Documents, vendor_keys: VendorKeys, catalog: str, tampered: Trouble | None
+) -> dict[CheckItem, Trouble]:
+    """What is wrong with the stored documents, each verified anew, and with the state; some time for many keys."""
+    troubles = {} if tampered is None else {CheckItem.STATE: tampered}
+    _, refused = read_documents(documents, vendor_keys, catalog)
+    if refused:
+        cure = "Import it again from the vendor's mail; featurekeyctl licenses shows what counts."
+        troubles[CheckItem.SIGNATURES] = Trouble(refused[0].message, cure)
+    return troubles
+
+
+def tampering_in(events: list[Event]) -> Trouble | None:
+    """What is wrong with the state where its start has told that somebody else changed it."""
+    found = next((event for event in events if event.name is EventName.STATE_TAMPERED), None)
+    if found is None:
+        return None
+    cure = "The vendor's answer to a check ends this: featurekeyctl check --request FILE, then --import ANSWER."
+    return Trouble(found.message, cure)
+
+
+def read_answer(answer: Answer | None, vendor_keys: VendorKeys) -> tuple[CheckEvidence | None, list[Event]]:
+    """The stored answer of the vendor, verified anew, and an event where it is refused."""
+    if answer is None:
+        return None, []
+    try:
+        return read_check(answer.text, vendor_keys), []
+    except Unreadable as error:
+        message = f"The stored answer of the vendor is not believed: {error.finding.message} Ask for another check."
+        reason = {"REASON": str(error.finding.verdict)}
+        return None, [Event(name=EventName.STATE_REFUSED, message=message, fields=reason)]
 
 
 def host_root(reader: str) -> Path:

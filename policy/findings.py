@@ -47,6 +47,22 @@ class Verdict(enum.StrEnum):
     TOO_MANY = "too_many"
     RESTORED = "restored"
     BAD_BACKUP = "bad_backup"
+    CHECKED = "checked"
+    TOLD_NO = "told_no"
+    NOT_ASKED = "not_asked"
+    OLDER_CHECK = "older_check"
+    CHECK_OVER = "check_over"
+    RESCUED = "rescued"
+    NOT_A_CODE = "not_a_code"
+    UNKNOWN_CODE = "unknown_code"
+    OTHER_DAY = "other_day"
+    ALREADY_USED = "already_used"
+    ENROLLED = "enrolled"
+    NOT_ENROLLED = "not_enrolled"
+    ANNOUNCED = "announced"
+    NOT_ANNOUNCED = "not_announced"
+    REPAIRED = "repaired"
+    NOT_REPAIRED = "not_repaired"
 
 
 REMEDY = {
@@ -77,6 +93,7 @@ REMEDY = {
     Verdict.NOT_FREE: "Give up another reservation (featurekeyctl reservations), wait for a free one, or order more.",
     Verdict.NOT_LIMITED: "Nothing is to be done: the feature never runs out.",
     Verdict.TOO_MANY: "Give some up: featurekeyctl unreserve FEATURE KEY",
+    Verdict.NOT_REPAIRED: "Set the date of this host first: timedatectl.",
     Verdict.BAD_BACKUP: "Take the file as featurekeyctl backup wrote it, or an earlier backup.",
 }
 """What a technician does about a verdict; verdicts that need nothing are left out."""

@@ -226,6 +226,7 @@ def test_every_reply_of_every_method_is_as_the_file_says(checked: Checked) -> No
     checked(f"{MANAGE}.Request")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(site, "look", never_waits)
+        patch.setattr(site.trusting, "_look", never_waits)
         manage(checked, vendor.certificate(), vendor.list_of(vendor.key(1, 1), vendor.key(2, 2)), vendor.key(2, 3).text)
     ask(checked)
     house.enforcer.see(house.seen("absent"), house.clock())
@@ -264,7 +265,7 @@ def manage(checked: Checked, certificate: str, license_list: str, key: str) -> N
     assert exported["typed"].startswith(f"key,name\n{key},")
     for text in (key, key, "0"):
         checked(f"{MANAGE}.RemoveLicense", key=text)
-    checked(f"{MANAGE}.CheckNow")
+    trust(checked)
     reserve(checked)
     checked(f"{MANAGE}.ReleaseLease", holder="nobody", key="none")
     rehearse(checked, key)
@@ -279,6 +280,23 @@ def keep(checked: Checked) -> None:
     for text in ("", taken["text"], taken["text"].replace("Serial: 1", "Serial: 2")):
         checked(f"{MANAGE}.Restore", text=text, dry_run=True)
     assert checked(f"{MANAGE}.Restore", text=taken["text"])[0]["finding"]["accepted"]
+
+
+def trust(checked: Checked) -> None:
+    """Everything about checks, host, clock and rescue codes; tests/daemon/test_trust_service.py says what it does."""
+    (found,) = checked(f"{MANAGE}.CheckNow")
+    assert [it["item"] for it in found["findings"]][:2] == ["feature_key", "answer"]
+    assert "Nonce: " in checked(f"{MANAGE}.RequestCheck")[0]["text"]
+    checked(f"{MANAGE}.ImportCheck", text="no answer")
+    checked(f"{MANAGE}.Rescue", code="4Q7K")
+    (host,) = checked(f"{MANAGE}.GetHost")
+    assert len(host["parts"]) == 8
+    checked(f"{MANAGE}.EnrollHost")
+    checked(f"{MANAGE}.EnrollHost", permit="no permit")
+    checked(f"{MANAGE}.AnnounceAddress", address="192.0.2.10")
+    checked(f"{MANAGE}.RepairClock")
+    checked(f"{MANAGE}.WhatIf", without_host_part="machine-id")
+    checked(f"{MANAGE}.WhatIf", without_host_part="no such part")
 
 
 def rehearse(checked: Checked, key: str) -> None:
@@ -379,6 +397,9 @@ def test_every_error_is_as_the_file_says(checked: Checked, monkeypatch: pytest.M
     )
     caller.leave()
     second.leave()
+    house.enforcer.see(house.seen("absent"), house.clock())
+    for name, parameters in (("RequestCheck", {}), ("RemoveLicense", {"key": "4Q7K"})):
+        checked(f"{MANAGE}.{name}", **parameters)
     late = house.caller()
     late.send(b"{")
     house.loop.later(limits.HALF_MESSAGE_SECONDS + 1)
