@@ -182,7 +182,7 @@ class Enforcer:
             self._lately.note_release(holder, key, now.boot)
         else:
             owner = self.holders.owner(holder)
-            if owner not in {uid, None}:
+            if owner not in {uid, None} or (owner is None and self._is_of_another(holder, key, uid)):
                 return NotYours(holder)
             if owner is not None and self._meet(holder, uid, now) is not None:
                 self._lately.note_release(holder, key, now.boot)
@@ -405,9 +405,15 @@ class Enforcer:
         return True
 
     def _keeps_its_name(self, holder: Holder, now: Now) -> bool:
-        """Whether it has leases, or may not have come back yet after a restart."""
+        """Whether it has leases or a list under way, or may not have come back yet after a restart."""
         awaited = holder.heard == self._restored and now.boot - holder.heard <= ADOPTION_SECONDS
-        return awaited or bool(self.ledger.of_holder(holder.name))
+        under_way = any((holder.name, scope) in self._syncing for scope in Scope)
+        return awaited or under_way or bool(self.ledger.of_holder(holder.name))
+
+    def _is_of_another(self, holder: str, key: str, uid: int) -> bool:
+        """Whether there is such a lease, and another user took it."""
+        lease = self.ledger.find(holder, key)
+        return lease is not None and lease.uid != uid
 
     def _foreign(self, request: Request) -> Decision | NotYours:
         """An emergency call under another user's name is granted and leaves that user's leases alone."""

@@ -68,11 +68,11 @@ Steps = Generator[None, None, Synced | ListRefused]
 
 
 class Syncing:
-    """One call of Sync, carried out a slice at a time."""
+    """One call of Sync, carried out a slice at a time; an exception is its outcome for everybody who waits for one."""
 
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
-        self._outcome: Synced | ListRefused | None = None
+        self._outcome: Synced | ListRefused | Exception | None = None
 
     def step(self) -> Synced | ListRefused | None:
         """Carry out the next slice; the outcome once there is none left."""
@@ -81,6 +81,10 @@ class Syncing:
                 next(self._steps)
             except StopIteration as end:
                 self._outcome = end.value
+            except Exception as error:  # noqa: BLE001 - raised below, and whenever it is asked for again
+                self._outcome = error
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
         return self._outcome
 
     def finish(self) -> Synced | ListRefused:

@@ -13,6 +13,7 @@ from featurekeyd.policy.holders import MAX_HOLDERS, MAX_HOLDERS_OF_USER, Holders
 from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.reasons import Reason
 from featurekeyd.policy.requests import CallClass, SyncLease
+from featurekeyd.policy.synchronize import SLICE_ADOPTED, Syncing
 
 if TYPE_CHECKING:
     from tests.policy.conftest import Site
@@ -107,6 +108,30 @@ def test_after_16_names_of_a_user_the_idle_one_that_was_silent_longest_makes_roo
     assert holders.find("idle 1") is not None
     site.sync(holder="one more")
     assert holders.find("idle 1") is not None
+
+
+def test_a_name_is_kept_while_a_list_of_it_is_worked_through(site: Site) -> None:
+    site.acquire("call", "trunk", holder="listing")
+    for number in range(MAX_HOLDERS_OF_USER - 1):
+        site.boot += 1
+        site.sync("call", holder=f"busy {number}")
+    calls = [f"call {number}" for number in range(2 * SLICE_ADOPTED)]
+    syncing = site.enforcer.begin_sync(site.listing(*calls, holder="listing"), 1000, site.now)
+    assert isinstance(syncing, Syncing)
+    site.release("call", holder="listing")
+    wanted = site.ask("a", "trunk", holder="newcomer")
+    assert site.enforcer.acquire(wanted, 1000, site.now) == NotYours("newcomer")
+    syncing.finish()
+    assert site.enforcer.holders.owner("listing") == 1000
+    assert len(site.enforcer.ledger.of_holder("listing")) == 2 * SLICE_ADOPTED
+
+
+def test_a_lease_under_a_name_that_is_nobodys_is_given_back_by_its_own_user_alone(site: Site) -> None:
+    site.acquire("a", "trunk")
+    site.enforcer.holders.forget("kamailio")
+    assert site.enforcer.release("kamailio", "a", 1001, site.now) == NotYours("kamailio")
+    assert site.in_use("trunk") == 1
+    assert site.release("a")
 
 
 def test_a_name_that_is_not_ones_own_makes_nobody_leave(open_site: Callable[..., Site]) -> None:

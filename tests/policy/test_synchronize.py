@@ -22,6 +22,7 @@ from featurekeyd.policy.synchronize import (
     SLICE_ADOPTED,
     SLICE_COMPARED,
     ListRefused,
+    Steps,
     Synced,
     Syncing,
 )
@@ -773,6 +774,21 @@ def test_the_next_list_of_a_scope_ends_the_one_under_way_before_it_begins(site: 
     site.sync("only")
     assert {lease.key for lease in site.enforcer.ledger} == {"only"}
     assert first.step() == Synced(3 * SLICE_ADOPTED, 0, 0, 3 * SLICE_ADOPTED), "its own answer is kept for it"
+
+
+def test_a_list_that_meets_a_bug_meets_it_for_everybody_who_waits_for_its_end() -> None:
+    def steps() -> Steps:
+        yield
+        raise ArithmeticError
+
+    syncing = Syncing(steps())
+    assert syncing.step() is None
+    with pytest.raises(ArithmeticError) as first:
+        syncing.finish()  # of another caller, as the next list of the scope is one
+    for wait in (syncing.step, syncing.finish):
+        with pytest.raises(ArithmeticError) as again:
+            wait()
+        assert again.value is first.value
 
 
 def test_the_leases_of_a_scope_are_counted_by_holder(site: Site) -> None:
