@@ -53,9 +53,11 @@ def test_the_audit_is_listed_with_names_for_users_that_have_one(daemon: StandIn,
     daemon.on("ListAudit", daemon.says({"entry": ENTRY}, {"entry": nobody}))
     assert control("audit") == (
         exits.DONE,
-        "NUMBER  TIME                  WHO             WHAT        MESSAGE\n"
-        "     7  2026-12-01T12:00:00Z  uid 0 (root)    reserved    Reserved for 201: 1 of Phones.\n"
-        "     8  2026-12-01T12:00:00Z  uid 4294967294  unreserved  Given\\x1b up.\n",
+        (
+            "NUMBER  TIME                  WHO             WHAT        MESSAGE\n"
+            "     7  2026-12-01T12:00:00Z  uid 0 (root)    reserved    Reserved for 201: 1 of Phones.\n"
+            "     8  2026-12-01T12:00:00Z  uid 4294967294  unreserved  Given\\x1b up.\n"
+        ),
         "",
     )
     assert json.loads(control("audit", "--json")[1]) == {"entries": [ENTRY, nobody]}
