@@ -115,12 +115,16 @@ class Site:
         self._changing = asyncio.Lock()
         self.tampered = tampered
         """What is wrong with the state, until the vendor has answered a check."""
-        self.trusting = Trusting(
-            enforcer=enforcer,
-            storing=storing,
-            host_root=host_root(settings.reader),
-            addresses=settings.addresses,
-            clock=clock,
+        self.trusting = self._joined(answer)
+
+    def _joined(self, answer: Answer | None) -> Trusting:
+        """Trust over time, joined with this site."""
+        return Trusting(
+            enforcer=self.enforcer,
+            storing=self.storing,
+            host_root=host_root(self.settings.reader),
+            addresses=self.settings.addresses,
+            clock=self.clock,
             look=self.look,
             troubles=self._troubles,
             settle=self.settle,

@@ -270,8 +270,9 @@ class TrustService:
             return refuse(Verdict.NOT_REPAIRED, "The clock of this host was never set, so it cannot be believed.")
         if state is ClockState.RIGHT:
             return accept(Verdict.ALREADY_THERE, "The clock counts as right already; nothing was changed.")
-        await site.trusting.keep_first(clock=repaired(trust.mark, now, enforcer.floor))
-        trust.repair_clock(now, enforcer.floor, by)
+        floor = max(enforcer.licenses.floor, RELEASED)
+        await site.trusting.keep_first(clock=repaired(trust.mark, now, floor))
+        trust.repair_clock(now, floor, by)
         self._follow()
         return accept(Verdict.REPAIRED, f"The clock counts as right from now on: it is {enforcer.today(now)}.")
 

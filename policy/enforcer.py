@@ -32,7 +32,7 @@ from .reasons import Reason
 from .rehearsal import Rehearsed, WhatIf
 from .requests import CallClass, Request, SyncRequest
 from .reservations import Reservation, Reservations, Shares
-from .standing import Grace, Meter, Standing, rescue_grace, standing_of
+from .standing import Grace, Meter, Standing, rescue_grace, standing_of, why_deactivated
 from .synchronize import ListRefused, Rounds, Steps, Synced, Syncing
 from .system import System
 from .timekeeping import first_mark
@@ -144,11 +144,6 @@ class Enforcer:
     def cause(self) -> str:
         """Why the system is deactivated, empty where it is not."""
         return self._situation.cause if self.standing is Standing.DEACTIVATED else ""
-
-    @property
-    def floor(self) -> datetime.date:
-        """The date that signed documents and the release prove to have come."""
-        return self._installed.floor
 
     # Telephony
 
@@ -490,13 +485,10 @@ class Enforcer:
 
     def _stand(self, *, rescued: bool) -> None:
         situation, before = self._situation, self._situation.standing
-        situation.standing = standing_of(
-            self.meters,
-            certified=self.licenses.certificate is not None,
-            told_no=self.trust.told_no(self.licenses.serial),
-            rescued=rescued,
-        )
-        situation.cause = self._why_deactivated()
+        told_no = self.trust.told_no(self.licenses.serial)
+        certified = self.licenses.certificate is not None
+        situation.standing = standing_of(self.meters, certified=certified, told_no=told_no, rescued=rescued)
+        situation.cause = why_deactivated(self.meters, self.licenses.serial, told_no=told_no)
         if situation.standing is before:
             return
         graces = " ".join(f"{grace.cause}: {grace.seconds_left} s left; {grace.remedy}" for grace in self.grace)
@@ -504,12 +496,3 @@ class Enforcer:
         message = f"The standing is {situation.standing} (was {before}). {why}{graces}".strip()
         name, about = EventName(f"standing_{situation.standing}"), {"STANDING": str(situation.standing)}
         self.account.tell(name, message, **about, BEFORE=str(before))
-
-    def _why_deactivated(self) -> str:
-        if self.licenses.certificate is None:
-            return "no Feature Key certificate is imported (featurekeyctl request, then certificate import)."
-        if self.trust.told_no(self.licenses.serial):
-            cure = "import the certificate and the list of the Feature Key that replaced it"
-            return f"the vendor has retired serial {self.licenses.serial} ({cure})."
-        spent = [meter for meter in self.meters.values() if meter.spent]
-        return " ".join(f"{meter.cause} for longer than {meter.rule.budget}." for meter in spent)

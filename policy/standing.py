@@ -110,3 +110,14 @@ def standing_of(
     if Consequence.RESTRICTED in spent:
         return Standing.RESTRICTED
     return Standing.GRACE if any(meter.active and not meter.spent for meter in meters.values()) else Standing.LICENSED
+
+
+def why_deactivated(meters: dict[Cause, Meter], serial: str | None, *, told_no: bool) -> str:
+    """What would deactivate the system now, in words; empty where nothing would."""
+    if serial is None:
+        return "no Feature Key certificate is imported (featurekeyctl request, then certificate import)."
+    if told_no:
+        cure = "import the certificate and the list of the Feature Key that replaced it"
+        return f"the vendor has retired serial {serial} ({cure})."
+    spent = [meter for meter in meters.values() if meter.spent]
+    return " ".join(f"{meter.cause} for longer than {meter.rule.budget}." for meter in spent)
