@@ -313,6 +313,7 @@ class Enforcer:
         for holder, scope in self.holders.silent(now.boot):
             if Silence(holder.name, scope, holder.heard) not in spared:
                 self._free_silent(holder, scope)
+        self._rounds.forget_unfinished(now.boot)
         self.update(now)
 
     def restart_silence(self, now: Now) -> None:

@@ -32,8 +32,9 @@ MARGIN_SECONDS = 2.0
 them yet. Those given back as long before are not adopted: it may have had them still."""
 
 GENERATION_SECONDS = 60.0
-"""Boot time for which a list keeps those of lower generations off, counted anew when the daemon was not reading. After
-it, a lower one is that of a client that counts from the beginning again. A list that was sent before and overtaken
+"""Boot time for which a list keeps those of lower generations off and its next part is waited for, counted anew when
+the daemon was not reading. After it, a lower one is that of a client that counts from the beginning again, and a list
+that was not finished never will be. A list that was sent before and overtaken
 cannot come so late: it waits only while its connection is not read, and one that takes no answers for 30 s is dropped
 (the daemon's UNREAD_SECONDS). And whatever comes, a list frees and changes nothing that is newer than itself."""
 
@@ -98,6 +99,8 @@ class _Round(msgspec.Struct):
     generation: int
     taken: float
     """Boot time at which the list was taken."""
+    uid: int
+    """The user whose list it is."""
     named: set[str]
     parts: int = 0
     """Parts that have come, from the first on without a gap."""
@@ -121,10 +124,11 @@ class Rounds:
 
     def steps(self, situation: Situation, request: SyncRequest, uid: int, now: Now) -> Steps:
         """Carry out one call of Sync; the caller has made sure whose names these are."""
-        round_ = self._round(request, now)
+        self.forget_unfinished(now.boot)
+        round_ = self._round(request, uid, now)
         if isinstance(round_, ListRefused):
             return round_
-        refused = _refusal(situation, request, uid, round_.named)
+        refused = _refusal(situation, request, uid, round_.named) or self._too_much(situation, request, uid, round_)
         if refused is not None:
             return refused
         self._take_in(request, round_, now)
@@ -150,6 +154,11 @@ class Rounds:
         for newest in self._newest.values():
             newest.heard = boot
 
+    def forget_unfinished(self, boot: float) -> None:
+        """Drop the lists whose next part has not come in time."""
+        for place in [it for it in self._open if boot - self._newest[it].heard > GENERATION_SECONDS]:
+            del self._open[place], self._newest[place]
+
     def forget(self, holder: str) -> None:
         """Drop what is known of a holder that is no more."""
         for place in [place for place in self._newest.keys() | self._open.keys() if place[0] == holder]:
@@ -163,21 +172,31 @@ class Rounds:
             return False
         return any(self._lately.given_back(holder, key) > taken - MARGIN_SECONDS for holder in holders)
 
-    def _round(self, request: SyncRequest, now: Now) -> _Round | ListRefused:
+    def _too_much(self, situation: Situation, request: SyncRequest, uid: int, round_: _Round) -> ListRefused | None:
+        """Why no more of this list can be kept beside others of the user that are not finished either."""
+        if _is_last(request):
+            return None
+        place, most = (request.holder, request.scope), situation.rules.max_leases
+        others = sum(len(each.named) for other, each in self._open.items() if each.uid == uid and other != place)
+        if others + _together({lease.key for lease in request.leases}, round_.named) > most:
+            return ListRefused(f"lists that are not finished name at most {most} leases of a user")
+        return None
+
+    def _round(self, request: SyncRequest, uid: int, now: Now) -> _Round | ListRefused:
         place, part = (request.holder, request.scope), request.part or 1
         taken = _taken(request, now)
         if not (_is_last(request) and part == 1) and None in {request.generation, request.part}:
             return ListRefused("a list in several parts needs a generation, and each part its number")
         if request.generation is None:
-            return _Round(0, taken, set())
+            return _Round(0, taken, uid, set())
         newest, open_ = self._newest.get(place), self._open.get(place)
         if newest is not None and request.generation < newest.generation:
             if now.boot - newest.heard <= GENERATION_SECONDS:
                 return ListRefused(_too_old(request.generation, newest.generation))
         elif open_ is None and newest is not None and request.generation == newest.generation:
-            return _Round(request.generation, taken, set(), over=True)
+            return _Round(request.generation, taken, uid, set(), over=True)
         if open_ is None or open_.generation != request.generation:
-            open_ = _Round(request.generation, taken, set())
+            open_ = _Round(request.generation, taken, uid, set())
         if part > open_.parts + 1:
             return ListRefused(f"part {part} came and part {open_.parts + 1} did not; send the whole list again")
         return msgspec.structs.replace(open_, taken=min(open_.taken, taken), parts=max(open_.parts, part))

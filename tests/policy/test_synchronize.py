@@ -345,7 +345,7 @@ def test_the_oldest_part_of_a_list_says_when_it_was_taken(site: Site) -> None:
     site.sync("a", generation=1, part=1, last=False)
     site.wait(1)
     site.acquire("new", "trunk")
-    site.wait(60)
+    site.wait(50)
     assert site.sync(generation=1, part=2, last=True).freed == 0
     assert keys(site) == ["a", "new"]
 
@@ -802,6 +802,46 @@ def test_the_leases_of_a_scope_are_counted_by_holder(site: Site) -> None:
         ("kamailio", Scope.REGISTRATIONS): 1,
         ("asterisk", Scope.CALLS): 1,
     }
+
+
+# Lists that are not finished
+
+
+@pytest.mark.parametrize("ticks", [True, False])
+def test_a_list_that_is_not_finished_is_forgotten_after_a_while(ticks: bool, site: Site) -> None:
+    lists = site.enforcer._rounds
+    site.sync("a", generation=5, part=1, last=False)
+    site.boot += GENERATION_SECONDS
+    site.sync("b", generation=5, part=2, last=False)
+    site.boot += GENERATION_SECONDS + 1
+    if ticks:
+        site.enforcer.tick(site.now)
+        assert (lists._open, lists._newest) == ({}, {})
+    hint = refusal(site, "c", generation=5, part=3)
+    assert hint == "part 3 came and part 1 did not; send the whole list again"
+    assert (lists._open, lists._newest) == ({}, {})
+    assert keys(site) == ["a", "b"]
+    assert site.sync("c", generation=6).freed == 2
+
+
+def test_the_time_that_the_daemon_did_not_read_ends_no_list(site: Site) -> None:
+    site.sync("a", generation=5, part=1, last=False)
+    site.boot += GENERATION_SECONDS + 1
+    site.enforcer.restart_silence(site.now)
+    site.enforcer.tick(site.now)
+    assert site.sync("b", generation=5, part=2).held == 2
+
+
+def test_the_lists_of_a_user_that_are_not_finished_name_so_many_keys_together(open_site: Callable[..., Site]) -> None:
+    site = open_site(licensed={"trunk": 8}, max_leases=6)
+    site.sync("a", "b", "c", "d", generation=1, part=1, last=False)
+    begun: dict[str, Any] = {"scope": Scope.REGISTRATIONS, "generation": 1, "part": 1, "last": False}
+    assert refusal(site, "x", "y", "z", **begun) == "lists that are not finished name at most 6 leases of a user"
+    site.sync("x", "y", **begun)
+    site.sync("x", "y", "z", uid=1001, holder="asterisk", **begun)
+    assert site.sync("e", generation=1, part=2).held == 5, "the last part of a list leaves nothing to keep"
+    site.sync("z", **{**begun, "part": 2})
+    assert sum(len(each.named) for each in site.enforcer._rounds._open.values() if each.uid == 1000) == 3
 
 
 # When the list was taken

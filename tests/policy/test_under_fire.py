@@ -329,6 +329,8 @@ class Model:
     # Time and restarts
 
     def tick(self, boot: float) -> None:
+        for place in [place for place in self.parts if boot - self.newest[place][1] > SECONDS_OF_A_GENERATION]:
+            del self.parts[place], self.newest[place]
         for (holder, scope), ttl in list(self.ttls.items()):
             if boot - self.heard[holder] > ttl:
                 del self.ttls[holder, scope]
