@@ -253,6 +253,7 @@ class Enforcer:
             holder = self.holders.hear(lease.holder, lease.uid, now.boot)
             if holder is not None and lease.call_class is CallClass.EMERGENCY:
                 holder.note_emergency(granted)
+        self.holders.await_all(now.boot)
         self.ledger.changes.clear()
 
     # Reservations, and who waits
@@ -402,7 +403,7 @@ class Enforcer:
 
     def _keeps_its_name(self, holder: Holder, now: Now) -> bool:
         """Whether it has leases or a list under way, or may not have come back yet after a restart."""
-        awaited = holder.heard == self._restored and now.boot - holder.heard <= ADOPTION_SECONDS
+        awaited = self.holders.awaited(holder) and now.boot - self._restored <= ADOPTION_SECONDS
         under_way = any((holder.name, scope) in self._syncing for scope in Scope)
         return awaited or under_way or bool(self.ledger.of_holder(holder.name))
 

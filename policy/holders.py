@@ -70,6 +70,10 @@ class Holders:
     def __init__(self, owners: dict[str, int]) -> None:
         self._owners = owners
         self._holders: dict[str, Holder] = {}
+        self._awaited: set[str] = set()
+        """Names that were there before a restart; which of them were heard since, `awaited` tells."""
+        self._anew = float("-inf")
+        """When every silence began to count anew; whose `heard` it still is has not been heard since."""
 
     def __iter__(self) -> Iterator[Holder]:
         return iter(self._holders.values())
@@ -105,6 +109,16 @@ class Holders:
     def forget(self, name: str) -> None:
         """Let the name be anybody's again."""
         self._holders.pop(name, None)
+        self._awaited.discard(name)
+
+    def await_all(self, boot: float) -> None:
+        """Take note that all of them were there before a restart, which is now."""
+        self._awaited = set(self._holders)
+        self._begin_anew(boot)
+
+    def awaited(self, holder: Holder) -> bool:
+        """Whether it was there before a restart and has not been heard since; a gap in reading is no sign of it."""
+        return holder.heard == self._anew and holder.name in self._awaited
 
     def silent(self, boot: float) -> list[tuple[Holder, Scope]]:
         """The scopes whose holders have been silent for longer than they said they would be."""
@@ -112,5 +126,10 @@ class Holders:
 
     def restart_silence(self, boot: float) -> None:
         """Count every holder's silence from now on, because nobody was listening before."""
+        self._awaited = {holder.name for holder in self if self.awaited(holder)}
+        self._begin_anew(boot)
+
+    def _begin_anew(self, boot: float) -> None:
+        self._anew = boot
         for holder in self:
             holder.heard = boot

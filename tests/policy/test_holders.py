@@ -335,6 +335,26 @@ def test_after_a_restart_earlier_holders_without_leases_keep_their_names_for_a_w
     assert Known(name="before 1", uid=1000, gone=True) in later.enforcer.ledger.changes
 
 
+def test_a_gap_in_which_the_daemon_did_not_read_ends_no_waiting_for_earlier_holders(site: Site) -> None:
+    for number in range(MAX_HOLDERS_OF_USER):
+        site.sync(holder=f"before {number}")
+    later = site.restarted()
+    later.enforcer.restore([], later.now, site.enforcer.holders.known())
+    later.boot += 10
+    later.sync(holder="before 0")
+    for _ in range(2):
+        later.boot += 5
+        later.enforcer.restart_silence(later.now)
+    newcomer = later.ask("a", "trunk", holder="newcomer")
+    later.boot += 1
+    assert isinstance(later.enforcer.acquire(newcomer, 1000, later.now), Decision)
+    assert later.enforcer.holders.find("before 0") is None, "it had come back, and had nothing"
+    another = later.ask("a", "trunk", holder="another")
+    assert later.enforcer.acquire(another, 1000, later.now) == NotYours("another")
+    later.boot += ADOPTION_SECONDS
+    assert isinstance(later.enforcer.acquire(another, 1000, later.now), Decision)
+
+
 def test_a_name_that_the_settings_gave_to_another_user_since_is_that_users(open_site: Callable[..., Site]) -> None:
     site = open_site(owners={"asterisk": 1001})
     site.enforcer.restore([], site.now, [Known(name="asterisk", uid=1000, ttls={Scope.CALLS: 60.0})])
