@@ -59,6 +59,8 @@ class Storing:
         self._facts: Facts | None = None
         """As they were stored last, None where that failed."""
         self._facts_at = float("-inf")
+        self._facts_lost = False
+        """Whether they could not be stored the last time; of the thread alone."""
 
     @property
     def audit_head(self) -> Head:
@@ -183,8 +185,12 @@ class Storing:
             self._store.save_facts(facts)
         except sqlite3.Error as error:
             self._facts = None  # so that they are stored next time
-            message = f"What is known of clock, host and checks could not be stored. {not_stored(error)}"
-            self._tell(Event(name=EventName.STATE_NOT_STORED, message=message))
+            told, self._facts_lost = self._facts_lost, True
+            if not told:  # the clock makes them new with each tick
+                message = f"What is known of clock, host and checks could not be stored. {not_stored(error)}"
+                self._tell(Event(name=EventName.STATE_NOT_STORED, message=message))
+        else:
+            self._facts_lost = False
 
     def _record(self) -> None:
         """Record until nothing waits, or until it fails; what could not be recorded waits on."""

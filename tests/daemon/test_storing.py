@@ -161,14 +161,18 @@ def test_the_clock_alone_is_stored_now_and_then_and_a_fact_at_once(counting: Cou
 
 def test_facts_that_could_not_be_stored_are_told_and_stored_later(counting: Counting, told: Told) -> None:
     storing = Storing(counting, told.tell)
-    counting.fails = True
-    storing.keep_facts(clock_at(1), 1.0)
-    done(storing)
-    assert "database or disk is full" in told.one(EventName.STATE_NOT_STORED).message
-    counting.fails = False
-    storing.keep_facts(clock_at(1), 6.0)
+    for round_ in range(2):
+        counting.fails = True
+        for second in range(3):
+            storing.keep_facts(clock_at(second), float(second))
+            done(storing)
+        assert len(told.events) == round_ + 1, "told once, and again when it had worked in between"
+        counting.fails = False
+        storing.keep_facts(clock_at(1), 6.0)
+        done(storing)
+    assert "database or disk is full" in told.events[0].message
     storing.close()
-    assert counting.facts == [clock_at(1)]
+    assert counting.facts == [clock_at(1)] * 2
 
 
 def test_facts_are_stored_before_they_count_where_somebody_waits(counting: Counting, told: Told) -> None:
