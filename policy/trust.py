@@ -94,8 +94,8 @@ class Trust:
         elif host is not None:  # before the first look of this run: what had drained stays drained
             host.active = host.drained > 0
         if check is not None:
-            required = self._catalog.checks.evidence and serial is not None
-            check.active = self.kept.check_failing or (required and self._answer_missing(serial, now))
+            missing = self._catalog.checks.evidence and self._answer_missing(serial, now)
+            check.active = serial is not None and (self.kept.check_failing or missing)
 
     @property
     def _host_is_changed(self) -> bool:
