@@ -164,7 +164,7 @@ def test_facts_that_could_not_be_stored_are_told_and_stored_later(counting: Coun
     for round_ in range(2):
         counting.fails = True
         for second in range(3):
-            storing.keep_facts(clock_at(second), float(second))
+            storing.keep_facts(clock_at(second), float(second), now=True)
             done(storing)
         assert len(told.events) == round_ + 1, "told once, and again when it had worked in between"
         counting.fails = False

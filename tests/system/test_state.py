@@ -7,10 +7,10 @@ import shutil
 import sqlite3
 from typing import TYPE_CHECKING
 
+import rig
+
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.system import rig
 
 
 def audit(site: rig.Site) -> list[str]:
