@@ -156,7 +156,7 @@ def test_a_spare_system_takes_all_of_a_backup(running: House, another: House) ->
 
 
 def test_leases_are_not_restored(running: House, another: House) -> None:
-    lease = {"holder": "asterisk", "key": "t1", "wants": [{"feature": "tenant"}]}
+    lease: dict[str, Any] = {"holder": "asterisk", "key": "t1", "wants": [{"feature": "tenant"}]}
     assert running.ask("io.featurekey.License.Acquire", **lease)[0]["parameters"]["allowed"]
     running.site.settle()
     text = backup(running)
