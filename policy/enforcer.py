@@ -8,7 +8,7 @@ takes both, logs, records and stores. Nothing in here waits, reads a clock or to
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +18,7 @@ from .applications import decide_application, explain_application
 from .catalog import Catalog, Cause, Scope
 from .certificate import Certificate
 from .decision import Claim, Decision, Rules, Situation, Step, decide, decided, is_emergency, walk
+from .ending import Ending
 from .enrollment import goes_by
 from .entitlements import Entitlements
 from .events import EventName
@@ -90,6 +91,7 @@ class Enforcer:
         """What happened since the daemon last took note, in order."""
         self._lately = self._situation.lately
         self._rounds = Rounds(self._lately)
+        self._ending = Ending(self._situation, self.account)
         self._syncing: dict[tuple[str, Scope], Syncing] = {}
         """Lists that are being worked through, by holder and scope."""
         self.presence = Presence(debounce or Debounce())
@@ -188,7 +190,7 @@ class Enforcer:
 
     def release_by_force(self, holder: str, key: str, by: str, now: Now) -> bool:
         """Free a lease in place of its holder, on behalf of a technician; False where there is none."""
-        if not self._end(holder, key):
+        if not self._ending.end(holder, key):
             return False
         self._lately.note_release(holder, key, now.boot)
         message = f"The lease {key} of {holder} was freed by {by}."
@@ -197,10 +199,11 @@ class Enforcer:
 
     def release_bound(self, connection: int, now: Now) -> None:
         """Free the leases that end with a connection, and the places of keys that wait no longer than it lasts."""
-        for lease in self.ledger.bound_to(connection):
-            self._end(lease.holder, lease.key)
-            self._lately.note_release(lease.holder, lease.key, now.boot)
-        self._situation.waiting.leave_bound(connection)
+        _finish(self.ending_bound(connection, now))
+
+    def ending_bound(self, connection: int, now: Now) -> Iterator[None]:
+        """The same, a slice at a time: other requests may be decided between two of them."""
+        return self._ending.bound(connection, now)
 
     def synchronize(self, request: SyncRequest, uid: int, now: Now) -> Synced | ListRefused | NotYours:
         """Make the holder's list of one scope true, all at once."""
@@ -311,11 +314,19 @@ class Enforcer:
 
     def tick(self, now: Now, spared: frozenset[Silence] = frozenset()) -> None:
         """Let time pass: meters drain, terms end, silent holders lose their scopes, but for those to be spared."""
-        for holder, scope in self.holders.silent(now.boot):
-            if Silence(holder.name, scope, holder.heard) not in spared:
-                self._free_silent(holder, scope)
-        self._rounds.forget_unfinished(now.boot)
+        _finish(self.freeing_silent(now, spared))
         self.update(now)
+
+    def freeing_silent(self, now: Now, spared: frozenset[Silence] = frozenset()) -> Iterator[None]:
+        """The part of `tick` that may take long, a slice at a time: silent holders lose their scopes.
+
+        Other requests may be decided between two slices; one that is heard again meanwhile keeps what it has left.
+        """
+        self._rounds.forget_unfinished(now.boot)
+        for holder, scope, since in [(*found, found[0].heard) for found in self.holders.silent(now.boot)]:
+            if holder.heard == since and Silence(holder.name, scope, since) not in spared:
+                yield from self._ending.silent(holder, scope)
+                yield
 
     def restart_silence(self, now: Now) -> None:
         """Count every holder's silence from now on, because the daemon was not reading before."""
@@ -394,13 +405,6 @@ class Enforcer:
         self._situation.waiting.leave_all(longest.name)
         return True
 
-    def _end(self, holder: str, key: str) -> bool:
-        """Free a lease, whose key then waits for nothing any more; False where there is none."""
-        if self.ledger.drop(holder, key) is None:
-            return False
-        self._situation.waiting.leave(holder, key)
-        return True
-
     def _keeps_its_name(self, holder: Holder, now: Now) -> bool:
         """Whether it has leases or a list under way, or may not have come back yet after a restart."""
         awaited = self.holders.awaited(holder) and now.boot - self._restored <= ADOPTION_SECONDS
@@ -418,15 +422,6 @@ class Enforcer:
             return NotYours(request.holder)
         self.account.count_emergency(request.holder, request.key, request.dialed, request.port)
         return Decision(allowed=True, reason=Reason.EMERGENCY)
-
-    def _free_silent(self, holder: Holder, scope: Scope) -> None:
-        holder.ttls = {other: ttl for other, ttl in holder.ttls.items() if other is not scope}
-        self.ledger.changes.append(holder.known())
-        gone = [lease for lease in self.ledger.of_holder(holder.name).values() if lease.scope is scope]
-        for lease in gone:
-            self._end(lease.holder, lease.key)
-        message = f"{holder.name} fell silent: its {len(gone)} leases of scope {scope} are freed."
-        self.account.tell(EventName.HOLDER_SILENT, message, HOLDER=holder.name, SCOPE=str(scope))
 
     def update(self, now: Now) -> None:
         """Draw every conclusion from what is known at this moment."""
@@ -498,3 +493,8 @@ class Enforcer:
         message = f"The standing is {situation.standing} (was {before}). {why}{graces}".strip()
         name, about = EventName(f"standing_{situation.standing}"), {"STANDING": str(situation.standing)}
         self.account.tell(name, message, **about, BEFORE=str(before))
+
+
+def _finish(slices: Iterator[None]) -> None:
+    for _ in slices:
+        pass

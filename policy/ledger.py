@@ -156,8 +156,12 @@ class Ledger:
 
     def bound_to(self, connection: int) -> list[Lease]:
         """The leases that end with that connection."""
-        found = (self.find(holder, key) for holder, key in self._bound.get(connection, {}))
+        found = (self.find(holder, key) for holder, key in self.places_bound(connection))
         return [lease for lease in found if lease is not None]
+
+    def places_bound(self, connection: int) -> list[tuple[str, str]]:
+        """Holder and key of the leases that end with that connection."""
+        return list(self._bound.get(connection, ()))
 
     def put(self, lease: Lease) -> None:
         """Take the lease in, in place of the one under the same holder and key."""
