@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import keeping, licensing, operating, rehearsing, reserving
+from . import keeping, licensing, operating, proving, rehearsing, reserving
 from .call import DEFAULT_SOCKET, CallError
 from .console import complain, forgive_encoding, is_closed, mute, no_room
 from .exits import FILE_TROUBLE, INTERRUPTED, PIPE_CLOSED, WRONG_USAGE, FileTrouble, sentence, status_of
@@ -35,6 +35,8 @@ When calls are refused:
   featurekeyctl usage --by port               who uses how much
   featurekeyctl explain sip-trunk-channels --holder kamailio --key test
   featurekeyctl watch --decisions             see the next call being refused
+  featurekeyctl check                         what does not hold, and the cure of each
+  featurekeyctl rescue                        the Feature Key has failed: a code from the vendor opens for 7 days
 
 \b
 Exit status:
@@ -84,6 +86,8 @@ for _verb in (operating.explain, operating.watch, operating.holders, operating.p
 for _verb in (reserving.reserve, reserving.unreserve, reserving.reservations):
     tree.add_command(_verb)
 for _verb in (rehearsing.what_if, rehearsing.catalog):
+    tree.add_command(_verb)
+for _verb in (proving.check, proving.rescue, proving.host, proving.clock):
     tree.add_command(_verb)
 for _verb in (keeping.audit, keeping.backup, keeping.restore):
     tree.add_command(_verb)

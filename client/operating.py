@@ -11,6 +11,7 @@ from .call import LICENSE, MANAGE
 from .console import agreed, clean, out, out_fields, out_json, span, user_name, warn_simulated
 from .exits import DONE, REFUSED
 from .limits import application_text, dialed_text, holder_text, key_text, place_text
+from .proving import status_fields
 from .reading import member, needed, objects
 from .session import Session, examples, json_option
 from .tables import Column, out_table
@@ -237,6 +238,7 @@ def _status_fields(reply: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("Granted, denied", f"{reply.get('granted')}, {reply.get('denied')}"),
         ("Emergency calls", f"{reply.get('emergency_now')} now, {reply.get('emergency_total')} in all"),
         ("Unlisted claims", reply.get("emergency_claims")),
+        *status_fields(reply),
         ("Version", reply.get("version")),
         ("Running for", span(needed(reply, "uptime_seconds", int))),
     ]

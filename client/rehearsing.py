@@ -67,26 +67,28 @@ def _sentence(file: str, mistake: Mapping[str, Any]) -> str:
         "featurekeyctl what-if --add preferred-edition --add voicemail-pro-ports:4",
         "featurekeyctl what-if --remove 40A0…1JY4",
         "featurekeyctl what-if --platform ip500 --release 8.0",
+        "featurekeyctl what-if --without-host-part enp1s0",
     ),
 )
 @click.option("--add", multiple=True, callback=_read_orders, metavar="FEATURE[:N]", help="A license to suppose.")
 @click.option("--remove", multiple=True, metavar="KEY", help="An installed license to suppose away.")
 @click.option("--platform", help="Another platform to suppose.")
 @click.option("--release", help="Another release to suppose.")
+@click.option(
+    "--without-host-part", metavar="PART", help="A part of the host, or a network interface, to suppose away."
+)
 @json_option
 @click.pass_obj
-def what_if(
-    session: Session, add: tuple[Want, ...], remove: tuple[str, ...], platform: str | None, release: str | None
-) -> int:
-    """Show what would change with licenses added or removed, or on another platform or release.
+def what_if(session: Session, /, add: tuple[Want, ...], remove: tuple[str, ...], **others: str | None) -> int:
+    """Show what would change with licenses added or removed, on another platform or release, or without a host part.
 
     Limits, hours and the like are those in good standing; a standing that allows less is said first. Nothing is
     changed. Exit status 1 when it cannot be supposed.
     """
-    if not (add or remove or platform or release):
-        raise click.UsageError("suppose something: --add, --remove, --platform or --release")
-    supposed: dict[str, Any] = {"add": [want.on_wire() for want in add], "remove": list(remove)}
-    supposed |= {name: value for name, value in (("platform", platform), ("release", release)) if value is not None}
+    named = {name: value for name, value in others.items() if value is not None}
+    if not (add or remove or any(named.values())):
+        raise click.UsageError("suppose something: --add, --remove, --platform, --release or --without-host-part")
+    supposed: dict[str, Any] = {"add": [want.on_wire() for want in add], "remove": list(remove), **named}
     reply = session.ask(f"{MANAGE}.WhatIf", **supposed)
     findings = objects(reply, "findings")
     if session.as_json:
@@ -94,6 +96,8 @@ def what_if(
     elif findings:
         out("\n".join(clean(finding.get("message")) for finding in findings))
     else:
+        if reply.get("host") is not None:
+            out(f"host {clean(reply['host'])}: {clean(reply.get('host_why'))}")
         if (said := _CURBED.get(needed(reply, "standing", str))) is not None:
             out(said)
         _show_changes(objects(reply, "changes"))

@@ -162,7 +162,7 @@ def _verb(*verb: str) -> list[str]:
         "release": ["--holder", "h", "--key", "k"],
         "reserve": ["f", "201"],
         "unreserve": ["f", "201"],
-        "check": ["-"],
+        "check": ["-"] if verb[0] == "catalog" else [],
         "what-if": ["--add", "f"],
         "backup": ["-"],
         "restore": ["-"],
@@ -194,7 +194,9 @@ def test_a_missing_daemon_ends_every_verb_with_one_sentence_and_the_cure(control
 def test_a_missing_permission_names_the_group(daemon: StandIn, control: Control, verb: list[str]) -> None:
     denied = daemon.refuses("org.varlink.service.PermissionDenied")
     methods = "Status CheckNow Request ImportCertificate ImportList AddLicense RemoveLicense ListLicenses"
-    methods += " ExportLicenses WhatIf CheckCatalog Reserve Unreserve ListReservations ListAudit Backup Restore"
+    methods += (
+        " ExportLicenses WhatIf CheckCatalog Reserve Unreserve ListReservations ListAudit Backup Restore Rescue GetHost"
+    )
     for method in [*methods.split(), "ListFeatures", "ListLeases", "Acquire", "Release", "Explain", "Watch"]:
         daemon.on(method, denied)
     status, out, err = control(*verb, stdin=b"text")
@@ -213,7 +215,7 @@ def test_a_missing_permission_names_the_group(daemon: StandIn, control: Control,
         "restore",
         "catalog",
     }
-    managing = managing or verb[0] in {"reserve", "unreserve", "reservations"}
+    managing = managing or verb[0] in {"reserve", "unreserve", "reservations", "check", "rescue", "host"}
     assert ("group featurekey-admin;" in err) is managing
     assert ("group featurekey;" in err) is not managing
 
@@ -229,6 +231,8 @@ def test_a_reply_without_what_was_promised_is_an_error_and_no_traceback(
             daemon.on(method, reply)
         for method in ("Reserve", "Unreserve", "ListReservations"):
             daemon.on(method, reply | {"reservation": 1})
+        for method in ("Rescue", "GetHost"):
+            daemon.on(method, reply)
         assert control(*verb, stdin=b"text")[0] in {exits.DAEMON_ERROR, exits.DONE}
 
 
