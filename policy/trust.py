@@ -299,7 +299,7 @@ class Trust:
         """Forget an opening that is over, and tell of it."""
         if self.kept.opening is not None:
             self._keep(opening=None)
-            self._tell(EventName.RESCUE_ENDED, "The seven days of the rescue code are over.")
+            self._tell(EventName.RESCUE_ENDED, "The rescue is over: its seven days have passed, or another Feature Key is certified.")
 
     def _keep(self, **fields: object) -> None:
         self.kept = msgspec.structs.replace(self.kept, **fields)
