@@ -13,6 +13,7 @@ from featurekeyd.policy.enforcer import Enforcer, NotYours
 from featurekeyd.policy.entitlements import Entitlement
 from featurekeyd.policy.holders import Holder
 from featurekeyd.policy.ledger import Lease
+from featurekeyd.policy.legible import read_legible
 from featurekeyd.policy.ports import Port
 from featurekeyd.policy.reasons import Reason
 from featurekeyd.policy.requests import (
@@ -85,7 +86,7 @@ class LicenseService:
         """The methods by full name."""
         ask = Permission.ASK
         return {
-            f"{LICENSE}.Acquire": method(ask, Acquire, self.acquire),
+            f"{LICENSE}.Acquire": method(ask, Acquire, self.acquire, unreadable=self.acquire_unreadable),
             f"{LICENSE}.Release": method(ask, Release, self.release),
             f"{LICENSE}.Sync": method(ask, SyncRequest, self.synchronize),
             f"{LICENSE}.Explain": method(ask, Request, self.explain),
@@ -103,6 +104,17 @@ class LicenseService:
         decision = site.enforcer.acquire(request, client.peer.uid, now, bound)
         if isinstance(decision, NotYours):
             return _not_yours(decision)
+        site.note_decision(request, decision, now)
+        return _with_grace(_ENCODER.encode(decision), site.enforcer.grace)
+
+    def acquire_unreadable(self, client: Client, parameters: msgspec.Raw) -> bytes | None:
+        """Grant an emergency call whose parameters break a rule; None where it is none."""
+        site, legible = self._site, read_legible(parameters)
+        now = site.moment()
+        granted = None if legible is None else site.enforcer.acquire_unreadable(legible, client.peer.uid, now)
+        if granted is None:
+            return None
+        request, decision = granted
         site.note_decision(request, decision, now)
         return _with_grace(_ENCODER.encode(decision), site.enforcer.grace)
 

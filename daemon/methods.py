@@ -72,6 +72,8 @@ class Method(msgspec.Struct, frozen=True):
     parameters: msgspec.json.Decoder[Any]
     more: bool = False
     """Whether it answers with many replies and must be called with `more`."""
+    unreadable: Callable[[Client, msgspec.Raw], bytes | None] | None = None
+    """What is asked for a reply where the parameters cannot be read; without one they are refused."""
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,10 +81,15 @@ class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def method(
-    permission: Permission, parameters: type, run: Callable[[Client, Any], Outcome], *, more: bool = False
+    permission: Permission,
+    parameters: type,
+    run: Callable[[Client, Any], Outcome],
+    *,
+    more: bool = False,
+    unreadable: Callable[[Client, msgspec.Raw], bytes | None] | None = None,
 ) -> Method:
     """One method that takes these parameters."""
-    return Method(permission, run, msgspec.json.Decoder(parameters), more)
+    return Method(permission, run, msgspec.json.Decoder(parameters), more, unreadable)
 
 
 def call_method(methods: dict[str, Method], call: Call, client: Client, permissions: frozenset[Permission]) -> Outcome:
@@ -96,10 +103,9 @@ def call_method(methods: dict[str, Method], call: Call, client: Client, permissi
         return error_reply(f"{SERVICE}.ExpectedMore")
     try:
         parameters = found.parameters.decode(call.parameters)
-    except msgspec.ValidationError as error:
-        return invalid_parameter(parameter_of(str(error)))
     except NOT_JSON as error:  # the parameters are looked into only now
-        raise malformed(error) from None
+        answered = None if found.unreadable is None else found.unreadable(client, call.parameters)
+        return answered or _refused(error)
     return found.run(client, parameters)
 
 
@@ -166,6 +172,12 @@ def one_by_one(member: str, values: Iterable[dict[str, object]]) -> Iterator[byt
             yield reply_continues({member: said(waiting)})
         waiting = value
     yield reply({} if waiting is None else {member: said(waiting)})
+
+
+def _refused(error: Exception) -> bytes:
+    if isinstance(error, msgspec.ValidationError):
+        return invalid_parameter(parameter_of(str(error)))
+    raise malformed(error) from None
 
 
 def _no_such_method(methods: dict[str, Method], name: str) -> bytes:

@@ -27,22 +27,20 @@ from .holders import MAX_HOLDERS, MAX_HOLDERS_OF_USER, Holder, Known
 from .installed import Installed
 from .instant import Now
 from .ledger import Lease, Ledger
+from .legible import Legible
 from .licenses import License, Licenses, Mark
 from .presence import NOT_LOOKED_YET, PRESENT, Debounce, Presence, Sighting, refuse_certificate
 from .reasons import Reason
 from .rehearsal import Rehearsed, WhatIf
-from .requests import CallClass, Request, SyncRequest
+from .requests import Request, SyncRequest
 from .reservations import Reservation, Reservations, Shares
+from .restoring import restore
 from .standing import Grace, Meter, Standing, rescue_grace, standing_of, why_deactivated
 from .synchronize import ListRefused, Rounds, Steps, Synced, Syncing
 from .system import System
 from .timekeeping import first_mark
 from .trust import Kept, Trust
 from .whereabouts import whereabouts
-
-ADOPTION_SECONDS = 600.0
-"""How long after a restart of the daemon the name of a holder that was there before is kept for it: a switch that is
-slow to start comes back within that time, and may have no lease until then."""
 
 
 class Silence(NamedTuple):
@@ -95,8 +93,6 @@ class Enforcer:
         self._syncing: dict[tuple[str, Scope], Syncing] = {}
         """Lists that are being worked through, by holder and scope."""
         self.presence = Presence(debounce or Debounce())
-        self._restored = float("-inf")
-        """When the leases of an earlier run were taken back."""
         self._advanced = now.boot
         self._installed = Installed(catalog, system, released)
         self.trust = Trust(catalog, self.meters, kept or Kept(first_mark(now, boot_id, released)), boot_id, released)
@@ -160,6 +156,18 @@ class Enforcer:
         decision, claim = decided_by(self._situation, request, now, uid, bound)
         self.account.count(decision, claim)
         return decision
+
+    def acquire_unreadable(self, legible: Legible, uid: int, now: Now) -> tuple[Request, Decision] | None:
+        """Grant a request that breaks a rule and is an emergency call, without a record; None for any other.
+
+        The request is as it can be shown.
+        """
+        request = legible.request()
+        if not is_emergency(self.rules, request):
+            return None
+        if legible.has_name(request.holder) and self._hear(request.holder, uid, now) is not None:
+            self._situation.note_emergency(request.holder, now.boot)
+        return request, self._unrecorded(request)
 
     def explain(self, request: Request, uid: int, now: Now) -> tuple[Decision, list[Step]] | NotYours:
         """What `acquire` would decide, step by step; changes nothing."""
@@ -241,23 +249,7 @@ class Enforcer:
 
         The holders' names stay with the users who had them, and their silence counts from now on.
         """
-        self._restored = now.boot
-        for known in holders:
-            holder = self.holders.hear(known.name, known.uid, now.boot)
-            if holder is not None:  # the settings may have given the name to another user since
-                holder.ttls = known.ttls
-                if known.last_emergency is not None:
-                    holder.note_emergency(min(known.last_emergency, now.boot))
-        for lease in leases:
-            if lease.bound is not None:
-                continue
-            granted = min(lease.granted, now.boot)
-            self.ledger.put(msgspec.structs.replace(lease, granted=granted))
-            holder = self.holders.hear(lease.holder, lease.uid, now.boot)
-            if holder is not None and lease.call_class is CallClass.EMERGENCY:
-                holder.note_emergency(granted)
-        self.holders.await_all(now.boot)
-        self.ledger.changes.clear()
+        restore(self._situation, leases, now.boot, holders)
 
     # Reservations, and who waits
 
@@ -407,7 +399,7 @@ class Enforcer:
 
     def _keeps_its_name(self, holder: Holder, now: Now) -> bool:
         """Whether it has leases or a list under way, or may not have come back yet after a restart."""
-        awaited = self.holders.awaited(holder) and now.boot - self._restored <= ADOPTION_SECONDS
+        awaited = self.holders.awaited(holder, now.boot)
         under_way = any((holder.name, scope) in self._syncing for scope in Scope)
         return awaited or under_way or bool(self.ledger.of_holder(holder.name))
 
@@ -420,6 +412,10 @@ class Enforcer:
         """An emergency call under another user's name is granted and leaves that user's leases alone."""
         if not is_emergency(self.rules, request):
             return NotYours(request.holder)
+        return self._unrecorded(request)
+
+    def _unrecorded(self, request: Request) -> Decision:
+        """An emergency call that is granted without a lease."""
         self.account.count_emergency(request.holder, request.key, request.dialed, request.port)
         return Decision(allowed=True, reason=Reason.EMERGENCY)
 

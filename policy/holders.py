@@ -72,6 +72,8 @@ class Holders:
         self._holders: dict[str, Holder] = {}
         self._awaited: set[str] = set()
         """Names that were there before a restart; which of them were heard since, `awaited` tells."""
+        self._until = float("-inf")
+        """Boot time until which they are awaited."""
         self._anew = float("-inf")
         """When every silence began to count anew; whose `heard` it still is has not been heard since."""
 
@@ -111,13 +113,17 @@ class Holders:
         self._holders.pop(name, None)
         self._awaited.discard(name)
 
-    def await_all(self, boot: float) -> None:
-        """Take note that all of them were there before a restart, which is now."""
+    def await_all(self, boot: float, seconds: float) -> None:
+        """Take note that all of them were there before a restart, which is now; they are awaited for so long."""
         self._awaited = set(self._holders)
+        self._until = boot + seconds
         self._begin_anew(boot)
 
-    def awaited(self, holder: Holder) -> bool:
-        """Whether it was there before a restart and has not been heard since; a gap in reading is no sign of it."""
+    def awaited(self, holder: Holder, boot: float) -> bool:
+        """Whether it was there before a restart not long ago and was not heard since; a gap in reading ends nothing."""
+        return boot <= self._until and self._not_heard(holder)
+
+    def _not_heard(self, holder: Holder) -> bool:
         return holder.heard == self._anew and holder.name in self._awaited
 
     def silent(self, boot: float) -> list[tuple[Holder, Scope]]:
@@ -126,7 +132,7 @@ class Holders:
 
     def restart_silence(self, boot: float) -> None:
         """Count every holder's silence from now on, because nobody was listening before."""
-        self._awaited = {holder.name for holder in self if self.awaited(holder)}
+        self._awaited = {holder.name for holder in self if self._not_heard(holder)}
         self._begin_anew(boot)
 
     def _begin_anew(self, boot: float) -> None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from featurekeyd.policy.catalog import Scope
 from featurekeyd.policy.decision import Decision
-from featurekeyd.policy.enforcer import ADOPTION_SECONDS, NotYours
+from featurekeyd.policy.enforcer import NotYours
 from featurekeyd.policy.events import EventName
 from featurekeyd.policy.holders import MAX_HOLDERS, MAX_HOLDERS_OF_USER, Holders, Known
 from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.reasons import Reason
 from featurekeyd.policy.requests import CallClass, SyncLease
+from featurekeyd.policy.restoring import ADOPTION_SECONDS
 from featurekeyd.policy.synchronize import SLICE_ADOPTED, Syncing
 
 if TYPE_CHECKING:

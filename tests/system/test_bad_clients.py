@@ -135,6 +135,30 @@ def test_a_wrong_parameter_is_named_by_its_path_and_the_connection_goes_on(
     assert shared.site.leases(holder="kamailio") == []
 
 
+@pytest.mark.parametrize("emergency", [{"dialed": "112"}, {"class": "emergency"}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"wants": None},
+        {"key": "x" * 513},
+        {"key": "call\x1b[2J"},
+        {"port": ""},
+        {"wants": [WANT] * 9},
+    ],
+)
+def test_an_emergency_call_is_granted_whatever_else_is_wrong_with_it(
+    shared: rig.Licensed, changed: dict[str, Any], emergency: dict[str, Any]
+) -> None:
+    before = shared.site.call("License.Status")["emergency_total"]
+    with shared.site.connect() as connection:
+        granted = connection.call("License.Acquire", REQUEST | changed | emergency)
+        assert granted == {"allowed": True, "reason": "emergency"}
+        assert connection.call("License.Status")["emergency_total"] == before + 1
+        with pytest.raises(rig.Refused):
+            connection.call("License.Explain", REQUEST | changed | emergency)
+    assert shared.site.leases(holder="kamailio") == []
+
+
 def test_a_missing_parameter_is_named(shared: rig.Licensed) -> None:
     with pytest.raises(rig.Refused) as refused:
         shared.site.call("License.Acquire", {"holder": "kamailio", "wants": [WANT]})
