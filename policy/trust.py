@@ -299,7 +299,8 @@ class Trust:
         """Forget an opening that is over, and tell of it."""
         if self.kept.opening is not None:
             self._keep(opening=None)
-            self._tell(EventName.RESCUE_ENDED, "The rescue is over: its seven days have passed, or another Feature Key is certified.")
+            message = "The rescue is over: its seven days have passed, or another Feature Key is certified."
+            self._tell(EventName.RESCUE_ENDED, message)
 
     def _keep(self, **fields: object) -> None:
         self.kept = msgspec.structs.replace(self.kept, **fields)
