@@ -7,9 +7,8 @@ and tried again at its next time: nothing of it holds a decision up.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -74,6 +73,7 @@ class Trusting:
         self._unexpected = unexpected
         self._claims = 0
         """Emergency calls without a listed number that were counted already."""
+        self._loop = asyncio.get_running_loop()
         self._begun = False
         self._looked = float("-inf")
         self._coming: dict[str, object] = {}
@@ -96,12 +96,12 @@ class Trusting:
     def _look_in_time(self, now: Now) -> None:
         if now.boot - self._looked >= HOST_SECONDS:
             self._looked = now.boot
-            self._begin(self.look_at_host(), "while looking at the host")
+            self._begin(self.look_at_host, "while looking at the host")
         due = self.schedule.is_due(now.boot) or self._may_pass_now()
         if due and self._enforcer.licenses.certificate is not None:
             self.schedule = self.schedule.done(now.boot)
             self._picture = self._pictured()
-            self._begin(self._check_in_time(), "in a check")
+            self._begin(self._check_in_time, "in a check")
 
     def _may_pass_now(self) -> bool:
         """Whether what made the last check fail may be over: nobody waits three hours for a key that is back."""
@@ -203,14 +203,14 @@ class Trusting:
             self._enforcer.trust.note_claims(claims - self._claims)
             self._claims = claims
 
-    def _begin(self, work: Coroutine[Any, Any, None], what: str) -> None:
-        task = asyncio.get_running_loop().create_task(self._told(work, what))
+    def _begin(self, work: Callable[[], Awaitable[None]], what: str) -> None:
+        task = self._loop.create_task(self._told(work, what))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _told(self, work: Coroutine[Any, Any, None], what: str) -> None:
+    async def _told(self, work: Callable[[], Awaitable[None]], what: str) -> None:
         try:
-            await work
+            await work()
         except Exception as error:  # noqa: BLE001 - the daemon goes on, and it is tried again
             self._unexpected(error, what)
 

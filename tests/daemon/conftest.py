@@ -31,6 +31,7 @@ from featurekeyd.daemon.store import Documents, Store
 from featurekeyd.daemon.storing import Storing
 from featurekeyd.daemon.subscribers import Subscriber
 from featurekeyd.daemon.wire import LICENSE, read_call
+from featurekeyd.hwio.simulated_host import write_simulated_host
 from featurekeyd.policy import certificate as certificates
 from featurekeyd.policy import licenselist
 from featurekeyd.policy.catalog import Catalog
@@ -43,6 +44,7 @@ from featurekeyd.policy.instant import Now
 from featurekeyd.policy.licensekey import LicenseKey, Term, make_key
 from featurekeyd.policy.licenselist import Entry, LicenseList, list_body
 from featurekeyd.policy.presence import Sighting
+from featurekeyd.policy.rescue import rescue_step, write_code
 from featurekeyd.policy.signedtext import VendorKeys, key_id, seal
 from featurekeyd.policy.system import System
 
@@ -110,6 +112,31 @@ modes = [
     { id = "lite", title = "Desk Lite" },
 ]
 """
+
+
+BINDING = """
+[meters.host_changed]
+budget = "72h"
+refill = "as_drained"
+then = "deactivated"
+
+[meters.no_check]
+budget = "72h"
+refill = "by_check"
+then = "deactivated"
+
+[checks]
+evidence = true
+
+[host]
+binds = true
+binds_addresses = true
+source = "test"
+"""
+"""More of a catalog: it binds the host, and wants the vendor's answer."""
+
+RESCUE_SEED = bytes(range(20))
+RESCUE_DAYS = 400
 
 
 class Clock:
@@ -197,10 +224,19 @@ class Vendor:
             hardware_id=CARD,
             issued=datetime.date.fromisoformat(issued),
             test=test,
-            rescue_anchor=bytes(20),
-            rescue_days=100,
+            rescue_anchor=_steps(RESCUE_DAYS),
+            rescue_days=RESCUE_DAYS,
         )
-        return seal(certificates.KIND, certificate_body(certificate), self.signer, self._key.sign)
+        return self.sealed(certificates.KIND, certificate_body(certificate))
+
+    def sealed(self, kind: str, body: str) -> str:
+        """A signed text."""
+        return seal(kind, body, self.signer, self._key.sign)
+
+    def rescue_code(self, day: datetime.date, issued: str = "2026-01-01") -> str:
+        """The rescue code of a day, for a certificate that was issued then."""
+        days = (day - datetime.date.fromisoformat(issued)).days
+        return write_code(_steps(RESCUE_DAYS - days))
 
     def key(
         self,
@@ -232,6 +268,14 @@ class Vendor:
             trials={},
         )
         return seal(licenselist.KIND, list_body(newer), self.signer, self._key.sign)
+
+
+def _steps(count: int) -> bytes:
+    """So many steps of the chain of rescue codes."""
+    value = RESCUE_SEED
+    for _ in range(count):
+        value = rescue_step(value)
+    return value
 
 
 class Credentials:
@@ -380,6 +424,14 @@ class House:
         self.log.events.clear()
         return self
 
+    def wait(self) -> None:
+        """Run until everything that trust has begun is done."""
+
+        async def done() -> None:
+            await asyncio.gather(*self.site.trusting._tasks)
+
+        self.loop.run_until_complete(done())
+
     def caller(self, uid: int = ADMIN, *groups: int) -> Caller:
         return Caller(self.server, uid, *groups)
 
@@ -493,6 +545,25 @@ def house(tmp_path: Path, loop: Loop, catalog: Catalog) -> Iterator[House]:
 def licensed(house: House) -> House:
     """A certified site with the edition and 8 trunks."""
     return house.licensed(house.vendor.key(code=1, instances=1), house.vendor.key(code=2, instances=8))
+
+
+async def _looks_at_nothing() -> None:
+    """In place of a look at the Feature Key."""
+
+
+@pytest.fixture
+def bound(tmp_path: Path, loop: Loop) -> Iterator[House]:
+    """A certified site, bound to a simulated host in the folder `host`, that wants the vendor's answer.
+
+    The Feature Key is as a test last said that it was seen.
+    """
+    write_simulated_host(tmp_path / "host")
+    catalog = load_catalog(CATALOG + BINDING, "exchange.toml")
+    opened = House(tmp_path, loop, catalog, reader=f"host:{tmp_path / 'host'}")
+    opened.site.trusting._look = _looks_at_nothing
+    opened.licensed(opened.vendor.key(code=1, instances=1), opened.vendor.key(code=2, instances=8))
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
