@@ -431,7 +431,7 @@ class Enforcer:
         if rescued:
             self.grace += (rescue_grace(rescued),)
         elif self.licenses.serial is not None:  # before the licenses of an earlier run are back, nobody can tell
-            self.trust.end_rescue()
+            self.trust.end_rescue(self.licenses.serial)
         self._stand(rescued=rescued > 0)
         self.events += self.trust.events
         self.trust.events.clear()

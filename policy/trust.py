@@ -295,12 +295,15 @@ class Trust:
         opening = self.kept.opening
         return 0.0 if opening is None else opening.seconds_left(serial, today)
 
-    def end_rescue(self) -> None:
-        """Forget an opening that is over, and tell of it."""
-        if self.kept.opening is not None:
+    def end_rescue(self, serial: str | None) -> None:
+        """Forget an opening that is over, and tell of it; a wall clock that stands ahead for a while ends none."""
+        if self.kept.opening is not None and not self.rescue_left(serial, self._date_of_mark()):
             self._keep(opening=None)
             message = "The rescue is over: its seven days have passed, or another Feature Key is certified."
             self._tell(EventName.RESCUE_ENDED, message)
+
+    def _date_of_mark(self) -> datetime.date:
+        return datetime.datetime.fromtimestamp(self.mark.wall, datetime.UTC).date()
 
     def _keep(self, **fields: object) -> None:
         self.kept = msgspec.structs.replace(self.kept, **fields)

@@ -389,6 +389,21 @@ def test_a_restart_ends_no_rescue(office: Site) -> None:
         assert EventName.RESCUE_ENDED not in office.told()
 
 
+def test_a_clock_that_stands_ahead_for_a_while_ends_no_rescue(office: Site) -> None:
+    office.pull()
+    office.wait(2 * HOUR)
+    open_up(office)
+    office.wait(HOUR)
+    office.wall += 3650 * DAY
+    office.wait(60)
+    assert standing(office) is Standing.DEACTIVATED
+    office.wall -= 3650 * DAY
+    office.wait(60)
+    assert standing(office) is Standing.GRACE
+    assert left(office)["rescue"] == 7 * DAY - HOUR - 120
+    assert EventName.RESCUE_ENDED not in office.told()
+
+
 @pytest.mark.parametrize(("released", "name"), [(None, "clock_set_back"), (datetime.date(2026, 2, 1), "clock_unset")])
 def test_a_clock_that_is_wrong_at_the_start_is_told(office: Site, released: datetime.date | None, name: str) -> None:
     office.released = released or office.released
