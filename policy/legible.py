@@ -7,8 +7,6 @@ the others are for the log.
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import msgspec
 
 from .requests import CallClass, Request
@@ -47,17 +45,18 @@ class Legible(msgspec.Struct, frozen=True):
 
 def read_legible(parameters: bytes | msgspec.Raw) -> Legible | None:
     """The members that are looked at; None where the parameters are no JSON object."""
-    with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    try:
         return _DECODER.decode(parameters)
-    return None
+    except _NOT_JSON:
+        return None
 
 
 def _text(member: msgspec.Raw) -> str:
     """A text as it is, a whole number in digits, and nothing for anything else."""
-    with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        value = _TEXT.decode(member)
-        return value if isinstance(value, str) else str(value)
-    return ""
+    try:
+        return str(_TEXT.decode(member))
+    except _NOT_JSON:
+        return ""
 
 
 def _shown(text: str) -> str:
@@ -65,6 +64,9 @@ def _shown(text: str) -> str:
         text = f"{text[: MOST_SHOWN - 1]}…"
     return "".join(character if character.isprintable() else "?" for character in text)
 
+
+_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what they should be."""
 
 _DECODER = msgspec.json.Decoder(Legible)
 _TEXT: msgspec.json.Decoder[str | int] = msgspec.json.Decoder(str | int)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from tests.policy.conftest import Site
 
 
+CLAIM: dict[str, Any] = {"key": "", "dialed": "0815", "class": "emergency"}
+
+
 def legible(**members: Any) -> Legible:
     found = read_legible(json.dumps(members).encode())
     assert found is not None
@@ -81,7 +84,7 @@ def test_it_is_told_with_what_a_terminal_can_show(site: Site) -> None:
 
 
 def test_a_claim_without_a_listed_number_raises_the_alarm(site: Site) -> None:
-    assert granted(site, key="", dialed="0815", **{"class": "emergency"})
+    assert granted(site, **CLAIM)
     assert site.told() == [EventName.EMERGENCY_CALL, EventName.EMERGENCY_CLAIM]
 
 
