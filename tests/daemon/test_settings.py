@@ -54,6 +54,9 @@ asterisk = 4002
 numbers = ["110", "112"]
 [ceilings]
 "trunk:a" = 30
+[host]
+floating = ["192.0.2.10", "2001:DB8::1"]
+bound_ipv6 = ["2001:db8:0::2"]
 [paths]
 socket = "/s"
 runtime = "/r"
@@ -76,6 +79,8 @@ target = "journal"
         "/t",
         "/v",
     ]
+    assert settings.addresses.floating == {"192.0.2.10", "2001:db8::1"}
+    assert settings.addresses.listed == {"2001:db8::2"}
     assert (settings.reader, settings.poll_seconds, settings.log_target) == ("serial:/dev/featurekey", 1.0, "journal")
 
 
@@ -123,6 +128,11 @@ def test_who_runs_the_daemon_may_manage_without_being_named(monkeypatch: pytest.
         (f'{PRODUCT}[paths]\nsocket = "/a\\u0000"', "paths.socket"),
         (f"{PRODUCT}[paths]\nstate = 'relative'", "paths.state"),
         (f"{PRODUCT}[log]\ntarget = 'syslog'", "log.target"),
+        (f"{PRODUCT}[host]\nfloating = ['192.0.2.256']", "host.floating"),
+        (f"{PRODUCT}[host]\nfloating = [1]", "host.floating[0]"),
+        (f"{PRODUCT}[host]\nbound_ipv6 = ['192.0.2.1']", "host.bound_ipv6"),
+        (f"{PRODUCT}[host]\nbound_ipv6 = ['2001:db8::1/64']", "host.bound_ipv6"),
+        (f"{PRODUCT}[host]\naddresses = []", "host.addresses"),
     ],
 )
 def test_a_mistake_is_named_by_its_key(text: str, where: str) -> None:
