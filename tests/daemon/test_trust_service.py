@@ -11,6 +11,7 @@ import pytest
 
 from featurekeyd.daemon import trusting
 from featurekeyd.daemon.facts import Facts
+from featurekeyd.daemon.rehearsal_service import MAX_PART
 from featurekeyd.daemon.trust_service import MAX_CODE
 from featurekeyd.daemon.trusting import read_evidence
 from featurekeyd.daemon.wire import LICENSE, MANAGE
@@ -384,6 +385,12 @@ def test_what_if_says_what_a_lost_interface_would_mean(bound: House, with_addres
     assert (unknown["verdict"], "enp1s0" in unknown["remedy"]) == ("not_found", True)
     assert bound.enforcer.trust.host is not None
     assert str(bound.enforcer.trust.host.verdict) == "same", "nothing was changed by supposing it"
+
+
+def test_the_name_of_a_part_has_a_limit(bound: House) -> None:
+    assert len(ask(bound, "WhatIf", without_host_part="x" * MAX_PART)["findings"]) == 1
+    (reply,) = bound.ask(f"{MANAGE}.WhatIf", without_host_part="x" * (MAX_PART + 1))
+    assert reply["error"].endswith(".InvalidParameter")
 
 
 # The clock
