@@ -154,8 +154,7 @@ class ManageService:
 
     def request(self, _: Client, __: Nothing) -> bytes:
         """What the vendor needs to know."""
-        enforcer = self._site.enforcer
-        seen = enforcer.feature_key
+        enforcer, seen = self._site.enforcer, self._site.trusting.feature_key
         if seen.kind is None or seen.hardware_id is None or seen.assurance is None:
             said_why = {"state": seen.state, "finding": seen.finding}
             return error_reply(f"{MANAGE}.FeatureKeyNotReadable", said_why)

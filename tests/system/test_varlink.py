@@ -129,9 +129,31 @@ def test_every_method_of_the_manage_interface_answers(client: Any, licensed: rig
         assert managing.Reserve("sip-trunk-channels", "201", instances=2)["finding"]["verdict"] == "reserved"
         assert [it["reservation"]["key"] for it in managing.ListReservations(_more=True)] == ["201"]
         assert managing.Unreserve("sip-trunk-channels", "201")["finding"]["verdict"] == "removed"
-    called = {"ExportLicenses", "WhatIf", "CheckCatalog", "Reserve", "ListReservations", "Unreserve"}
+        called = trust(managing, licensed) | state(managing)
+    called |= {"ExportLicenses", "WhatIf", "CheckCatalog", "Reserve", "ListReservations", "Unreserve"}
     called |= {"Request", "ImportCertificate", "AddLicense", "ImportList", "ListLicenses", "RemoveLicense"}
     assert called | {"CheckNow", "ReleaseLease"} == methods(client.get_interface(MANAGE))
+
+
+def trust(managing: Any, licensed: rig.Licensed) -> set[str]:
+    """Call every method about trust over time; their names."""
+    answer = licensed.vendor.run("check", "-", text=managing.RequestCheck()["text"])
+    assert managing.ImportCheck(answer)["finding"]["verdict"] == "checked"
+    assert managing.Rescue("4Q7K")["finding"]["verdict"] == "not_a_code"
+    assert managing.GetHost()["binds"] is False
+    assert managing.EnrollHost()["finding"]["verdict"] in {"already_there", "enrolled", "not_enrolled"}
+    assert managing.AnnounceAddress("192.0.2.10")["finding"]["verdict"] == "already_there"
+    assert managing.RepairClock()["finding"]["verdict"] == "already_there"
+    return {"RequestCheck", "ImportCheck", "Rescue", "GetHost", "EnrollHost", "AnnounceAddress", "RepairClock"}
+
+
+def state(managing: Any) -> set[str]:
+    """Call every method about the state; their names."""
+    numbers = [it["entry"]["number"] for it in managing.ListAudit(_more=True)]
+    assert numbers[0] == 1
+    assert managing.VerifyAudit()["sound"] is True
+    assert managing.Restore(managing.Backup()["text"])["finding"]["verdict"] == "restored"
+    return {"ListAudit", "VerifyAudit", "Backup", "Restore"}
 
 
 def test_answers_are_as_the_interface_describes_them(client: Any, licensed: rig.Licensed) -> None:
@@ -151,7 +173,9 @@ def test_answers_are_as_the_interface_describes_them(client: Any, licensed: rig.
     assert_described(licensed, client, f"{MANAGE}.ImportList", {"text": f"what,name\n{licensed.keys[0]}\n"})
     assert_described(licensed, client, f"{MANAGE}.ImportList", {"text": "nothing"})
     assert_described(licensed, client, f"{MANAGE}.ImportCertificate", {"text": "nothing"})
-    assert_described(licensed, client, f"{MANAGE}.CheckNow", {})
+    for method in ("CheckNow", "GetHost", "EnrollHost", "RepairClock"):
+        assert_described(licensed, client, f"{MANAGE}.{method}", {})
+    assert_described(licensed, client, f"{MANAGE}.Rescue", {"code": "4Q7K"})
     assert_described(licensed, client, f"{MANAGE}.RemoveLicense", {"key": licensed.keys[1]})
     assert_described(licensed, client, f"{MANAGE}.ListLicenses", {}, more=True)
     for feature in ("vcm-channels", "sip-trunk-channels", "no-such-feature"):
