@@ -38,6 +38,17 @@ def not_stored(error: Exception) -> str:
     return f"The state file cannot be written ({error}). See whether its disk is full, and who has it open."
 
 
+def _pause(before: Facts, after: Facts) -> float:
+    """Seconds since the last time after which these facts are stored; 0 where more changed than time has passed."""
+    passed = msgspec.structs.replace(before, clock=after.clock)
+    if passed == after:
+        return CLOCK_SECONDS
+    was, is_ = before.opening, after.opening
+    if was is not None and is_ is not None and (was.serial, was.day) == (is_.serial, is_.day):
+        passed = msgspec.structs.replace(passed, opening=is_)
+    return METER_SECONDS if passed == after else 0.0
+
+
 class Storing:
     """The state file behind a thread; `tell` hears of what could not be stored."""
 
@@ -117,12 +128,12 @@ class Storing:
         self._thread.submit(self._save_meters, drained)
 
     def keep_facts(self, facts: Facts, boot: float, *, now: bool = False) -> None:
-        """Store the facts where they have changed; the clock alone, which always has, only now and then or `now`."""
+        """Store the facts where they have changed; time that passed alone, as it always has, now and then or `now`."""
         before = self._facts
         if facts == before:
             return
-        only_clock = before is not None and msgspec.structs.replace(before, clock=facts.clock) == facts
-        if only_clock and not now and boot - self._facts_at < CLOCK_SECONDS:
+        pause = 0.0 if now or before is None else _pause(before, facts)
+        if pause and boot - self._facts_at < pause:
             return
         self._facts, self._facts_at = facts, boot
         self._thread.submit(self._save_facts, facts)

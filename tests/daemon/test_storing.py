@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import sqlite3
 import threading
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from featurekeyd.daemon.storing import CLOCK_SECONDS, METER_SECONDS, Storing
 from featurekeyd.policy.audit import Act, verify
 from featurekeyd.policy.catalog import Catalog, Cause
 from featurekeyd.policy.events import EventName
+from featurekeyd.policy.rescue import Opening
 from featurekeyd.policy.standing import Meter
 from featurekeyd.policy.timekeeping import TimeMark
 
@@ -157,6 +159,18 @@ def test_the_clock_alone_is_stored_now_and_then_and_a_fact_at_once(counting: Cou
     storing.keep_facts(msgspec.structs.replace(clock_at(1510), emergency_claims=2), 1510.0, now=True)
     storing.close()
     assert [it.clock.wall for it in counting.facts[3:] if it.clock] == [1500.0, 1510.0]
+
+
+def test_the_time_of_a_rescue_is_stored_every_minute_and_its_end_at_once(counting: Counting, told: Told) -> None:
+    storing = Storing(counting, told.tell)
+    opening = Opening(serial="110123456789", day=datetime.date(2026, 12, 1))
+    for second in range(0, 130, 5):
+        opened = opening.advanced(float(second))
+        storing.keep_facts(msgspec.structs.replace(clock_at(second), opening=opened), float(second))
+    storing.keep_facts(clock_at(130), 130.0)
+    storing.close()
+    stored = [it.opening.drained if it.opening else None for it in counting.facts]
+    assert stored == [0.0, METER_SECONDS, 2 * METER_SECONDS, None]
 
 
 def test_facts_that_could_not_be_stored_are_told_and_stored_later(counting: Counting, told: Told) -> None:
