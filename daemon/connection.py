@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Iterator
+from itertools import chain
 from typing import cast
 
 from . import limits
@@ -18,6 +19,8 @@ from .peer import read_peer
 from .server import Server
 from .subscribers import Subscriber
 from .wire import LICENSE, SERVICE, BadMessage, Messages, error_reply
+
+_DONE = object()
 
 
 class Connection(asyncio.Protocol):
@@ -74,19 +77,32 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """Free what was bound to this connection, and forget it."""
         self._ended = self._held_up = True
-        self._server.turns.leave(self._share)
         self._server.dismiss(self._client.peer, self._transport)
         for timer in (self._half_message, self._unread, self._cut_off):
             if timer is not None:
                 timer.cancel()
         if self._task is not None:
             self._task.cancel()
-        if self._slices is not None:  # what was begun is ended: a list that is half true is worse than none
-            deque(self._slices, maxlen=0)
         if self._subscriber is not None:
             self._server.site.subscribers.discard(self._subscriber)
-        self._server.site.enforcer.release_bound(self._client.number, self._server.site.clock())
-        self._server.site.settle()
+        site = self._server.site
+        # A list that was begun is taken to its end: one that is half true is worse than none.
+        self._end_by_slices(chain(self._slices or (), site.enforcer.ending_bound(self._client.number, site.clock())))
+        site.settle()
+
+    def _end_by_slices(self, work: Iterator[object]) -> None:
+        """Do the next slice of what the end of the connection leaves to do, the rest in later shares of its user."""
+        turns = self._server.turns
+        piece: object = None
+        try:
+            piece = next(work, _DONE)
+        except Exception as error:  # noqa: BLE001 - a bug in a list must not keep what was bound
+            self._server.unexpected(error)
+        if piece is _DONE:
+            turns.leave(self._share)
+            return
+        turns.calls += limits.CALLS_OF_TURN
+        turns.queue(self._share, lambda: self._end_by_slices(work))
 
     def data_received(self, data: bytes) -> None:
         """Cut the bytes into messages and serve them."""

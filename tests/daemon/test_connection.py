@@ -12,6 +12,7 @@ import pytest
 from featurekeyd.daemon import limits
 from featurekeyd.daemon.methods import Client, Slices
 from featurekeyd.daemon.wire import LICENSE, MANAGE, SERVICE, reply, reply_continues
+from featurekeyd.policy.ending import SLICE_ENDED
 from featurekeyd.policy.events import EventName
 
 if TYPE_CHECKING:
@@ -661,8 +662,25 @@ def test_work_in_slices_is_ended_though_its_client_goes_away(house: House) -> No
     caller = house.caller()
     caller.send(sliced(house, 3, done))
     caller.leave()
+    house.loop.turn(4)
     assert done == [0, 1, 2, 3]
-    house.loop.turn(2)
+    assert house.server.turns._shares == {}
+
+
+def test_many_leases_bound_to_a_connection_are_freed_slice_by_slice_and_others_come_between(licensed: House) -> None:
+    caller, other = licensed.caller(), licensed.caller()
+    count = 3 * SLICE_ENDED
+    for number in range(count):
+        caller.send(licensed.acquire(f"call {number}", dialed="112", bound=True))
+    ledger = licensed.enforcer.ledger
+    assert len(ledger) == count
+    caller.leave()
+    assert 0 < len(ledger) < count
+    other.send(licensed.acquire("between"))
+    assert other.parameters[0]["allowed"]
+    licensed.loop.turn(6)
+    assert [lease.key for lease in ledger] == ["between"]
+    assert licensed.recorded() == {"between"}
 
 
 def test_work_in_slices_that_nobody_waits_for_is_done_without_an_answer(house: House) -> None:

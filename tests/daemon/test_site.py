@@ -12,12 +12,13 @@ import pytest
 
 from featurekeyd.daemon import keywatch, site
 from featurekeyd.daemon.changes import Change, added, certified
-from featurekeyd.daemon.site import GAP_SECONDS, STALE_SECONDS, TICK_SECONDS
+from featurekeyd.daemon.site import GAP_SECONDS, SLICES_AT_ONCE, STALE_SECONDS, TICK_SECONDS
 from featurekeyd.daemon.store import Documents, Store
 from featurekeyd.daemon.wire import LICENSE, MANAGE
 from featurekeyd.hwio.featurekey import Absent
 from featurekeyd.policy.catalog import Cause
 from featurekeyd.policy.certificate import Pair, read_certificate
+from featurekeyd.policy.ending import SLICE_ENDED
 from featurekeyd.policy.events import EventName
 
 if TYPE_CHECKING:
@@ -291,6 +292,20 @@ def test_who_is_heard_in_the_moment_after_falling_silent_loses_nothing(licensed:
     assert licensed.enforcer.ledger.in_use("trunk") == 1
 
 
+def test_the_leases_of_a_silent_holder_are_freed_between_the_turns(licensed: House) -> None:
+    count = SLICES_AT_ONCE * SLICE_ENDED + 10
+    for place in range(0, count, 256):
+        leases = [{"key": f"{it}", "wants": [{"feature": "trunk"}]} for it in range(place, min(place + 256, count))]
+        about = {"generation": 1, "part": place // 256 + 1, "last": place + 256 >= count, "ttl_seconds": 4}
+        licensed.ask(f"{LICENSE}.Sync", holder="kamailio", scope="calls", leases=leases, **about)
+    tick(licensed)
+    assert licensed.enforcer.ledger.in_use("trunk") == 10
+    licensed.loop.turn(2)
+    assert licensed.enforcer.ledger.in_use("trunk") == 0
+    assert str(count) in licensed.log.one(EventName.HOLDER_SILENT).message
+    assert licensed.recorded() == set()
+
+
 def test_the_end_frees_nobody_as_silent(licensed: House) -> None:
     silent_holder(licensed, ttl=4)
     licensed.clock.run(3600)
@@ -367,10 +382,10 @@ def test_the_end_stores_what_drained_until_then(licensed: House) -> None:
 
 
 def test_the_next_tick_comes_even_when_this_one_fails(licensed: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: object, spared: object) -> None:
+    def broken(_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(licensed.enforcer, "tick", broken)
+    monkeypatch.setattr(licensed.enforcer, "update", broken)
     with pytest.raises(ZeroDivisionError):
         licensed.site._tick()
     assert licensed.loop.timers == 1
