@@ -238,3 +238,24 @@ def test_a_stored_answer_is_verified_again(vendor: Vendor) -> None:
 def test_a_folder_in_the_settings_stands_in_for_the_host() -> None:
     assert host_root("host:/folder") == Path("/folder")
     assert {host_root(reader) for reader in ("host", "auto", "serial:/dev/ttyUSB0")} == {Path("/")}
+
+
+def test_what_a_restore_brings_back_counts_at_once(bound: House) -> None:
+    begun(bound)
+    no = Answer(serial="110123456789", number=4, text=answer_of(bound.vendor, number=4, retired=True))
+    kept = bound.loop.run_until_complete(bound.storing.ask(lambda store: store.load_kept()))
+    facts = msgspec.structs.replace(bound.site.trusting.facts, answer=no, checks={"110123456789": 4})
+    bound.site.take_back(msgspec.structs.replace(kept, facts=facts), bound.enforcer.licenses)
+    assert bound.enforcer.standing is Standing.DEACTIVATED
+    assert bound.site.trusting.facts.answer == no
+    assert bound.enforcer.trust.kept.check_numbers == {"110123456789": 4}
+
+
+def test_subscribers_are_told_of_trust(bound: House) -> None:
+    watcher = bound.caller()
+    watcher.send({**bound.call("Watch"), "more": True})
+    begun(bound)
+    events = [reply["parameters"].get("event", {}) for reply in watcher.replies]
+    assert {event["message"] for event in events if event.get("kind") == "trust"} >= {
+        "The host is enrolled as it was when it was first licensed."
+    }
