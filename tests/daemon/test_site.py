@@ -296,8 +296,8 @@ def test_the_leases_of_a_silent_holder_are_freed_between_the_turns(licensed: Hou
     count = SLICES_AT_ONCE * SLICE_ENDED + 10
     for place in range(0, count, 256):
         leases = [{"key": f"{it}", "wants": [{"feature": "trunk"}]} for it in range(place, min(place + 256, count))]
-        about = {"generation": 1, "part": place // 256 + 1, "last": place + 256 >= count, "ttl_seconds": 4}
-        licensed.ask(f"{LICENSE}.Sync", holder="kamailio", scope="calls", leases=leases, **about)
+        part: dict[str, Any] = {"generation": 1, "part": place // 256 + 1, "last": place + 256 >= count}
+        licensed.ask(f"{LICENSE}.Sync", holder="kamailio", scope="calls", leases=leases, ttl_seconds=4, **part)
     tick(licensed)
     assert licensed.enforcer.ledger.in_use("trunk") == 10
     licensed.loop.turn(2)

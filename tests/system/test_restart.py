@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -79,11 +79,17 @@ def test_a_damaged_lease_file_is_kept_aside_and_told(licensed: rig.Licensed) -> 
     assert (site.runtime / "leases.damaged").exists()
 
 
-def test_calls_are_answered_while_a_slow_reader_is_still_asked(tmp_path: Path) -> None:
-    hanging = tmp_path / "sysfs" / "bus" / "mmc" / "devices" / "mmc0:0001"
-    hanging.mkdir(parents=True)
-    os.mkfifo(hanging / "type")  # reading it waits for a writer who never comes
-    with rig.Site(tmp_path / "site", feature_key={"reader": f"slot:{tmp_path / 'sysfs'}"}) as site:
+@pytest.fixture
+def silent_line() -> Iterator[str]:
+    """A serial line at whose other end nobody answers."""
+    ours, theirs = os.openpty()
+    yield os.ttyname(theirs)
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_calls_are_answered_while_a_slow_reader_is_still_asked(tmp_path: Path, silent_line: str) -> None:
+    with rig.Site(tmp_path / "site", feature_key={"reader": f"serial:{silent_line}"}) as site:
         site.spawn(site.command)
         call = {"holder": "kamailio", "key": "sos", "wants": [{"feature": "sip-trunk-channels"}], "dialed": "112"}
         with site.connect_when_listening() as connection:
