@@ -428,9 +428,9 @@ class Enforcer:
         self._entitle(now)
         rescued = self.trust.rescue_left(self.licenses.serial, self.today(now))
         self.grace = tuple(meter.grace() for meter in self.meters.values() if meter.active)
-        if rescued:
+        if rescued and self.grace:
             self.grace += (rescue_grace(rescued),)
-        elif self.licenses.serial is not None:  # before the licenses of an earlier run are back, nobody can tell
+        elif not rescued and self.licenses.serial is not None:  # before the licenses of an earlier run are back, nobody can tell
             self.trust.end_rescue(self.licenses.serial)
         self._stand(rescued=rescued > 0)
         self.events += self.trust.events

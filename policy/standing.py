@@ -98,11 +98,12 @@ def standing_of(
 ) -> Standing:
     """The worst that the meters give; a system without a certificate is deactivated, and one that the vendor retired.
 
-    A rescue code turns into grace what the meters alone would take.
+    A rescue code turns into grace what spent meters would take, and makes nothing else of it: where all is well, all
+    is well.
     """
     if not certified or told_no:
         return Standing.DEACTIVATED
-    if rescued:
+    if rescued and any(meter.spent for meter in meters.values()):
         return Standing.GRACE
     spent = {meter.rule.then for meter in meters.values() if meter.spent}
     if Consequence.DEACTIVATED in spent:

@@ -389,6 +389,15 @@ def test_a_restart_ends_no_rescue(office: Site) -> None:
         assert EventName.RESCUE_ENDED not in office.told()
 
 
+def test_a_rescue_where_all_is_well_changes_nothing_until_it_is_needed(office: Site) -> None:
+    open_up(office)
+    assert (standing(office), left(office)) == (Standing.LICENSED, {})
+    office.pull()
+    office.wait(2 * HOUR)
+    assert standing(office) is Standing.GRACE
+    assert left(office)["rescue"] == 7 * DAY - 2 * HOUR
+
+
 def test_a_clock_that_stands_ahead_for_a_while_ends_no_rescue(office: Site) -> None:
     office.pull()
     office.wait(2 * HOUR)
