@@ -430,7 +430,8 @@ class Enforcer:
         self.grace = tuple(meter.grace() for meter in self.meters.values() if meter.active)
         if rescued and self.grace:
             self.grace += (rescue_grace(rescued),)
-        elif not rescued and self.licenses.serial is not None:  # before the licenses of an earlier run are back, nobody can tell
+        elif not rescued and self.licenses.serial is not None:
+            # Before the licenses of an earlier run are back, nobody can tell whether it is over.
             self.trust.end_rescue(self.licenses.serial)
         self._stand(rescued=rescued > 0)
         self.events += self.trust.events
