@@ -11,11 +11,14 @@ import pytest
 from varlink import scanner
 
 from featurekeyd import daemon
+from featurekeyd.policy import checkevidence, rescue
 from featurekeyd.policy.catalog import Mode, Scope
+from featurekeyd.policy.checkevidence import CheckResult
 from featurekeyd.policy.decision import ALLOWING
 from featurekeyd.policy.findings import REMEDY, Verdict
 from featurekeyd.policy.reasons import MEANING, Reason
 from featurekeyd.policy.requests import CallClass, Phase
+from featurekeyd.policy.rescue import RescueVerdict
 from featurekeyd.policy.standing import Standing
 
 FIELDS = {"title", "feature", "unit", "limit", "wanted", "in_use", "kept", "port", "holder", "cause", "known"}
@@ -90,11 +93,30 @@ def test_the_fields_of_the_sentences_are_documented_where_the_table_stands() -> 
 
 
 def test_every_refused_finding_has_a_cure() -> None:
-    needs_none = {
+    accepted = {
         Verdict.VALID,
         Verdict.ALREADY_THERE,
         Verdict.IMPORTED,
         Verdict.REMOVED,
         Verdict.RESERVED,
+        Verdict.RESTORED,
+        Verdict.CHECKED,
+        Verdict.RESCUED,
+        Verdict.ENROLLED,
+        Verdict.ANNOUNCED,
+        Verdict.REPAIRED,
     }
-    assert set(Verdict) - REMEDY.keys() == needs_none
+    # Their cure is worked out where they are refused, each with its own.
+    brought = {str(it) for it in [*RescueVerdict, *CheckResult]} | {Verdict.NOT_ENROLLED, Verdict.NOT_ANNOUNCED}
+    assert set(Verdict) - REMEDY.keys() - accepted <= brought
+    assert accepted.isdisjoint(REMEDY)
+
+
+@pytest.mark.parametrize("verdict", list(RescueVerdict))
+def test_every_refused_rescue_code_has_a_cure(verdict: RescueVerdict) -> None:
+    assert rescue._REMEDY[verdict]
+
+
+@pytest.mark.parametrize("result", [it for it in CheckResult if it is not CheckResult.PASSED])
+def test_every_refused_answer_of_the_vendor_has_a_cure(result: CheckResult) -> None:
+    assert checkevidence._REMEDY[result]
