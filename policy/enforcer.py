@@ -469,6 +469,7 @@ class Enforcer:
     def _entitle(self, now: Now) -> None:
         """Work the entitlements out anew where the licenses, the date or the unlisted meter changed."""
         installed, unlisted = self._installed, self.meters[Cause.UNLISTED_LICENSES]
+        installed.revoked = self.trust.revoked(self.licenses.serial)
         told = installed.renew(self.trust.dated(now))
         if told is not None:
             unlisted.active = installed.unlisted

@@ -34,10 +34,12 @@ class Installed:
         """As they were brought; `renew` takes a change in."""
         self.count_unlisted = True
         """Whether keys that no list has confirmed still count."""
+        self.revoked: frozenset[LicenseKey] = frozenset()
+        """Keys that the vendor's answer to a check has revoked, whatever the list says."""
         self._catalog = catalog
         self._system = system
         self._released = released
-        self._basis: tuple[Licenses, datetime.date] | None = None
+        self._basis: tuple[Licenses, datetime.date, frozenset[LicenseKey]] | None = None
         """What `_on_day` was worked out from."""
         self._on_day: list[License] = []
         self._expired: frozenset[LicenseKey] = frozenset()
@@ -56,9 +58,9 @@ class Installed:
     def renew(self, now: Now) -> list[Event] | None:
         """Take in the licenses and the date as they are now, and what is to be told; None where both are as before."""
         today, before = self.today(now), self._basis
-        if before is not None and before[0] is self.licenses and before[1] == today:
+        if before is not None and before[0] is self.licenses and before[1:] == (today, self.revoked):
             return None
-        self._basis, self._on_day = (self.licenses, today), self.licenses.on(today, self._catalog)
+        self._basis, self._on_day = (self.licenses, today, self.revoked), self._on(today)
         return [*self._ended(), *self._about_to_end(today)]
 
     @property
@@ -66,13 +68,18 @@ class Installed:
         """Whether there are keys that no list has confirmed yet."""
         return any(license_.status is Status.UNKNOWN for license_ in self._on_day)
 
+    def _on(self, day: datetime.date) -> list[License]:
+        """Every license as it stands by itself on that day."""
+        licenses = self.licenses.on(day, self._catalog)
+        return [_as_revoked(it) if it.key in self.revoked else it for it in licenses] if self.revoked else licenses
+
     def entitlements(self) -> Entitlements:
         """What the licenses together allow, by feature."""
         return entitlements(self._catalog, self._system, self._on_day, count_unlisted=self.count_unlisted)
 
     def statuses(self, now: Now, allowed: Entitlements, where: Whereabouts) -> list[License]:
         """Every license with its status today: where together they allow as much, under the key where it is now."""
-        alone = self.licenses.on(self.today(now), self._catalog)
+        alone = self._on(self.today(now))
         budget = self._catalog.meters[Cause.FEATURE_KEY_ABSENT].budget
         together = zip(alone, with_statuses(alone, allowed), strict=True)
         shown = (self._over(one) if self._is_over(one) else other for one, other in together)
@@ -121,3 +128,8 @@ def _about(name: EventName, license_: License, message: str) -> Event:
 
 def _days(count: int) -> str:
     return f"{count} day" if count == 1 else f"{count} days"
+
+
+def _as_revoked(license_: License) -> License:
+    finding = "The vendor has revoked this key in the answer to a check."
+    return msgspec.structs.replace(license_, status=Status.INVALID, finding=finding)

@@ -24,11 +24,14 @@ from .hostaddress import Announcement, SiteAddresses
 from .hostbinding import Enrolled, HostVerdict
 from .hostevidence import Evidence, HostRefused
 from .instant import Now
+from .licensekey import LicenseKey
 from .localcheck import CheckItem, LocalCheck, Trouble, check_locally
 from .presence import Sighting
 from .rescue import Opening, RescueMark
 from .standing import Meter
 from .timekeeping import ClockState, TimeMark, advanced, repaired, state_of
+
+_NONE: frozenset[LicenseKey] = frozenset()
 
 NO_ANSWER = Trouble(
     "The vendor has not answered a request of this system, or the answer is over.",
@@ -269,6 +272,10 @@ class Trust:
     def _answer_missing(self, serial: str | None, now: Now) -> bool:
         """Whether no answer of the vendor is good now."""
         return self.answer is None or not self.answer.seconds_left(serial, max(self.mark.wall, now.wall))
+
+    def revoked(self, serial: str | None) -> frozenset[LicenseKey]:
+        """The keys that the vendor's newest answer has revoked."""
+        return frozenset(self.answer.revoked) if self.answer is not None and self.answer.serial == serial else _NONE
 
     def told_no(self, serial: str | None) -> bool:
         """Whether the vendor has signed that nothing on this serial counts any more."""

@@ -17,7 +17,8 @@ from featurekeyd.policy.enforcer import Enforcer
 from featurekeyd.policy.events import EventName
 from featurekeyd.policy.hostaddress import Announcement, SiteAddresses
 from featurekeyd.policy.hostevidence import Evidence, HostAddress, HostComponent, HostNic
-from featurekeyd.policy.licensekey import Term
+from featurekeyd.policy.licensekey import LicenseKey, Term
+from featurekeyd.policy.licenses import Status
 from featurekeyd.policy.localcheck import CheckItem, LocalCheck, Schedule, Trouble
 from featurekeyd.policy.reasons import Reason
 from featurekeyd.policy.rescue import Opening, RescueMark
@@ -64,7 +65,7 @@ def check(site: Site, troubles: dict[CheckItem, Trouble] | None = None) -> Local
     return found
 
 
-def answer(site: Site, seconds: int, *, retired: bool = False) -> None:
+def answer(site: Site, seconds: int, *, retired: bool = False, revoked: tuple[LicenseKey, ...] = ()) -> None:
     """Let the vendor's answer count, which is good for so many seconds."""
     checked = datetime.datetime.fromtimestamp(site.wall, datetime.UTC)
     site.number += 1
@@ -77,6 +78,7 @@ def answer(site: Site, seconds: int, *, retired: bool = False) -> None:
             checked=checked,
             until=checked + datetime.timedelta(seconds=seconds),
             retired=retired,
+            revoked=revoked,
         )
     )
     check(site)
@@ -387,6 +389,22 @@ def test_a_restart_ends_no_rescue(office: Site) -> None:
         assert standing(office) is Standing.GRACE
         assert left(office)["rescue"] == 6 * DAY
         assert EventName.RESCUE_ENDED not in office.told()
+
+
+def test_a_key_that_the_vendor_revokes_in_an_answer_counts_no_more_and_cuts_nothing(office: Site) -> None:
+    before = {name: it.limit for name, it in office.enforcer.entitlements.items()}
+    revoked = office.licenses.keys()[0]
+    feature = office.catalog.by_code[revoked.feature_code].id
+    answer(office, 30 * DAY, revoked=(revoked,))
+    after = {name: it.limit for name, it in office.enforcer.entitlements.items()}
+    assert after[feature] < before[feature]
+    (license_,) = [it for it in office.enforcer.installed(office.now) if it.key == revoked]
+    assert (license_.status, license_.finding) == (
+        Status.INVALID,
+        "The vendor has revoked this key in the answer to a check.",
+    )
+    answer(office, 30 * DAY)
+    assert {name: it.limit for name, it in office.enforcer.entitlements.items()} == before, "the newest answer counts"
 
 
 def test_a_rescue_where_all_is_well_changes_nothing_until_it_is_needed(office: Site) -> None:
