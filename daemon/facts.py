@@ -45,6 +45,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """The vendor's newest answer."""
     checks: dict[str, int] = {}
     """Number of the newest check that was taken, by serial."""
+    retired: tuple[str, ...] = ()
+    """Serials that the vendor has retired by an answer."""
     nonces: tuple[str, ...] = ()
     """Nonces of requests that wait for their answer."""
     emergency_claims: int = 0

@@ -75,10 +75,18 @@ def merged_facts(here: Facts, other: Facts) -> Facts:
         opening=max((it for it in (here.opening, other.opening) if it is not None), key=_age_of_opening, default=None),
         answer=_newest_answer((here.answer, other.answer), checks),
         checks=checks,
+        retired=_merged_retired(here, other),
         nonces=here.nonces,
         emergency_claims=max(here.emergency_claims, other.emergency_claims),
         check_failing=here.check_failing or other.check_failing,
     )
+
+
+def _merged_retired(here: Facts, other: Facts) -> tuple[str, ...]:
+    """The serials that are retired by the newer answer for each."""
+    newer = {serial for serial, number in other.checks.items() if number > here.checks.get(serial, 0)}
+    kept = [serial for serial in here.retired if serial not in newer]
+    return tuple(sorted({*kept, *(serial for serial in other.retired if serial in newer)}))
 
 
 def merged_reservations(here: tuple[Reservation, ...], other: tuple[Reservation, ...]) -> tuple[Reservation, ...]:

@@ -137,6 +137,7 @@ class Trusting:
             answer=self.answer,
             checks=kept.check_numbers,
             nonces=kept.nonces,
+            retired=kept.retired,
             emergency_claims=kept.claims,
             check_failing=kept.check_failing,
         )
@@ -271,6 +272,7 @@ def kept_of(facts: Facts, first: Kept) -> Kept:
         rescues=facts.rescues,
         opening=facts.opening,
         nonces=facts.nonces,
+        retired=facts.retired,
         check_numbers=facts.checks,
         claims=facts.emergency_claims,
         check_failing=facts.check_failing,

@@ -53,6 +53,8 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of requests that the vendor has not answered."""
     check_numbers: dict[str, int] = {}
     """Of the newest answer taken, by serial."""
+    retired: tuple[str, ...] = ()
+    """Serials that the vendor has retired by an answer."""
     claims: int = 0
     """Emergency calls without a listed number since the last check."""
     check_failing: bool = False
@@ -255,9 +257,11 @@ class Trust:
     def take_answer(self, answer: CheckEvidence) -> None:
         """Let the vendor's answer count, which was judged good or a no."""
         self.answer = answer
+        others = tuple(serial for serial in self.kept.retired if serial != answer.serial)
         self._keep(
             check_numbers=self.kept.check_numbers | {answer.serial: answer.number},
             nonces=tuple(it for it in self.kept.nonces if it != answer.nonce),
+            retired=(*others, answer.serial) if answer.retired else others,
             claims=0,
         )
         if not answer.retired:
@@ -279,7 +283,7 @@ class Trust:
 
     def told_no(self, serial: str | None) -> bool:
         """Whether the vendor has signed that nothing on this serial counts any more."""
-        return self.answer is not None and self.answer.says_no_to(serial)
+        return serial in self.kept.retired or (self.answer is not None and self.answer.says_no_to(serial))
 
     def ask(self, nonces: tuple[str, ...]) -> None:
         """Keep these nonces open, one of which a request carries."""

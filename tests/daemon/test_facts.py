@@ -28,6 +28,7 @@ FULL = Facts(
     opening=Opening(serial=SERIAL, day=DAY, drained=7.5),
     answer=Answer(serial=SERIAL, number=3, text="-----BEGIN\nü"),
     checks={SERIAL: 3},
+    retired=("110123456789",),
     nonces=("aa", "bb"),
     emergency_claims=9,
     check_failing=True,

@@ -232,3 +232,13 @@ def test_what_a_restore_changes_is_told_in_phrases() -> None:
         "1 more entries of the audit",
         "advanced: rescues, checks",
     ]
+
+
+def test_a_serial_is_retired_as_the_newer_answer_says() -> None:
+    def facts(number: int, *retired: str) -> Facts:
+        return Facts(checks={"a": number}, retired=retired)
+
+    assert merged_facts(facts(1), facts(2, "a")).retired == ("a",)
+    assert merged_facts(facts(2), facts(1, "a")).retired == ()
+    assert merged_facts(facts(2, "a"), facts(1)).retired == ("a",)
+    assert merged_facts(facts(1, "a"), facts(2)).retired == ()

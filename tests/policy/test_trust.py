@@ -407,6 +407,16 @@ def test_a_key_that_the_vendor_revokes_in_an_answer_counts_no_more_and_cuts_noth
     assert {name: it.limit for name, it in office.enforcer.entitlements.items()} == before, "the newest answer counts"
 
 
+def test_a_serial_stays_retired_when_another_is_answered_for(office: Site) -> None:
+    serial = str(office.licenses.serial)
+    answer(office, DAY, retired=True)
+    trust = office.enforcer.trust
+    assert trust.answer is not None
+    trust.take_answer(msgspec.structs.replace(trust.answer, serial="110000000001", number=9, retired=False))
+    office.enforcer.update(office.now)
+    assert (trust.told_no(serial), standing(office)) == (True, Standing.DEACTIVATED)
+
+
 def test_a_rescue_where_all_is_well_changes_nothing_until_it_is_needed(office: Site) -> None:
     open_up(office)
     assert (standing(office), left(office)) == (Standing.LICENSED, {})
