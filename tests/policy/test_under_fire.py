@@ -226,18 +226,22 @@ class Model:
         """Whether the list is taken."""
         holder, scope = place
         self.heard[holder] = boot
+        self.forget_unfinished(boot)
         parts = self._parts(place, boot, boot - age, generation, part, last)
         if parts is None:
             return False
-        listed = {key: it for key, it in listed.items() if not self._over(holder, takes_over, key, parts.taken)}
-        new = sum((holder, key) not in self.leases for key in listed)
-        if len(parts.named | listed.keys()) > MOST or self.of_user(holder) + new > 2 * MOST:
+        keys, new = set(listed), sum((holder, key) not in self.leases for key in listed)
+        if len(parts.named | keys) > MOST or self.of_user(holder) + new > 2 * MOST:
             return False
+        others = [it for other, it in self.parts.items() if other != place and OWNERS[other[0]] == OWNERS[holder]]
+        if last is False and sum(len(it.named) for it in others) + len(parts.named | keys) > MOST:
+            return False
+        listed = {key: it for key, it in listed.items() if not self._over(holder, takes_over, key, parts.taken)}
         if takes_over in self.emergencies:
             self.emergencies[holder] = max(self.emergencies[takes_over], self.emergencies.get(holder, LONG_AGO))
         for key, told in listed.items():
             self._adopt((holder, key), scope, told, boot, takes_over, parts.taken)
-        parts.named |= listed.keys()
+        parts.named |= keys
         if generation is not None and not parts.late:
             self.parts[place], self.newest[place] = parts, (generation, boot)
         if last is not False and not parts.late:
@@ -246,6 +250,11 @@ class Model:
         if ttl is not None:
             self.ttls[place] = ttl
         return True
+
+    def forget_unfinished(self, boot: float) -> None:
+        """Drop the lists whose next part has not come within a minute."""
+        for place in [it for it in self.parts if boot - self.newest[it][1] > SECONDS_OF_A_GENERATION]:
+            del self.parts[place], self.newest[place]
 
     def _parts(
         self,
@@ -329,8 +338,7 @@ class Model:
     # Time and restarts
 
     def tick(self, boot: float) -> None:
-        for place in [place for place in self.parts if boot - self.newest[place][1] > SECONDS_OF_A_GENERATION]:
-            del self.parts[place], self.newest[place]
+        self.forget_unfinished(boot)
         for (holder, scope), ttl in list(self.ttls.items()):
             if boot - self.heard[holder] > ttl:
                 del self.ttls[holder, scope]
