@@ -17,16 +17,16 @@ from featurekeyd.policy.licensekey import Term
 from featurekeyd.policy.licenselist import KIND as LIST_KIND
 from featurekeyd.policy.licenselist import read_list, read_plain
 from featurekeyd.policy.licenses import License
-from featurekeyd.policy.request_text import Request, request_text
+from featurekeyd.policy.request_text import request_text
 from featurekeyd.policy.signedtext import is_signed
 
 from . import changes
+from .asking import request_of
 from .changes import Change
 from .license_service import Release
 from .methods import Client, ErrorReply, Method, Nothing, Permission, method, one_by_one, said
 from .site import Site
 from .storing import not_stored
-from .version import VERSION
 from .wire import MANAGE, error_reply, reply
 
 _TAKE_BOTH = "The text holds a certificate too; take both at once: featurekeyctl certificate import FILE"
@@ -154,22 +154,10 @@ class ManageService:
 
     def request(self, _: Client, __: Nothing) -> bytes:
         """What the vendor needs to know."""
-        enforcer, seen = self._site.enforcer, self._site.trusting.feature_key
-        if seen.kind is None or seen.hardware_id is None or seen.assurance is None:
-            said_why = {"state": seen.state, "finding": seen.finding}
-            return error_reply(f"{MANAGE}.FeatureKeyNotReadable", said_why)
-        request = Request(
-            kind=seen.kind,
-            hardware_id=seen.hardware_id,
-            assurance=seen.assurance,
-            reader=seen.reader,
-            simulated=seen.simulated,
-            catalog=enforcer.catalog.id,
-            platform=enforcer.system.platform,
-            serial=enforcer.licenses.serial,
-            version=VERSION,
-        )
-        about = {"kind": seen.kind, "hardware_id": seen.hardware_id, "simulated": seen.simulated}
+        request = request_of(self._site)
+        if isinstance(request, bytes):
+            return request
+        about = {"kind": request.kind, "hardware_id": request.hardware_id, "simulated": request.simulated}
         return reply({"text": request_text(request), **about})
 
     def release_lease(self, client: Client, parameters: Release) -> bytes:

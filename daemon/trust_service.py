@@ -34,13 +34,14 @@ from featurekeyd.policy.rescue import RescueRefusal, check_rescue
 from featurekeyd.policy.timekeeping import ClockState, repaired, state_of
 
 from . import hosting
+from .asking import request_of
 from .facts import Answer
 from .methods import Client, ErrorReply, Method, Nothing, Permission, method, said
 from .products import CATALOGS
 from .site import Site
 from .storing import not_stored
 from .trust_status import feature_key_state
-from .version import RELEASED, VERSION
+from .version import RELEASED
 from .wire import MANAGE, error_reply, reply
 
 MAX_CODE = 200
@@ -117,28 +118,19 @@ class TrustService:
 
     async def _asked(self) -> Request:
         site, enforcer = self._site, self._site.enforcer
-        seen = site.trusting.feature_key
         if enforcer.licenses.serial is None:
             raise ErrorReply(error_reply(f"{MANAGE}.NotCertified", {"hint": _certify_first().message}))
-        if seen.kind is None or seen.hardware_id is None or seen.assurance is None:
-            about = {"state": seen.state, "finding": seen.finding}
-            raise ErrorReply(error_reply(f"{MANAGE}.FeatureKeyNotReadable", about))
+        request = request_of(site)
+        if isinstance(request, bytes):
+            raise ErrorReply(request)
         site.trusting.count_claims()
         trust, nonce = enforcer.trust, secrets.token_hex(NONCE_SIZE)
         nonces = with_nonce(trust.kept.nonces, nonce)
         await site.trusting.keep_first(nonces=nonces)
         trust.ask(nonces)
         newest, enrolled = enforcer.licenses.license_list, trust.kept.enrolled
-        return Request(
-            kind=seen.kind,
-            hardware_id=seen.hardware_id,
-            assurance=seen.assurance,
-            reader=seen.reader,
-            simulated=seen.simulated,
-            catalog=enforcer.catalog.id,
-            platform=enforcer.system.platform,
-            serial=enforcer.licenses.serial,
-            version=VERSION,
+        return msgspec.structs.replace(
+            request,
             nonce=nonce,
             state_head=site.storing.state_head,
             audit_head=site.storing.audit_head,

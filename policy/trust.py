@@ -17,7 +17,7 @@ import msgspec
 
 from .catalog import Catalog, Cause
 from .certificate import Certificate
-from .checkevidence import CheckEvidence
+from .checkevidence import CheckEvidence, without_nonce
 from .enrollment import Judgement, Moment, enroll_host, judge_host, terms_of
 from .events import Event, EventName
 from .hostaddress import Announcement, SiteAddresses
@@ -260,7 +260,7 @@ class Trust:
         others = tuple(serial for serial in self.kept.retired if serial != answer.serial)
         self._keep(
             check_numbers=self.kept.check_numbers | {answer.serial: answer.number},
-            nonces=tuple(it for it in self.kept.nonces if it != answer.nonce),
+            nonces=without_nonce(self.kept.nonces, answer.nonce),
             retired=(*others, answer.serial) if answer.retired else others,
             claims=0,
         )
@@ -314,7 +314,7 @@ class Trust:
             self._tell(EventName.RESCUE_ENDED, message)
 
     def _date_of_mark(self) -> datetime.date:
-        return datetime.datetime.fromtimestamp(self.mark.wall, datetime.UTC).date()
+        return Now(self.mark.wall, self.mark.boot).date
 
     def _keep(self, **fields: object) -> None:
         self.kept = msgspec.structs.replace(self.kept, **fields)
