@@ -224,7 +224,8 @@ def _missing(catalog: Catalog, system: System, feature: Feature, found: Entitlem
 
 def _missing_higher(catalog: Catalog, system: System, higher: Feature, found: Entitlements) -> tuple[str, ...]:
     """What an upgrade to this feature waits for: the feature itself where the system has no use for it."""
-    if system.unused(catalog, higher) is not None or _capacity(catalog, system, higher) == 0:
+    no_room = _capacity(catalog, system, higher) == 0 and not system.is_free(higher)
+    if system.unused(catalog, higher) is not None or no_room:
         return (higher.id,)
     return _lacking(catalog, system, higher, found)
 

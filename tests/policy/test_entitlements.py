@@ -287,6 +287,13 @@ def test_instances_above_the_capacity_of_the_lower_feature_are_turned_first() ->
     assert (found["mid"], found["high"]) == (3, 5)
 
 
+def test_an_upgrade_to_a_feature_that_is_free_waits_for_nothing_and_turns_nothing() -> None:
+    for capacity in (0, 5):
+        catalog = profiles(high=(6, f"free = true\ncapacity = {capacity}"))
+        found = limits({"edition": 1, "mid": 2, "mid-to-high": 2}, catalog=catalog)
+        assert (found["mid"], found["high"], found["mid-to-high"]) == (2, UNLIMITED, 2)
+
+
 def test_of_upgrades_to_one_feature_those_go_first_that_cost_no_lower_instance() -> None:
     bought = {"edition": 1, "mid": 7, "side": 4, "mid-to-high": 4}
     before = limits(bought, "small")
