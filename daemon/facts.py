@@ -16,6 +16,7 @@ from featurekeyd.policy.hostaddress import Announcement
 from featurekeyd.policy.hostbinding import Enrolled
 from featurekeyd.policy.rescue import Opening, RescueMark
 from featurekeyd.policy.timekeeping import TimeMark
+from featurekeyd.policy.trust import Told
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,8 +50,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Serials that the vendor has retired by an answer."""
     nonces: tuple[str, ...] = ()
     """Nonces of requests that wait for their answer."""
+    told: dict[str, Told] = {}
+    """What each of these requests has told that no answer covers yet."""
     emergency_claims: int = 0
-    """Emergency calls without a listed number that the vendor has not been told of."""
+    """Emergency calls without a listed number that no answer of the vendor covers."""
     check_failing: bool = False
     """Whether the last check failed."""
 

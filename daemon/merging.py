@@ -77,6 +77,7 @@ def merged_facts(here: Facts, other: Facts) -> Facts:
         checks=checks,
         retired=_merged_retired(here, other),
         nonces=here.nonces,
+        told=here.told,
         emergency_claims=max(here.emergency_claims, other.emergency_claims),
         check_failing=here.check_failing or other.check_failing,
     )

@@ -23,8 +23,6 @@ from featurekeyd.policy.checkevidence import (
     CheckResult,
     judge_check,
     read_check,
-    with_nonce,
-    without_nonce,
 )
 from featurekeyd.policy.enforcer import Enforcer
 from featurekeyd.policy.events import Event, EventName
@@ -32,6 +30,7 @@ from featurekeyd.policy.findings import Finding, Unreadable, Verdict, accept, re
 from featurekeyd.policy.request_text import Request, request_text
 from featurekeyd.policy.rescue import RescueRefusal, check_rescue
 from featurekeyd.policy.timekeeping import ClockState, repaired, state_of
+from featurekeyd.policy.trust import answered, asked, untold
 
 from . import hosting
 from .asking import request_of
@@ -125,16 +124,16 @@ class TrustService:
             raise ErrorReply(request)
         site.trusting.count_claims()
         trust, nonce = enforcer.trust, secrets.token_hex(NONCE_SIZE)
-        nonces = with_nonce(trust.kept.nonces, nonce)
-        await site.trusting.keep_first(nonces=nonces)
-        trust.ask(nonces)
+        told = untold(trust.kept)
+        await site.trusting.keep_first(asked(trust.kept, nonce, told))
+        trust.ask(nonce, told)
         newest, enrolled = enforcer.licenses.license_list, trust.kept.enrolled
         return msgspec.structs.replace(
             request,
             nonce=nonce,
             state_head=site.storing.state_head,
             audit_head=site.storing.audit_head,
-            emergency_claims=trust.kept.claims,
+            emergency_claims=told.claims,
             catalog_digest=await asyncio.to_thread(_catalog_digest, enforcer.catalog.id),
             list_number=newest.number if newest else 0,
             enrolled_host=enrolled.digest if enrolled else None,
@@ -160,12 +159,7 @@ class TrustService:
         if judged.evidence is None:
             return refuse(verdict, judged.message, remedy=judged.remedy)
         answer = Answer(serial=evidence.serial, number=evidence.number, text=text)
-        await site.trusting.keep_first(
-            answer=answer,
-            checks=kept.check_numbers | {evidence.serial: evidence.number},
-            nonces=without_nonce(kept.nonces, evidence.nonce),
-            emergency_claims=0,
-        )
+        await site.trusting.keep_first(answered(kept, evidence), answer=answer)
         site.trusting.answer = answer
         trust.take_answer(evidence)
         if judged.passed:

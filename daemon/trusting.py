@@ -127,27 +127,18 @@ class Trusting:
     @property
     def facts(self) -> Facts:
         """What is to be stored."""
-        kept = self._enforcer.trust.kept
-        facts = Facts(
-            clock=kept.mark,
-            host=kept.enrolled,
-            announced=kept.announcement,
-            rescues=kept.rescues,
-            opening=kept.opening,
-            answer=self.answer,
-            checks=kept.check_numbers,
-            nonces=kept.nonces,
-            retired=kept.retired,
-            emergency_claims=kept.claims,
-            check_failing=kept.check_failing,
-        )
+        facts = facts_of(self._enforcer.trust.kept, self.answer)
         return msgspec.structs.replace(facts, **self._coming) if self._coming else facts
 
-    async def keep_first(self, **facts: object) -> None:
-        """Store these facts before they count; raises sqlite3.Error, and then nothing has changed.
+    async def keep_first(self, kept: Kept | None = None, **facts: object) -> None:
+        """Store these facts before they count, with what `kept` changes; raises sqlite3.Error, and nothing has changed.
 
         One at a time. Whoever calls lets them count before anything else is awaited.
         """
+        if kept is not None:
+            before, after = self.facts, facts_of(kept, self.answer)
+            changed = (it for it in Facts.__struct_fields__ if getattr(before, it) != getattr(after, it))
+            facts = {name: getattr(after, name) for name in changed} | facts
         self._coming = facts
         try:
             await self._storing.save_facts(self.facts)
@@ -263,6 +254,24 @@ def host_root(reader: str) -> Path:
     return Path(place) if word == "host" and place else Path("/")
 
 
+def facts_of(kept: Kept, answer: Answer | None) -> Facts:
+    """What is to be stored of what is kept, beside the vendor's newest answer."""
+    return Facts(
+        clock=kept.mark,
+        host=kept.enrolled,
+        announced=kept.announcement,
+        rescues=kept.rescues,
+        opening=kept.opening,
+        answer=answer,
+        checks=kept.check_numbers,
+        nonces=kept.nonces,
+        told=kept.told,
+        retired=kept.retired,
+        emergency_claims=kept.claims,
+        check_failing=kept.check_failing,
+    )
+
+
 def kept_of(facts: Facts, first: Kept) -> Kept:
     """What the Enforcer begins with, from what was stored; `first` is what a host begins with that has nothing."""
     return Kept(
@@ -272,6 +281,7 @@ def kept_of(facts: Facts, first: Kept) -> Kept:
         rescues=facts.rescues,
         opening=facts.opening,
         nonces=facts.nonces,
+        told=facts.told,
         retired=facts.retired,
         check_numbers=facts.checks,
         claims=facts.emergency_claims,

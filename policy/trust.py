@@ -17,7 +17,7 @@ import msgspec
 
 from .catalog import Catalog, Cause
 from .certificate import Certificate
-from .checkevidence import CheckEvidence, without_nonce
+from .checkevidence import CheckEvidence, with_nonce, without_nonce
 from .enrollment import Judgement, Moment, enroll_host, judge_host, terms_of
 from .events import Event, EventName
 from .hostaddress import Announcement, SiteAddresses
@@ -39,6 +39,18 @@ NO_ANSWER = Trouble(
 )
 
 
+class Told(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request tells the vendor of; the answer to that very request covers it."""
+
+    claims: int = 0
+    """Emergency calls without a listed number."""
+
+    def less(self, told: Told) -> Told:
+        """What is left when the vendor knows of that; never below nothing."""
+        names = self.__struct_fields__
+        return Told(**{name: max(getattr(self, name) - getattr(told, name), 0) for name in names})
+
+
 class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What outlives a restart, for the daemon to store whenever it is another one."""
 
@@ -51,14 +63,43 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a rescue code has opened."""
     nonces: tuple[str, ...] = ()
     """Of requests that the vendor has not answered."""
+    told: dict[str, Told] = {}
+    """What the request with each of these nonces has told that no answer covers yet."""
     check_numbers: dict[str, int] = {}
     """Of the newest answer taken, by serial."""
     retired: tuple[str, ...] = ()
     """Serials that the vendor has retired by an answer."""
     claims: int = 0
-    """Emergency calls without a listed number since the last check."""
+    """Emergency calls without a listed number that no answer covers."""
     check_failing: bool = False
     """Whether the last check failed by something that no other meter counts."""
+
+
+def untold(kept: Kept) -> Told:
+    """What the vendor does not know of yet."""
+    return Told(claims=kept.claims)
+
+
+def asked(kept: Kept, nonce: str, told: Told) -> Kept:
+    """What is kept once a request with that nonce tells the vendor so much."""
+    nonces = with_nonce(kept.nonces, nonce)
+    others = {it: kept.told[it] for it in nonces if it in kept.told}
+    return msgspec.structs.replace(kept, nonces=nonces, told=others | {nonce: told})
+
+
+def answered(kept: Kept, answer: CheckEvidence) -> Kept:
+    """What is kept once the vendor's answer counts; what came after its request is left to be told of."""
+    told = kept.told.get(answer.nonce, Told())
+    others = tuple(serial for serial in kept.retired if serial != answer.serial)
+    return msgspec.structs.replace(
+        kept,
+        check_numbers=kept.check_numbers | {answer.serial: answer.number},
+        nonces=without_nonce(kept.nonces, answer.nonce),
+        # Requests that wait still have told the same once more.
+        told={nonce: it.less(told) for nonce, it in kept.told.items() if nonce != answer.nonce},
+        retired=(*others, answer.serial) if answer.retired else others,
+        **msgspec.structs.asdict(untold(kept).less(told)),
+    )
 
 
 class Trust:
@@ -257,13 +298,7 @@ class Trust:
     def take_answer(self, answer: CheckEvidence) -> None:
         """Let the vendor's answer count, which was judged good or a no."""
         self.answer = answer
-        others = tuple(serial for serial in self.kept.retired if serial != answer.serial)
-        self._keep(
-            check_numbers=self.kept.check_numbers | {answer.serial: answer.number},
-            nonces=without_nonce(self.kept.nonces, answer.nonce),
-            retired=(*others, answer.serial) if answer.retired else others,
-            claims=0,
-        )
+        self.kept = answered(self.kept, answer)
         if not answer.retired:
             self._refill_check()
         name = EventName.CHECK_TOLD_NO if answer.retired else EventName.CHECK_ANSWERED
@@ -285,9 +320,9 @@ class Trust:
         """Whether the vendor has signed that nothing on this serial counts any more."""
         return serial in self.kept.retired or (self.answer is not None and self.answer.says_no_to(serial))
 
-    def ask(self, nonces: tuple[str, ...]) -> None:
-        """Keep these nonces open, one of which a request carries."""
-        self._keep(nonces=nonces)
+    def ask(self, nonce: str, told: Told) -> None:
+        """Keep open the nonce that a request carries, with what it tells."""
+        self.kept = asked(self.kept, nonce, told)
 
     def note_claims(self, count: int) -> None:
         """Count emergency calls without a listed number, which the next request tells of."""

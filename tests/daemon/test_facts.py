@@ -15,6 +15,7 @@ from featurekeyd.policy.hostaddress import Announcement
 from featurekeyd.policy.hostbinding import Enrolled
 from featurekeyd.policy.rescue import Opening, RescueMark
 from featurekeyd.policy.timekeeping import TimeMark
+from featurekeyd.policy.trust import Told
 
 SERIAL = "110123456789"
 DAY = datetime.date(2026, 12, 1)
@@ -30,6 +31,7 @@ FULL = Facts(
     checks={SERIAL: 3},
     retired=("110123456789",),
     nonces=("aa", "bb"),
+    told={"aa": Told(claims=2)},
     emergency_claims=9,
     check_failing=True,
 )

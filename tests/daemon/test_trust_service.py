@@ -12,6 +12,7 @@ import pytest
 from featurekeyd.daemon import trusting
 from featurekeyd.daemon.facts import Facts
 from featurekeyd.daemon.rehearsal_service import MAX_PART
+from featurekeyd.daemon.storing import Storing
 from featurekeyd.daemon.trust_service import MAX_CODE
 from featurekeyd.daemon.trusting import read_evidence
 from featurekeyd.daemon.wire import LICENSE, MANAGE
@@ -164,11 +165,37 @@ def test_the_answer_to_a_request_is_taken_once_and_the_check_passes(bound: House
     text = answer(bound, requested(bound).nonce)
     assert verdict(bound, "ImportCheck", text=f"> {text}") == "checked"
     facts = stored(bound)
-    assert (facts.checks, facts.nonces, facts.emergency_claims) == ({SERIAL: 1}, (), 0)
+    assert (facts.checks, facts.nonces, facts.told, facts.emergency_claims) == ({SERIAL: 1}, (), {}, 0)
     assert facts.answer is not None
     assert (ask(bound, "CheckNow")["passed"], bound.enforcer.standing) == (True, Standing.LICENSED)
     assert verdict(bound, "ImportCheck", text=text) == "older_check"
     assert bound.log.one(EventName.CHECK_ANSWERED).fields == {"SERIAL": SERIAL, "NUMBER": "1"}
+
+
+def test_a_claim_between_a_request_and_its_answer_is_told_by_the_next_request(bound: House) -> None:
+    bound.enforcer.account.emergency_claims = 2
+    asked = requested(bound)
+    bound.enforcer.account.emergency_claims = 3
+    bound.site.trusting.count_claims()
+    assert verdict(bound, "ImportCheck", text=answer(bound, asked.nonce)) == "checked"
+    assert (asked.emergency_claims, requested(bound).emergency_claims) == (2, 1)
+    assert stored(bound).emergency_claims == 1
+
+
+def test_a_claim_while_a_request_is_being_stored_is_told_by_the_next_one(
+    bound: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Storing.save_facts
+
+    async def slowly(self: Storing, facts: Facts) -> None:
+        await save(self, facts)
+        bound.enforcer.trust.note_claims(1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storing, "save_facts", slowly)
+        asked = requested(bound)
+    assert verdict(bound, "ImportCheck", text=answer(bound, asked.nonce)) == "checked"
+    assert (asked.emergency_claims, requested(bound).emergency_claims) == (0, 1)
 
 
 @pytest.mark.parametrize(

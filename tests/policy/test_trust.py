@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featurekeyd.policy.catalog import Catalog, Cause, CheckRule, HostRules
-from featurekeyd.policy.checkevidence import CheckEvidence
+from featurekeyd.policy.checkevidence import MAX_OPEN, CheckEvidence
 from featurekeyd.policy.enforcer import Enforcer
 from featurekeyd.policy.events import EventName
 from featurekeyd.policy.hostaddress import Announcement, SiteAddresses
@@ -24,7 +24,8 @@ from featurekeyd.policy.reasons import Reason
 from featurekeyd.policy.rescue import Opening, RescueMark
 from featurekeyd.policy.standing import Standing
 from featurekeyd.policy.system import System
-from featurekeyd.policy.trust import Kept
+from featurekeyd.policy.timekeeping import TimeMark
+from featurekeyd.policy.trust import Kept, Told, answered, asked, untold
 
 if TYPE_CHECKING:
     from tests.policy.conftest import Site
@@ -480,6 +481,42 @@ def test_every_change_of_standing_is_one_event_with_cause_time_left_and_cure(off
     assert "feature_key_absent: 0 s left; Put the certified Feature Key back" in ended
     assert f"rescue: {7 * DAY} s left; Get the Feature Key exchanged" in rescued
     assert well.startswith("The standing is licensed (was grace).")
+
+
+# What the vendor is told of.
+
+
+def answer_to(nonce: str) -> CheckEvidence:
+    day = datetime.datetime(2026, 1, 5, tzinfo=datetime.UTC)
+    return CheckEvidence(serial="1", catalog="c", number=1, nonce=nonce, checked=day, until=day)
+
+
+@given(st.lists(st.tuples(st.sampled_from(("claim", "ask", "answer")), st.integers(0, 3)), max_size=20))
+def test_each_claim_is_told_until_an_answer_covers_it(history: list[tuple[str, int]]) -> None:
+    kept = Kept(TimeMark(wall=0, boot=0, boot_id=""))
+    claims: set[int] = set()
+    told: dict[str, set[int]] = {}
+    for step, (action, which) in enumerate(history):
+        nonce = f"{which:032x}"
+        if action == "claim":
+            claims.add(step)
+            kept = msgspec.structs.replace(kept, claims=kept.claims + 1)
+        elif action == "ask":
+            told[nonce] = set(claims)
+            kept = asked(kept, nonce, untold(kept))
+        else:
+            claims -= told.pop(nonce, set())
+            kept = answered(kept, answer_to(nonce))
+        assert kept.claims == len(claims)
+        assert kept.told.keys() == told.keys()
+
+
+def test_a_request_that_is_given_up_is_forgotten_with_what_it_told() -> None:
+    kept = Kept(TimeMark(wall=0, boot=0, boot_id=""))
+    for number in range(MAX_OPEN + 1):
+        kept = asked(kept, f"{number:032x}", Told(claims=number))
+    assert list(kept.told) == list(kept.nonces)
+    assert len(kept.told) == MAX_OPEN
 
 
 # Against a naive model.

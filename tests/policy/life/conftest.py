@@ -15,7 +15,7 @@ import pytest
 
 from featurekeyd.policy.catalog import Catalog, CheckRule, Feature
 from featurekeyd.policy.certificate import Certificate
-from featurekeyd.policy.checkevidence import CheckEvidence, CheckResult, judge_check, with_nonce
+from featurekeyd.policy.checkevidence import CheckEvidence, CheckResult, judge_check
 from featurekeyd.policy.decision import Decision, Rules
 from featurekeyd.policy.enforcer import Enforcer
 from featurekeyd.policy.enrollment import renew, terms_of
@@ -39,7 +39,7 @@ from featurekeyd.policy.presence import Sighting
 from featurekeyd.policy.requests import Request, Want
 from featurekeyd.policy.rescue import Rescued, RescueRefusal, check_rescue, rescue_step, write_code
 from featurekeyd.policy.system import System
-from featurekeyd.policy.trust import Kept
+from featurekeyd.policy.trust import Kept, untold
 
 BEGIN = datetime.datetime(2026, 1, 5, 8, tzinfo=datetime.UTC)
 RELEASED = datetime.date(2025, 12, 1)
@@ -264,7 +264,7 @@ class Life:
         """Ask the vendor, and import the answer, with the check that goes with it."""
         number, trust = next(self.numbers), self.enforcer.trust
         nonce = f"{number:032x}"
-        trust.ask(with_nonce(trust.kept.nonces, nonce))
+        trust.ask(nonce, untold(trust.kept))
         checked = datetime.datetime.fromtimestamp(int(self.world.time), datetime.UTC)
         evidence = CheckEvidence(
             serial=str(self.serial),
