@@ -16,8 +16,13 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-SCHEMA_VERSION = 3
-"""1 had no tables for trials, reservations and configuration leases; 2 none for facts, audit and seal."""
+SCHEMA_VERSION = 4
+"""1 had no tables for trials, reservations and configuration leases; 2 none for facts, audit and seal; 3 none for the
+history."""
+
+SEALED_SINCE = 3
+"""The version that brought the seal: it is made along with that one, and no later step makes it anew, because a file
+that somebody else has edited shall be told from then on, also after an update."""
 
 STEPS: dict[int, tuple[str, ...]] = {
     1: (
@@ -55,6 +60,21 @@ STEPS: dict[int, tuple[str, ...]] = {
             one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL, digest TEXT NOT NULL
         ) STRICT""",
     ),
+    # Starts are minutes and hours since 1970, busy time is in milliseconds: small numbers make short rows. New rows
+    # come to the end of a table, so that a minute writes few pages.
+    4: (
+        """CREATE TABLE history_series (
+            number INTEGER PRIMARY KEY, sort TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (sort, name)
+        ) STRICT""",
+        """CREATE TABLE history_minute (
+            start INTEGER NOT NULL, series INTEGER NOT NULL, peak INTEGER NOT NULL, granted INTEGER NOT NULL,
+            denied INTEGER NOT NULL, blocked INTEGER NOT NULL, busy INTEGER NOT NULL, PRIMARY KEY (start, series)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE history_hour (
+            start INTEGER NOT NULL, series INTEGER NOT NULL, peak INTEGER NOT NULL, granted INTEGER NOT NULL,
+            denied INTEGER NOT NULL, blocked INTEGER NOT NULL, busy INTEGER NOT NULL, PRIMARY KEY (start, series)
+        ) STRICT, WITHOUT ROWID""",
+    ),
 }
 """The statements that lead to each version from the one before; 0 is an empty file."""
 
@@ -70,7 +90,7 @@ class StateDamaged(StateRefused):
 def open_state(path: Path, upgraded: Callable[[sqlite3.Connection], object]) -> sqlite3.Connection:
     """The file at this version of the schema; raises StateRefused.
 
-    `upgraded` runs at the end of the transaction in which the version advances.
+    `upgraded` runs at the end of the transaction in which the file comes to the version that brought the seal.
     """
     try:
         connection = sqlite3.connect(path, check_same_thread=False)
@@ -145,5 +165,5 @@ def _prepare(connection: sqlite3.Connection, path: Path, upgraded: Callable[[sql
             for statement in STEPS[number]:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number}")
-            if number == SCHEMA_VERSION:
+            if number == SEALED_SINCE:
                 upgraded(connection)

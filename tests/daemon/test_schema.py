@@ -71,11 +71,23 @@ def test_an_earlier_file_comes_up_to_date_and_loses_nothing(path: Path, version:
         )
         assert drained == {"feature_key_absent": 12.5}
         reservations, leases = list(store.load_reservations()[0]), store.load_leases()[0]
-        assert store.check() is None, "the seal is made along with the last version"
-    if version == 2:
+        assert store.check() is None, "the seal is made along with its version, and holds for the later ones"
+    if version >= 2:
         assert reservations == [Reservation(feature="trunk", key="201", holder="asterisk", instances=3)]
         assert [(it.holder, it.key, it.wants) for it in leases] == [("asterisk", "tenant-1", {"tenant": 1})]
     assert version_of(path) == SCHEMA_VERSION
+
+
+def test_an_update_makes_no_new_seal_for_a_file_that_somebody_else_has_edited(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(restored(path, 3))) as state, state:
+        state.execute("UPDATE meter SET drained = 0")
+    with opened(path) as store:
+        assert store.check() == "it was edited, or comes from another host"
+
+
+def test_the_audit_is_there_after_an_update(path: Path) -> None:
+    with opened(restored(path, 3)) as store:
+        assert [entry.message for entry in store.load_audit()] == ["Taken."]
 
 
 @pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
@@ -116,7 +128,7 @@ def test_a_step_that_fails_leaves_the_file_at_a_version_that_goes_on_later(
     with pytest.raises(StateDamaged, match="no such table: nowhere"):
         Store(path)
     assert version_of(path) == SCHEMA_VERSION - 1
-    assert "fact" not in tables(path)
+    assert "history_minute" not in tables(path)
     monkeypatch.setitem(schema.STEPS, SCHEMA_VERSION, last)
     with opened(path) as store:
         assert store.load()[0].license_list == "the list"
