@@ -35,7 +35,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     clock: TimeMark | None = None
     """How late it is at least."""
     host: Enrolled | None = None
-    """The host as it was enrolled, with the number of the last permit that it took."""
+    """The host as it was enrolled."""
+    permits: dict[str, int] = {}
+    """The highest number of a permit that was used, by serial."""
     announced: Announcement | None = None
     """The address that the host will have."""
     rescues: dict[str, RescueMark] = {}

@@ -84,8 +84,8 @@ def _with_permit(site: Site, permit: str, enrolled: Enrolled, evidence: Evidence
         read = read_permit(permit, site.vendor_keys)
     except Unreadable as error:
         return error.finding
-    today = site.enforcer.today(site.clock())
-    return _taken(renew_by_permit(enrolled, evidence, terms, read, today))
+    last, today = site.enforcer.trust.last_permit(terms.serial), site.enforcer.today(site.clock())
+    return _taken(renew_by_permit(enrolled, evidence, terms, read, today, last_used=last))
 
 
 def _nothing_to_enroll(judged: Judgement) -> Finding:

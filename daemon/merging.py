@@ -1,6 +1,6 @@
 """What becomes of the state when a backup is restored into it: nothing that has advanced goes back.
 
-* Marks, drained time, trials, rescues, checks and claims of emergency are the later or larger of both, so that
+* Marks, drained time, trials, rescues, permits, checks and claims of emergency are the later or larger of both, so that
   they come out the same whichever of the two is restored into the other, and however often.
 * License list and certificate are those with the higher number and the later day that either side has seen, and none
   where the side that has seen it has lost it: an earlier one would be refused as older.
@@ -70,6 +70,7 @@ def merged_facts(here: Facts, other: Facts) -> Facts:
     return Facts(
         clock=_merged_clock(here.clock, other.clock),
         host=max((it for it in (here.host, other.host) if it is not None), key=_age_of_host, default=None),
+        permits=_largest(here.permits, other.permits),
         announced=here.announced,
         rescues=_merged_rescues(here.rescues, other.rescues),
         opening=max((it for it in (here.opening, other.opening) if it is not None), key=_age_of_opening, default=None),
@@ -132,7 +133,7 @@ def differences(before: Kept, after: Kept) -> list[str]:
         )
         if new > old
     ]
-    marks = ("clock", "rescues", "checks", "emergency_claims")
+    marks = ("clock", "rescues", "permits", "checks", "emergency_claims")
     advanced = [name.replace("_", " ") for name in marks if getattr(before.facts, name) != getattr(after.facts, name)]
     return told + ([f"advanced: {', '.join(advanced)}"] if advanced else [])
 

@@ -30,7 +30,7 @@ from featurekeyd.policy.findings import Finding, Unreadable, Verdict, accept, re
 from featurekeyd.policy.request_text import Request, request_text
 from featurekeyd.policy.rescue import RescueRefusal, check_rescue
 from featurekeyd.policy.timekeeping import ClockState, repaired, state_of
-from featurekeyd.policy.trust import answered, asked, untold
+from featurekeyd.policy.trust import answered, asked, enrolled_again, untold
 
 from . import hosting
 from .asking import request_of
@@ -215,13 +215,14 @@ class TrustService:
         return reply({"finding": await self._alone(lambda: self._enrolled(permit, by))})
 
     async def _enrolled(self, permit: str | None, by: str) -> Finding:
-        site = self._site
+        site, trust = self._site, self._site.enforcer.trust
         enrolled = hosting.enrollment(site, permit)
         if isinstance(enrolled, Finding):
             return enrolled
-        await site.trusting.keep_first(host=enrolled)
-        how = f"by {by}" if permit is None else f"by {by} with the vendor's permit {enrolled.permit}"
-        site.enforcer.trust.enroll(enrolled, how, by)
+        permit_of = site.enforcer.licenses.serial if permit is not None and enrolled.permit else None
+        await site.trusting.keep_first(enrolled_again(trust.kept, enrolled, permit_of))
+        how = f"by {by}" if permit_of is None else f"by {by} with the vendor's permit {enrolled.permit}"
+        trust.enroll(enrolled, how, by, permit_of)
         await site.trusting.look_at_host()
         return accept(Verdict.ENROLLED, f"The host is enrolled {how}.")
 

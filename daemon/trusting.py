@@ -259,6 +259,7 @@ def facts_of(kept: Kept, answer: Answer | None) -> Facts:
     return Facts(
         clock=kept.mark,
         host=kept.enrolled,
+        permits=kept.permits,
         announced=kept.announcement,
         rescues=kept.rescues,
         opening=kept.opening,
@@ -277,6 +278,7 @@ def kept_of(facts: Facts, first: Kept) -> Kept:
     return Kept(
         mark=facts.clock or first.mark,
         enrolled=facts.host,
+        permits=facts.permits,
         announcement=facts.announced,
         rescues=facts.rescues,
         opening=facts.opening,

@@ -144,11 +144,11 @@ def renew(enrolled: Enrolled, evidence: Evidence, terms: Terms, today: datetime.
 
 
 def renew_by_permit(
-    enrolled: Enrolled, evidence: Evidence, terms: Terms, permit: Permit, today: datetime.date
+    enrolled: Enrolled, evidence: Evidence, terms: Terms, permit: Permit, today: datetime.date, *, last_used: int
 ) -> Enrolled | Finding | HostRefused:
-    """Enroll again what a permit lets change, and use its number up."""
+    """Enroll again what a permit lets change; `last_used` is the highest number that was used for this serial."""
     here = hardware_id_of(digests_of(evidence))
-    refusal = refuse_permit(permit, serial=terms.serial, hardware_id=here, last_used=enrolled.permit, today=today)
+    refusal = refuse_permit(permit, serial=terms.serial, hardware_id=here, last_used=last_used, today=today)
     if refusal is not None:
         return refusal
     after = enrolled

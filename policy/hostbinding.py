@@ -82,7 +82,7 @@ class Enrolled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     renewals: int = 0
     """How often it was enrolled again by command since the vendor's last permit."""
     permit: int = 0
-    """The highest number of a permit that was used."""
+    """The number of the permit that enrolled it last; which are used up is kept beside, by serial."""
 
     @property
     def hardware_id(self) -> str:

@@ -67,6 +67,8 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the request with each of these nonces has told that no answer covers yet."""
     check_numbers: dict[str, int] = {}
     """Of the newest answer taken, by serial."""
+    permits: dict[str, int] = {}
+    """The highest number of a permit that was used, by serial: an enrollment may be lost, and no permit comes again."""
     retired: tuple[str, ...] = ()
     """Serials that the vendor has retired by an answer."""
     claims: int = 0
@@ -100,6 +102,12 @@ def answered(kept: Kept, answer: CheckEvidence) -> Kept:
         retired=(*others, answer.serial) if answer.retired else others,
         **msgspec.structs.asdict(untold(kept).less(told)),
     )
+
+
+def enrolled_again(kept: Kept, enrolled: Enrolled, permit_of: str | None) -> Kept:
+    """What is kept once this enrollment counts; `permit_of` is the serial whose permit made it, None where none did."""
+    used = {} if permit_of is None else {permit_of: max(enrolled.permit, kept.permits.get(permit_of, 0))}
+    return msgspec.structs.replace(kept, enrolled=enrolled, permits=kept.permits | used)
 
 
 class Trust:
@@ -238,10 +246,17 @@ class Trust:
         """Whether a changed host matters here, as of the last look at it."""
         return self._binds
 
-    def enroll(self, enrolled: Enrolled, how: str, by: str = "") -> None:
-        """Let this enrollment count from now on, on behalf of `by`."""
+    def last_permit(self, serial: str | None) -> int:
+        """The highest number of a permit that was used for that serial, 0 for none."""
+        enrolled, used = self.kept.enrolled, self.kept.permits
+        if not used and enrolled is not None:  # stored by a release that knew the enrollment's alone
+            return enrolled.permit
+        return used.get(serial or "", 0)
+
+    def enroll(self, enrolled: Enrolled, how: str, by: str = "", permit_of: str | None = None) -> None:
+        """Let this enrollment count from now on, on behalf of `by`; a permit of the serial `permit_of` is used up."""
         self._not_enrolled = ""
-        self._keep(enrolled=enrolled)
+        self.kept = enrolled_again(self.kept, enrolled, permit_of)
         about = {"BY": by} if by else {}
         self._tell(EventName.HOST_ENROLLED, f"The host is enrolled {how}.", HOST=enrolled.digest, **about)
 

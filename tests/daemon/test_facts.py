@@ -29,6 +29,7 @@ FULL = Facts(
     opening=Opening(serial=SERIAL, day=DAY, drained=7.5),
     answer=Answer(serial=SERIAL, number=3, text="-----BEGIN\nü"),
     checks={SERIAL: 3},
+    permits={SERIAL: 4},
     retired=("110123456789",),
     nonces=("aa", "bb"),
     told={"aa": Told(claims=2)},

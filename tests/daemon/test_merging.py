@@ -72,6 +72,7 @@ FACTS = st.builds(
     opening=st.none() | st.builds(Opening, serial=SERIALS, day=DAYS, drained=SECONDS),
     answer=st.none() | ANSWERS,
     checks=st.dictionaries(SERIALS, NUMBERS),
+    permits=st.dictionaries(SERIALS, NUMBERS),
     emergency_claims=NUMBERS,
     check_failing=st.booleans(),
 )
@@ -143,6 +144,7 @@ def not_behind(before: Facts, after: Facts) -> bool:
     )
     host = before.host is None or (after.host is not None and after.host.permit >= before.host.permit)
     checks = all(after.checks[it] >= number for it, number in before.checks.items())
+    checks = checks and all(after.permits[it] >= number for it, number in before.permits.items())
     return clock and rescues and host and checks and after.emergency_claims >= before.emergency_claims
 
 

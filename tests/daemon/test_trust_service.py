@@ -322,20 +322,52 @@ def test_replaced_hardware_is_told_and_enrolled_again_by_command(bound: House) -
     assert "changed_on" not in again
 
 
+def permit_for(house: House, number: int = 5) -> str:
+    """A permit for the host as it is now."""
+    permit = Permit(
+        serial=SERIAL,
+        number=number,
+        may_change=(MayChange.HARDWARE,),
+        issued=TODAY,
+        until=TODAY,
+        hardware_id=ask(house, "GetHost")["hardware_id"],
+    )
+    return house.vendor.sealed(PERMIT, permit_body(permit))
+
+
+def test_a_used_permit_comes_never_again_whatever_was_enrolled_since(bound: House) -> None:
+    enrolled(bound)
+    becomes(bound, OTHER_HOST)
+    text = permit_for(bound)
+    assert verdict(bound, "EnrollHost", permit=text) == "enrolled"
+    assert stored(bound).permits == {SERIAL: 5}
+    becomes(bound, msgspec.structs.replace(OTHER_HOST, board_serial="Z-3"))
+    ask(bound, "EnrollHost")
+    trust = bound.enforcer.trust
+    trust.kept = msgspec.structs.replace(trust.kept, enrolled=None)  # as when its record was damaged
+    enrolled(bound)
+    becomes(bound, OTHER_HOST)
+    assert verdict(bound, "EnrollHost", permit=text) == "already_there"
+    assert verdict(bound, "EnrollHost", permit=permit_for(bound, 4)) == "already_there"
+    assert verdict(bound, "EnrollHost", permit=permit_for(bound, 6)) == "enrolled"
+    assert stored(bound).permits == {SERIAL: 6}
+
+
+def test_a_permit_that_an_earlier_release_has_taken_is_used_up_too(bound: House) -> None:
+    enrolled(bound)
+    trust = bound.enforcer.trust
+    before = msgspec.structs.replace(trust.kept.enrolled, permit=5)  # type: ignore[type-var]
+    trust.kept = msgspec.structs.replace(trust.kept, enrolled=before)
+    becomes(bound, OTHER_HOST)
+    assert verdict(bound, "EnrollHost", permit=permit_for(bound)) == "already_there"
+
+
 def test_a_host_of_which_nothing_is_left_needs_the_vendors_permit(bound: House) -> None:
     enrolled(bound)
     becomes(bound, OTHER_HOST)
     found = finding(bound, "EnrollHost")
     assert (found["verdict"], "permit" in found["remedy"]) == ("not_enrolled", True)
-    permit = Permit(
-        serial=SERIAL,
-        number=5,
-        may_change=(MayChange.HARDWARE,),
-        issued=TODAY,
-        until=TODAY,
-        hardware_id=ask(bound, "GetHost")["hardware_id"],
-    )
-    text = bound.vendor.sealed(PERMIT, permit_body(permit))
+    text = permit_for(bound)
     assert verdict(bound, "EnrollHost", permit="no permit") == "bad_document"
     assert verdict(bound, "EnrollHost", permit=text) == "enrolled"
     assert verdict(bound, "EnrollHost", permit=text) == "already_there"

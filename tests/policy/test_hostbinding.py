@@ -620,7 +620,7 @@ PERMIT = Permit(
 
 def permitted(evidence: Evidence, before: Enrolled | None = None, **fields: object) -> Enrolled:
     permit = msgspec.structs.replace(PERMIT, **fields)
-    found = renew_by_permit(before or judged(evidence).enrolled, evidence, TERMS, permit, TODAY)
+    found = renew_by_permit(before or judged(evidence).enrolled, evidence, TERMS, permit, TODAY, last_used=2)
     assert isinstance(found, Enrolled), found
     return found
 
@@ -632,7 +632,7 @@ def test_a_permit_enrolls_whatever_host_and_its_address_and_its_number_is_used_u
     assert (found.permit, found.renewals, found.addresses) == (3, 0, ("198.51.100.7",))
     assert found.hardware_id == enrolled().hardware_id
     assert judged(other, found).verdict is HostVerdict.SAME
-    again = renew_by_permit(found, STRANGER, TERMS, PERMIT, TODAY)
+    again = renew_by_permit(found, STRANGER, TERMS, PERMIT, TODAY, last_used=3)
     assert isinstance(again, Finding)
     assert again.verdict is Verdict.ALREADY_THERE
 
@@ -649,14 +649,14 @@ def test_a_permit_may_name_the_one_host_that_it_is_for() -> None:
     here = hardware_id_of(digests_of(STRANGER))
     assert permitted(STRANGER, hardware_id=here).permit == 3
     permit = msgspec.structs.replace(PERMIT, hardware_id=here)
-    refusal = renew_by_permit(enrolled(), HOST, TERMS, permit, TODAY)
+    refusal = renew_by_permit(enrolled(), HOST, TERMS, permit, TODAY, last_used=0)
     assert isinstance(refusal, Finding)
     assert refusal.verdict is Verdict.OTHER_HARDWARE
 
 
 def test_a_permit_for_a_host_that_shows_nothing_unique_is_not_used_up() -> None:
     bare = with_nics(TUNNEL, host=changed(product_uuid=None, product_serial=None, board_serial=None))
-    assert isinstance(renew_by_permit(enrolled(), bare, TERMS, PERMIT, TODAY), HostRefused)
+    assert isinstance(renew_by_permit(enrolled(), bare, TERMS, PERMIT, TODAY, last_used=0), HostRefused)
 
 
 # What if
