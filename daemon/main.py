@@ -21,6 +21,8 @@ from featurekeyd.policy.enforcer import Enforcer
 from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.presence import Debounce
+from featurekeyd.policy.selftest import self_test
+from featurekeyd.policy.signedtext import VendorKeys
 from featurekeyd.policy.system import check_system
 from featurekeyd.policy.tables import FileMistakes, Mistake
 from featurekeyd.policy.timekeeping import first_mark
@@ -144,9 +146,7 @@ async def _until_looked(site: Site, stop: asyncio.Event) -> None:
 
 def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
     """Restore what earlier runs left, verified anew, and join it."""
-    vendor_keys, wrong = read_vendor_keys(settings.vendor_keys)
-    for message in wrong:
-        log.tell(Event(name=EventName.STATE_REFUSED, message=message))
+    vendor_keys, told_of_keys = _believed_keys(settings)
     now = clock.now()
     memory = BootMemory(settings.runtime / "state-seal", clock.boot_id())
     store, told = recover_state(
@@ -168,7 +168,7 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
     )
     enforcer.trust.answer, not_believed = read_answer(facts.answer, vendor_keys)
     licenses, refused = read_documents(documents, vendor_keys, catalog.id)
-    told += [*refused, *not_believed]
+    told += [*told_of_keys, *refused, *not_believed]
     enforcer.adopt_stored(licenses, now)
     reservations, damaged = store.load_reservations()
     stored, damaged_too = store.load_leases()
@@ -192,6 +192,21 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
     for event in told:
         site.tell(event)
     return site
+
+
+def _believed_keys(settings: Settings) -> tuple[VendorKeys, list[Event]]:
+    """The vendor's keys, and events of what is wrong with them; none where the cryptography gives wrong answers.
+
+    Without a key nothing signed is believed: no license counts then, and emergency calls are granted as ever.
+    """
+    failed = self_test()
+    if failed:
+        message = (
+            f"The self-test failed ({', '.join(failed)}): no license is believed until the program is whole again."
+        )
+        return {}, [Event(name=EventName.SELF_TEST_FAILED, message=message)]
+    vendor_keys, wrong = read_vendor_keys(settings.vendor_keys)
+    return vendor_keys, [Event(name=EventName.STATE_REFUSED, message=message) for message in wrong]
 
 
 def _restored(settings: Settings, enforcer: Enforcer, log: Log, stored: list[Lease]) -> Recording:

@@ -53,6 +53,7 @@ _LABEL = b"featurekeyd audit 1"
 
 AUDITED = frozenset(
     {
+        EventName.SELF_TEST_FAILED,
         EventName.STANDING_LICENSED,
         EventName.STANDING_GRACE,
         EventName.STANDING_RESTRICTED,

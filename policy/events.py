@@ -25,6 +25,7 @@ class Priority(enum.IntEnum):
 class EventName(enum.StrEnum):
     """The closed list of events."""
 
+    SELF_TEST_FAILED = "self_test_failed"
     STARTED = "started"
     STOPPED = "stopped"
     STANDING_LICENSED = "standing_licensed"
@@ -94,6 +95,7 @@ class Sort(msgspec.Struct, frozen=True):
 
 
 SORT = {
+    EventName.SELF_TEST_FAILED: Sort(Priority.CRITICAL, "781ccff462724c87b8bc19edde05f2ff"),
     EventName.STARTED: Sort(Priority.NOTICE, "7e876f5ab4e24786a5577aed658e4d5c"),
     EventName.STOPPED: Sort(Priority.NOTICE, "33c6eed70d884c4dba6e2cecd71e9fe7"),
     EventName.STANDING_LICENSED: Sort(Priority.NOTICE, "cb295ba8fc304be28832097664307aeb"),

@@ -292,10 +292,8 @@ def test_the_path_of_the_socket_stays_when_the_daemon_ends(service: Service) -> 
     assert service.settings.socket.is_socket()
 
 
-@pytest.mark.parametrize(("drained", "standing"), [(0.0, "licensed"), (60.0, "grace"), (7200.0, "deactivated")])
-def test_what_had_drained_before_a_restart_stays_drained_until_the_first_look(
-    drained: float, standing: str, service: Service, vendor: Vendor
-) -> None:
+def certified(service: Service, vendor: Vendor, drained: float = 0.0) -> None:
+    """Leave the state of an earlier run that had a certificate, its key absent for that long."""
     settings = service.settings
     for folder in (settings.state, settings.vendor_keys):
         folder.mkdir()
@@ -305,6 +303,35 @@ def test_what_had_drained_before_a_restart_stays_drained_until_the_first_look(
     store.save_documents(Documents(certificate=vendor.certificate()))
     store.save_meters({"feature_key_absent": drained})
     store.close()
+
+
+def test_cryptography_that_gives_wrong_answers_makes_nothing_signed_believed_and_lets_emergency_calls_pass(
+    service: Service, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certified(service, vendor)
+    monkeypatch.setattr(module, "self_test", lambda: ("Ed25519",))
+    wants = [{"feature": "sip-trunk-channels"}]
+
+    async def talk() -> None:
+        service.gate.set()
+        await service.ready.wait()
+        assert (await service.ask("Status"))["standing"] == "deactivated"
+        assert not (await service.ask("Acquire", holder="pbx", key="1", wants=wants))["allowed"]
+        assert (await service.ask("Acquire", holder="pbx", key="2", wants=wants, dialed="112"))["allowed"]
+
+    service.run(talk)
+    told = [event.message for event in service.told if event.name is EventName.SELF_TEST_FAILED]
+    assert told == ["The self-test failed (Ed25519): no license is believed until the program is whole again."]
+    store = Store(service.settings.state / "featurekeyd.db")
+    assert store.load()[0].certificate is not None
+    store.close()
+
+
+@pytest.mark.parametrize(("drained", "standing"), [(0.0, "licensed"), (60.0, "grace"), (7200.0, "deactivated")])
+def test_what_had_drained_before_a_restart_stays_drained_until_the_first_look(
+    drained: float, standing: str, service: Service, vendor: Vendor
+) -> None:
+    certified(service, vendor, drained)
 
     async def talk() -> None:
         assert (await service.ask("Status"))["standing"] == standing
