@@ -145,7 +145,10 @@ class TrustService:
             evidence = await asyncio.to_thread(read_check, parameters.text, self._site.vendor_keys)
         except Unreadable as error:
             return reply({"finding": error.finding})
-        return reply({"finding": await self._alone(lambda: self._answered(evidence, parameters.text))})
+        finding = await self._alone(lambda: self._answered(evidence, parameters.text))
+        if finding.accepted:  # what failed without the answer may pass now
+            await self._site.trusting.check_at_once()
+        return reply({"finding": finding})
 
     async def _answered(self, evidence: CheckEvidence, text: str) -> Finding:
         site, enforcer = self._site, self._site.enforcer

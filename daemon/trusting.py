@@ -177,6 +177,10 @@ class Trusting:
         """What the newest look at the Feature Key found: while it is in doubt, that it is missed."""
         return self._enforcer.presence.missed or self._enforcer.feature_key
 
+    async def check_at_once(self) -> None:
+        """Check now, to the end though whoever waits goes away; a check that fails by accident is told."""
+        await asyncio.shield(self._begin(self._check_in_time, "in a check"))
+
     async def _check_in_time(self) -> None:
         if self._enforcer.presence.in_doubt:  # a check must not fail for what may be a moment's trouble
             self.schedule = Schedule(every=self.schedule.every)
@@ -195,10 +199,11 @@ class Trusting:
             self._enforcer.trust.note_claims(claims - self._claims)
             self._claims = claims
 
-    def _begin(self, work: Callable[[], Awaitable[None]], what: str) -> None:
+    def _begin(self, work: Callable[[], Awaitable[None]], what: str) -> asyncio.Task[None]:
         task = self._loop.create_task(self._told(work, what))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _told(self, work: Callable[[], Awaitable[None]], what: str) -> None:
         try:

@@ -167,7 +167,8 @@ def test_the_answer_to_a_request_is_taken_once_and_the_check_passes(bound: House
     facts = stored(bound)
     assert (facts.checks, facts.nonces, facts.told, facts.emergency_claims) == ({SERIAL: 1}, (), {}, 0)
     assert facts.answer is not None
-    assert (ask(bound, "CheckNow")["passed"], bound.enforcer.standing) == (True, Standing.LICENSED)
+    assert status(bound)["check_passed"] is True, "a check is made at once, and not in three hours"
+    assert (stored(bound).check_failing, bound.enforcer.standing) == (False, Standing.LICENSED)
     assert verdict(bound, "ImportCheck", text=text) == "older_check"
     assert bound.log.one(EventName.CHECK_ANSWERED).fields == {"SERIAL": SERIAL, "NUMBER": "1"}
 
@@ -229,6 +230,32 @@ def test_a_signed_no_deactivates_at_once_and_is_told(bound: House) -> None:
     assert bound.enforcer.standing is Standing.DEACTIVATED
     assert stored(bound).answer is not None
     assert EventName.CHECK_TOLD_NO in bound.log.names()
+
+
+def test_what_an_answer_says_is_stored_before_it_counts(bound: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[tuple[Facts, Standing]] = []
+    save = Storing.save_facts
+
+    async def noted(self: Storing, facts: Facts) -> None:
+        saved.append((facts, bound.enforcer.standing))
+        await save(self, facts)
+
+    monkeypatch.setattr(Storing, "save_facts", noted)
+    ask(bound, "ImportCheck", text=answer(bound, None, retired=True))
+    ((facts, standing),) = saved
+    assert (facts.retired, facts.checks, standing) == ((SERIAL,), {SERIAL: 1}, Standing.LICENSED)
+    assert facts.answer is not None
+
+
+def test_an_answer_is_taken_though_the_check_after_it_goes_wrong(bound: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = answer(bound, requested(bound).nonce)
+
+    def broken(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(trusting, "read_evidence", broken)
+    assert verdict(bound, "ImportCheck", text=text) == "checked"
+    assert bound.log.one(EventName.UNEXPECTED).message == "Unexpected ZeroDivisionError in a check."
 
 
 def test_an_answer_tells_of_a_newer_list_and_ends_the_trouble_of_the_state(bound: House) -> None:
