@@ -243,7 +243,7 @@ def test_what_an_answer_says_is_stored_before_it_counts(bound: House, monkeypatc
     monkeypatch.setattr(Storing, "save_facts", noted)
     ask(bound, "ImportCheck", text=answer(bound, None, retired=True))
     ((facts, standing),) = saved
-    assert (facts.retired, facts.checks, standing) == ((SERIAL,), {SERIAL: 1}, Standing.LICENSED)
+    assert (facts.retired, facts.checks, standing) == ((SERIAL,), {SERIAL: 1}, Standing.GRACE)
     assert facts.answer is not None
 
 
