@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from featurekeyd.policy.catalog import UNLIMITED
-from featurekeyd.policy.decision import Decision
+from featurekeyd.policy.callsearch import search
+from featurekeyd.policy.catalog import UNLIMITED, Catalog
+from featurekeyd.policy.decision import Decision, expand
 from featurekeyd.policy.draining import above_limit
 from featurekeyd.policy.enforcer import Enforcer, NotYours
 from featurekeyd.policy.entitlements import Entitlement
@@ -20,9 +21,11 @@ from featurekeyd.policy.requests import (
     FeatureName,
     HolderName,
     LeaseKey,
+    Phase,
     PortName,
     Request,
     SyncRequest,
+    Want,
     check_printable,
 )
 from featurekeyd.policy.standing import Grace, Standing
@@ -66,6 +69,13 @@ class ListLeases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: PortName | None = None
 
 
+class FindCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of FindCall."""
+
+    call: LeaseKey
+    holder: HolderName | None = None
+
+
 class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The parameters of Watch."""
 
@@ -93,6 +103,7 @@ class LicenseService:
             f"{LICENSE}.Status": method(ask, Nothing, self.status),
             f"{LICENSE}.ListFeatures": method(ask, Nothing, self.list_features),
             f"{LICENSE}.ListLeases": method(ask, ListLeases, self.list_leases, more=True),
+            f"{LICENSE}.FindCall": method(ask, FindCall, self.find_call),
             f"{LICENSE}.Watch": method(ask, Watch, self.watch, more=True),
         }
 
@@ -158,17 +169,42 @@ class LicenseService:
 
     def list_leases(self, _: Client, parameters: ListLeases) -> Iterator[bytes]:
         """The leases that the filters let through, one in each reply, as they are when it is their turn."""
-        ledger, boot = self._site.enforcer.ledger, self._site.clock().boot
+        ledger, boot, catalog = self._site.enforcer.ledger, self._site.clock().boot, self._site.enforcer.catalog
         waiting: Lease | None = None
         for number, (holder, key) in enumerate(ledger.places(), 1):
             lease = ledger.find(holder, key)
             if lease is not None and _matches(lease, parameters):
                 if waiting is not None:
-                    yield reply_continues({"lease": said(_lease(waiting, boot))})
+                    yield reply_continues({"lease": said(_lease(waiting, boot, catalog))})
                 waiting = lease
             if number % limits.LEASES_PER_SLICE == 0:
                 yield b""
-        yield reply({} if waiting is None else {"lease": said(_lease(waiting, boot))})
+        yield reply({} if waiting is None else {"lease": said(_lease(waiting, boot, catalog))})
+
+    def find_call(self, _: Client, parameters: FindCall) -> Outcome:
+        """The leases that go by a name, or what is known of its end."""
+        return Slices(self._find_call(parameters))
+
+    def _find_call(self, parameters: FindCall) -> Iterator[bytes]:
+        enforcer = self._site.enforcer
+        searching = search(enforcer.ledger, enforcer.lately, parameters.call, parameters.holder)
+        while True:
+            try:
+                next(searching)
+            except StopIteration as end:
+                leases, ended, omitted = end.value
+                break
+            yield b""
+        boot = self._site.clock().boot
+        yield reply(
+            said(
+                {
+                    "leases": [said(_lease(lease, boot, enforcer.catalog)) for lease in leases],
+                    "ended": [{"holder": it.holder, "key": it.key, "seconds": round(boot - it.boot)} for it in ended],
+                    "omitted": omitted or None,
+                }
+            )
+        )
 
     def watch(self, client: Client, parameters: Watch) -> Outcome:
         """Subscribe the connection to events."""
@@ -277,17 +313,34 @@ def _matches(lease: Lease, wanted: ListLeases) -> bool:
     )
 
 
-def _lease(lease: Lease, boot: float) -> dict[str, object]:
+def _lease(lease: Lease, boot: float, catalog: Catalog) -> dict[str, object]:
     return {
         "holder": lease.holder,
         "key": lease.key,
         "scope": lease.scope,
-        "wants": [{"feature": feature, "instances": count} for feature, count in lease.wants.items()],
+        "wants": _wants(lease.wants),
+        "presence": _wants(lease.present) or None,
+        "given_back": _wants(_given_back(lease, catalog)) or None,
+        "phase": Phase.ESTABLISHED if lease.established else Phase.SETUP,
         "port": lease.port,
         "channel": lease.channel,
         "class": lease.call_class,
         "age_seconds": round(boot - lease.granted),
         "bound": lease.bound is not None,
+    }
+
+
+def _wants(wants: dict[str, int]) -> list[dict[str, object]]:
+    return [{"feature": feature, "instances": count} for feature, count in wants.items()]
+
+
+def _given_back(lease: Lease, catalog: Catalog) -> dict[str, int]:
+    """What its set-up takes and it does not hold any more."""
+    if not lease.established or lease.emergency:
+        return {}
+    in_setup = expand(catalog, tuple(Want(feature, count) for feature, count in lease.wants.items()), Phase.SETUP)
+    return {
+        name: count - lease.wants.get(name, 0) for name, count in in_setup.items() if count > lease.wants.get(name, 0)
     }
 
 

@@ -87,8 +87,9 @@ class Enforcer:
         self.account = Account(self._situation)
         self.events = self.account.events
         """What happened since the daemon last took note, in order."""
-        self._lately = self._situation.lately
-        self._rounds = Rounds(self._lately)
+        self.lately = self._situation.lately
+        """What became of keys lately."""
+        self._rounds = Rounds(self.lately)
         self._ending = Ending(self._situation, self.account)
         self._syncing: dict[tuple[str, Scope], Syncing] = {}
         """Lists that are being worked through, by holder and scope."""
@@ -184,13 +185,13 @@ class Enforcer:
         known = self.holders.find(holder)
         if known is not None and known.uid == uid:
             known.heard = now.boot
-            self._lately.note_release(holder, key, now.boot)
+            self.lately.note_release(holder, key, now.boot)
         else:
             owner = self.holders.owner(holder)
             if owner not in {uid, None} or (owner is None and self._is_of_another(holder, key, uid)):
                 return NotYours(holder)
             if owner is not None and self._meet(holder, uid, now) is not None:
-                self._lately.note_release(holder, key, now.boot)
+                self.lately.note_release(holder, key, now.boot)
         situation = self._situation
         if situation.waiting.anyone:
             situation.waiting.leave(holder, key)
@@ -200,7 +201,7 @@ class Enforcer:
         """Free a lease in place of its holder, on behalf of a technician; False where there is none."""
         if not self._ending.end(holder, key):
             return False
-        self._lately.note_release(holder, key, now.boot)
+        self.lately.note_release(holder, key, now.boot)
         message = f"The lease {key} of {holder} was freed by {by}."
         self.account.tell(EventName.LEASE_FORCED, message, HOLDER=holder, LEASE=key, BY=by)
         return True
@@ -393,7 +394,7 @@ class Enforcer:
         self.holders.forget(longest.name)
         self.ledger.changes.append(Known(name=longest.name, uid=uid, gone=True))
         self._rounds.forget(longest.name)
-        self._lately.forget(longest.name)
+        self.lately.forget(longest.name)
         self._situation.waiting.leave_all(longest.name)
         return True
 

@@ -7,6 +7,7 @@ They live in memory alone and are bounded: what is forgotten sooner is undone by
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from .ledger import Lease
 
@@ -56,6 +57,16 @@ class Lately:
         """When the key was given back last."""
         moments = self._given_back.get(holder)
         return moments.get(key, LONG_AGO) if moments else LONG_AGO
+
+    def with_key(self, key: str) -> list[tuple[str, str]]:
+        """Holder and key wherever that key was given back."""
+        return [(holder, key) for holder, moments in self._given_back.items() if key in moments]
+
+    def places(self) -> Iterator[tuple[str, str]]:
+        """Holder and key of all that were given back; others may come and go meanwhile."""
+        for holder in list(self._given_back):
+            for key in list(self._given_back.get(holder, ())):
+                yield holder, key
 
     def asked(self, lease: Lease) -> float:
         """When the lease was granted, or asked for again."""

@@ -4,8 +4,8 @@ Every count is derived from the set. For speed the sums are carried along, and o
 with the whole lease in hand, so that a sum cannot move without its lease; `recount` derives them anew, and the tests
 hold the two against each other. A decision costs the same with ten leases and with a hundred thousand.
 
-Each change is also noted in `changes`, which the daemon records before it answers, and once more in `configured` where
-the lease outlives a reboot of the host.
+Each change is also noted in `changes`, which the daemon records before it answers, once more in `configured` where
+the lease outlives a reboot of the host, and as a number in `moved` and `moved_on_ports`, of which the history is made.
 """
 
 from __future__ import annotations
@@ -86,6 +86,10 @@ class Ledger:
         self.configured: dict[tuple[str, str], Lease | None] = {}
         """Leases by holder and key as they are now, of those that outlive a reboot and changed since the daemon last
         took note; None for one that is no more."""
+        self.moved: dict[str, int] = {}
+        """By how much each feature's instances in use have risen or fallen since the history last took note."""
+        self.moved_on_ports: dict[str, int] = {}
+        """The same of the leases on each port."""
         self.aside: dict[str, Aside] = {}
         """What is set aside of the features with reservations; the leases that it counts are noted there."""
         self.emergencies = 0
@@ -111,6 +115,10 @@ class Ledger:
         """The lease under that holder and key."""
         leases = self._leases.get(holder)
         return leases.get(key) if leases else None
+
+    def with_key(self, key: str) -> list[Lease]:
+        """The leases under a key, of all holders."""
+        return [leases[key] for leases in self._leases.values() if key in leases]
 
     def places(self) -> Iterator[tuple[str, str]]:
         """Holder and key of every lease that is there all the while; leases may come and go meanwhile."""
@@ -211,24 +219,33 @@ class Ledger:
         return lease
 
     def _sum(self, lease: Lease, sign: int) -> None:
+        # Each sum in place and not by a function of its own: that would cost every decision more than the sums do.
         self._count += sign
-        _add(self._of_user, lease.uid, sign)
+        of_user, uid = self._of_user, lease.uid
+        of_user[uid] = leases = of_user.get(uid, 0) + sign
+        if not leases:
+            del of_user[uid]
         if lease.scope is not Scope.CALLS:
             _add(self._beside_calls, (lease.holder, lease.scope), sign)
         if lease.call_class is not CallClass.NORMAL:
             self.emergencies += sign
             return
-        in_use = self._in_use
+        in_use, moved = self._in_use, self.moved
         for feature, instances in lease.wants.items():
-            total = in_use.get(feature, 0) + sign * instances
-            if total:
-                in_use[feature] = total
-            else:
+            more = sign * instances
+            in_use[feature] = total = in_use.get(feature, 0) + more
+            if not total:
                 del in_use[feature]
+            moved[feature] = moved.get(feature, 0) + more
             if feature in self.aside:
-                self.aside[feature].note(lease.holder, lease.key, sign * instances)
-        if lease.port is not None:
-            _add(self._on_port, lease.port, sign)
+                self.aside[feature].note(lease.holder, lease.key, more)
+        port = lease.port
+        if port is not None:
+            on_port, moved = self._on_port, self.moved_on_ports
+            on_port[port] = calls = on_port.get(port, 0) + sign
+            if not calls:
+                del on_port[port]
+            moved[port] = moved.get(port, 0) + sign
 
     def _leave_channel(self, place: tuple[str, str, str], key: str) -> None:
         keys = self._channels[place]

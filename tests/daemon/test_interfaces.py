@@ -349,8 +349,11 @@ def ask(checked: Checked) -> None:
         checked(f"{LICENSE}.Acquire", **request)
         checked(f"{LICENSE}.Explain", **request)
     assert len(checked(f"{LICENSE}.ListLeases")) == 3
+    (found,) = checked(f"{LICENSE}.FindCall", call="a", holder="kamailio")
+    assert [lease["key"] for lease in found["leases"]] == ["a"]
     for holder, key in (("kamailio", "a"), ("kamailio", "a")):
         checked(f"{LICENSE}.Release", holder=holder, key=key)
+    assert checked(f"{LICENSE}.FindCall", call="a")[0]["ended"] == [{"holder": "kamailio", "key": "a", "seconds": 0}]
     lease = {"key": "s", "wants": [{"feature": "trunk"}], "port": "p", "channel": "1", "class": "normal"}
     checked(f"{LICENSE}.Sync", holder="asterisk", scope="calls", leases=[lease])
     checked(f"{LICENSE}.Sync", holder="asterisk", scope="calls", leases=[], last=False)

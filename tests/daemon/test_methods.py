@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurekeyd.daemon.license_service import Acquire, ListLeases, Release, Watch
+from featurekeyd.daemon.license_service import Acquire, FindCall, ListLeases, Release, Watch
 from featurekeyd.daemon.limits import LONG_MESSAGE_BYTES, MAX_TELEPHONY_BYTES
 from featurekeyd.daemon.manage_service import AddLicense, ImportCertificate, ImportList
 from featurekeyd.daemon.methods import (
@@ -123,6 +123,9 @@ LIMITS: list[tuple[type, dict[str, Any], str, Any, Any]] = [
     (Release, {"holder": "a", "key": "b"}, "key", text(512), text(513)),
     (ListLeases, {}, "feature", text(64), text(65)),
     (ListLeases, {}, "port", text(128), text(129)),
+    (FindCall, {"call": "a"}, "call", text(512), text(513)),
+    (FindCall, {"call": "a"}, "call", text(1), ""),
+    (FindCall, {"call": "a"}, "holder", text(64), text(65)),
     (SyncRequest, SYNC, "leases", [LEASE] * MAX_SYNC_LEASES, [LEASE] * (MAX_SYNC_LEASES + 1)),
     (SyncRequest, SYNC, "list_age_ms", 600_000, 600_001),
     (SyncRequest, SYNC, "list_age_ms", 0, -1),

@@ -247,3 +247,31 @@ def test_drift_is_counted_by_what_found_it_with_the_time_since(licensed: House) 
     synchronize(licensed, "b", "c", port=PORT)
     assert (holder(licensed)["drift"], holder(licensed)["channel_drift"]) == (1, 1)
     assert (holder(licensed)["drift_seconds"], holder(licensed)["silent_seconds"]) == (10, 0)
+
+
+# One call
+
+
+def found(house: House, call: str, **fields: Any) -> dict[str, Any]:
+    (reply,) = house.ask(f"{LICENSE}.FindCall", call=call, **fields)
+    return cast("dict[str, Any]", reply["parameters"])
+
+
+def test_a_call_is_found_with_its_phase_and_what_goes_along(licensed: House) -> None:
+    wants = [{"feature": "edition"}, {"feature": "trunk", "instances": 2}]
+    acquire(licensed, "a;tag=1", wants=wants, port=PORT, channel="7", phase="established")
+    licensed.clock.run(90)
+    (lease,) = found(licensed, "a")["leases"]
+    assert lease["key"] == "a;tag=1"
+    assert (lease["port"], lease["channel"], lease["phase"], lease["age_seconds"]) == (PORT, "7", "established", 90)
+    assert lease["wants"] == [{"feature": "trunk", "instances": 2}]
+    assert lease["presence"] == [{"feature": "edition", "instances": 1}]
+    assert "given_back" not in lease  # trunks of this catalog take nothing besides
+
+
+def test_a_call_that_ended_is_told_until_the_daemon_forgets(licensed: House) -> None:
+    acquire(licensed, "a;tag=1")
+    release(licensed, "a;tag=1")
+    licensed.clock.run(5)
+    assert found(licensed, "a") == {"leases": [], "ended": [{"holder": "kamailio", "key": "a;tag=1", "seconds": 5}]}
+    assert found(licensed, "b") == {"leases": [], "ended": []}

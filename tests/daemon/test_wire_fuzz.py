@@ -59,6 +59,7 @@ MEMBERS: dict[str, st.SearchStrategy[Any]] = {
     "generation": NUMBERS,
     "part": NUMBERS,
     "last": st.booleans(),
+    "call": KEYS,
     "takes_over": st.sampled_from(["kamailio", "asterisk"]),
 }
 TAKEN = {
@@ -69,6 +70,7 @@ TAKEN = {
     "Status": (),
     "ListFeatures": (),
     "ListLeases": (),
+    "FindCall": ("call",),
     "Nothing": (),
 }
 

@@ -212,7 +212,7 @@ def test_nothing_piles_up_for_names_that_are_gone(site: Site) -> None:
         site.release("sos", holder=name)
         site.sync(holder=name, generation=1, part=1, last=False)
     enforcer = site.enforcer
-    lists, lately = enforcer._rounds, enforcer._lately
+    lists, lately = enforcer._rounds, enforcer.lately
     kept: list[Sized] = [enforcer.holders, lists._open, lists._newest, lately._given_back, lately._asked_again]
     assert [len(each) for each in kept] == [MAX_HOLDERS_OF_USER] * 5
 

@@ -450,7 +450,7 @@ def test_the_releases_of_a_holder_that_are_remembered_are_bounded_and_the_oldest
         site.release(f"call {number}")
     site.release("call 1", holder="asterisk")  # nobody has used that name: it takes no room
     assert site.sync("call 0", "call 1", list_age_ms=1000).adopted == 1
-    assert {holder: len(it) for holder, it in site.enforcer._lately._given_back.items()} == {"kamailio": MAX_RELEASES}
+    assert {holder: len(it) for holder, it in site.enforcer.lately._given_back.items()} == {"kamailio": MAX_RELEASES}
 
 
 def test_a_late_list_shrinks_no_lease_that_grew_after_it_was_taken(site: Site) -> None:
@@ -519,7 +519,7 @@ def test_the_leases_that_were_asked_for_again_and_are_remembered_are_bounded(ope
 def test_what_a_plain_call_leaves_behind_is_its_release_alone(site: Site) -> None:
     site.acquire("a", "trunk")
     site.release("a")
-    assert site.enforcer._lately._asked_again == {}
+    assert site.enforcer.lately._asked_again == {}
 
 
 def test_a_late_list_does_not_bring_back_what_ended_with_its_connection(site: Site) -> None:

@@ -789,7 +789,7 @@ class SwitchOverABadWire(World):
 
     def _cured(self, listed: Snapshot) -> None:
         """What was there seconds before the list was taken is now as the list says; its age is told in milliseconds."""
-        asked = {it.key: self.site.enforcer._lately.asked(it) for it in self.site.enforcer.ledger}
+        asked = {it.key: self.site.enforcer.lately.asked(it) for it in self.site.enforcer.ledger}
         old = {key for key, boot in asked.items() if boot < listed.taken - SECONDS_SPARED - 0.01}
         assert old <= set(listed.calls)
         assert not self.unknown & set(listed.calls)
