@@ -34,6 +34,7 @@ When calls are refused:
   featurekeyctl status                        what is wrong, and how long it may last
   featurekeyctl usage --by port               who uses how much
   featurekeyctl explain sip-trunk-channels --holder kamailio --key test
+  featurekeyctl explain --call CALL-ID        what a call in progress holds, and by which license
   featurekeyctl watch --decisions             see the next call being refused
   featurekeyctl check                         what does not hold, and the cure of each
   featurekeyctl rescue                        the Feature Key has failed: a code from the vendor opens for 7 days

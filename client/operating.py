@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .call import LICENSE, MANAGE
+from .callstate import explain_call
 from .console import agreed, clean, out, out_fields, out_json, span, user_name, warn_simulated
 from .exits import DONE, REFUSED
 from .limits import application_text, dialed_text, holder_text, key_text, place_text
@@ -54,14 +55,14 @@ _CHANNEL = _carried(partial(place_text, "channel"))
 _DIALED = _carried(dialed_text)
 
 
-def _question_options(verb: Callable[..., int]) -> Callable[..., int]:
-    """The arguments that acquire and explain have in common."""
+def _question_options(verb: Callable[..., int], *, named: bool = True) -> Callable[..., int]:
+    """The arguments that acquire and explain have in common; `named` where a holder and a key must be."""
     options = [
         click.argument("wants", nargs=-1, callback=_read_wants, metavar="FEATURE[:N]..."),
         click.option("--application", callback=_APPLICATION, help="Instead of features, e.g. phone-manager."),
         click.option("--mode", callback=_MODE, help="Its best mode that is wanted; the first when left out."),
-        click.option("--holder", required=True, callback=_HOLDER, help="Name of the telephony system, e.g. kamailio."),
-        click.option("--key", required=True, callback=_KEY, help="Name of the call: for SIP, Call-ID and From-tag."),
+        click.option("--holder", required=named, callback=_HOLDER, help="Name of the telephony system, e.g. kamailio."),
+        click.option("--key", required=named, callback=_KEY, help="Name of the call: for SIP, Call-ID and From-tag."),
         click.option("--port", callback=_PORT, help="Port, e.g. trunk:carrier-a."),
         click.option("--channel", callback=_CHANNEL, help="Channel on that port, e.g. 7."),
         click.option("--class", "call_class", type=click.Choice(["normal", "emergency", "callback"]), help="Class."),
@@ -107,17 +108,33 @@ def acquire(session: Session, /, wants: tuple[Want, ...], call_class: str | None
 
 
 @click.command(
-    short_help="Say what would be answered, and why.",
-    epilog=examples("featurekeyctl explain sip-trunk-channels --holder kamailio --key test --port trunk:carrier-a"),
+    short_help="Say what would be answered, and why; or how a call stands.",
+    epilog=examples(
+        "featurekeyctl explain sip-trunk-channels --holder kamailio --key test --port trunk:carrier-a",
+        "featurekeyctl explain --call a84b4c76e66710@pc33.example.com",
+        "featurekeyctl explain --call 1700000000.12 --holder asterisk",
+    ),
 )
-@_question_options
+@click.option("--call", callback=_KEY, metavar="ID", help="A call in progress: Call-ID, whole key or uniqueid.")
+@partial(_question_options, named=False)
 @json_option
 @click.pass_obj
-def explain(session: Session, /, wants: tuple[Want, ...], call_class: str | None, **others: str | None) -> int:
+def explain(session: Session, /, call: str | None, call_class: str | None, **others: Any) -> int:
     """Say what `acquire` would be answered, step by step; nothing is changed.
 
-    Exit status 0 when it would be allowed, 1 when denied.
+    With --call, show a call in progress instead: who holds it, on which port and channel, in which phase, what it
+    holds, which licenses cover that, and what it has given back. Several calls that go by the name are all shown.
+
+    Exit status 0 when it would be allowed, or the call is there; 1 when denied, or no call goes by the name.
     """
+    wants: tuple[Want, ...] = others.pop("wants")
+    if call is not None:
+        if wants or call_class or any(value is not None for name, value in others.items() if name != "holder"):
+            raise click.UsageError("--call takes --holder beside it and nothing else")
+        return explain_call(session, call, others["holder"])
+    for name in ("holder", "key"):
+        if others[name] is None:
+            raise click.UsageError(f"Missing option '--{name}', or --call for a call in progress.")
     reply = session.ask(f"{LICENSE}.Explain", **_request(wants, call_class, others))
     if not session.as_json:
         columns = [Column(heading) for heading in ("STEP", "SUBJECT", "RESULT", "FINDING")]
