@@ -153,7 +153,13 @@ def test_as_json_it_has_the_same(daemon: StandIn, control: Control) -> None:
 
 
 def test_a_garbled_answer_is_an_error_and_no_traceback(daemon: StandIn, control: Control) -> None:
-    for wrong in ({"leases": [{}]}, {"leases": 1}, {"leases": [{**LEASE, "wants": [{}]}]}, {"ended": [{}]}):
+    wrongs: tuple[dict[str, Any], ...] = (
+        {"leases": [{}]},
+        {"leases": 1},
+        {"leases": [{**LEASE, "wants": [{}]}]},
+        {"ended": [{}]},
+    )
+    for wrong in wrongs:
         tell(daemon)
         daemon.on("FindCall", {"leases": [], "ended": []} | wrong)
         assert control("--call", "a")[0] == exits.DAEMON_ERROR

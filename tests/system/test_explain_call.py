@@ -14,8 +14,7 @@ CALL = "a84b4c76e66710@pc33.example.com"
 def test_a_call_is_explained_from_its_set_up_to_its_end(licensed: rig.Licensed, name: str) -> None:
     site = licensed.site
     kamailio = site.client("kamailio")
-    place = {"port": "trunk:carrier-a", "channel": "7"}
-    kamailio.acquire(f"{CALL};tag=314", TRUNKS, **place)
+    kamailio.acquire(f"{CALL};tag=314", TRUNKS, port="trunk:carrier-a", channel="7")
     ran = site.ctl("explain", "--call", name, "--json")
     (call,) = ran.json()["calls"]
     assert (call["phase"], "given_back" in call, call["port"]) == ("setup", False, "trunk:carrier-a")
