@@ -69,6 +69,11 @@ class Situation:
         self.reservations = Reservations()
         self.waiting = Waiting()
 
+    def adopt_rules(self, rules: Rules) -> None:
+        """Let other settings of the site count from now on; what is leased stays leased."""
+        self.rules = rules
+        self.holders.adopt_owners(rules.owners)
+
     def limit(self, feature: str) -> int:
         """How much of a feature may be in use in this standing."""
         entitlement = self.entitlements.get(feature)

@@ -92,6 +92,14 @@ class Holders:
         holder = self._holders.get(name)
         return self._owners.get(name, holder.uid if holder else None)
 
+    def adopt_owners(self, owners: dict[str, int]) -> None:
+        """Let names belong to whom these settings say; a name that another user has used until now changes hands."""
+        self._owners = owners
+        for name, uid in owners.items():
+            holder = self._holders.get(name)
+            if holder is not None:
+                holder.uid = uid
+
     def known(self) -> list[Known]:
         """What a restart shall not forget."""
         return [holder.known() for holder in self]

@@ -37,6 +37,11 @@ class Ports:
         for port, ceiling in self._ceilings.items():
             yield Port(port, ceiling, self._ledger.on_port(port), self._peaks[port])
 
+    def adopt_ceilings(self, ceilings: Mapping[str, int]) -> None:
+        """Let other settings count; a port that had a ceiling before keeps its peak."""
+        self._ceilings = ceilings
+        self._peaks = {port: self._peaks.get(port, self._ledger.on_port(port)) for port in ceilings}
+
     def note(self, port: str) -> None:
         """Take note that a call was granted on a port, whether it has a ceiling or not."""
         peak = self._peaks.get(port)
