@@ -130,7 +130,7 @@ def read_backup(text: str) -> Backup:
 
 
 def _content(kept: Kept, entries: int) -> bytes:
-    facts = msgspec.structs.replace(kept.facts, announced=None, nonces=(), told={})
+    facts = msgspec.structs.replace(kept.facts, announced=None, nonces=(), told={}, lasting=None)
     content = _Content(
         documents=kept.documents,
         drained=kept.drained,

@@ -58,6 +58,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Emergency calls without a listed number that no answer of the vendor covers."""
     check_failing: bool = False
     """Whether the last check failed."""
+    lasting: tuple[str, ...] | None = None
+    """The causes that last, None where a release has stored it that did not tell."""
 
 
 _NOTHING = Facts()

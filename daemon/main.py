@@ -162,6 +162,7 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
         now,
         released=RELEASED,
         drained={cause: drained[cause] for cause in Cause if cause in drained},
+        lasting=None if facts.lasting is None else frozenset(it for it in Cause if it in facts.lasting),
         boot_id=boot_id,
         kept=kept_of(facts, Kept(first_mark(now, boot_id, RELEASED))),
         debounce=Debounce.of_polls(settings.poll_seconds),

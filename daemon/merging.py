@@ -8,7 +8,7 @@
 * The enrolled host is the one of the later permit, renewal or day. Where the host is another one, the host binding says
   so and not the backup.
 * An answer of the vendor is kept where no newer check was taken here. What waits for an answer or for an address is
-  not restored: it was asked by what is no more.
+  not restored: it was asked by what is no more. Nor is it restored which causes lasted: here they are looked at.
 * The audit goes on from where it is. What only the backup has is recorded behind it, marked as brought; where the
   backup is the same audit, only further, its entries come as they are.
 """
@@ -81,6 +81,7 @@ def merged_facts(here: Facts, other: Facts) -> Facts:
         told=here.told,
         emergency_claims=max(here.emergency_claims, other.emergency_claims),
         check_failing=here.check_failing or other.check_failing,
+        lasting=here.lasting,
     )
 
 

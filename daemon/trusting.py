@@ -127,7 +127,8 @@ class Trusting:
     @property
     def facts(self) -> Facts:
         """What is to be stored."""
-        facts = facts_of(self._enforcer.trust.kept, self.answer)
+        lasting = tuple(sorted(str(meter.cause) for meter in self._enforcer.meters.values() if meter.active))
+        facts = msgspec.structs.replace(facts_of(self._enforcer.trust.kept, self.answer), lasting=lasting)
         return msgspec.structs.replace(facts, **self._coming) if self._coming else facts
 
     async def keep_first(self, kept: Kept | None = None, **facts: object) -> None:
@@ -136,7 +137,7 @@ class Trusting:
         One at a time. Whoever calls lets them count before anything else is awaited.
         """
         if kept is not None:
-            before, after = self.facts, facts_of(kept, self.answer)
+            before, after = facts_of(self._enforcer.trust.kept, self.answer), facts_of(kept, self.answer)
             changed = (it for it in Facts.__struct_fields__ if getattr(before, it) != getattr(after, it))
             facts = {name: getattr(after, name) for name in changed} | facts
         self._coming = facts

@@ -35,7 +35,7 @@ from .rehearsal import Rehearsed, WhatIf
 from .requests import Request, SyncRequest
 from .reservations import Reservation, Reservations, Shares
 from .restoring import restore
-from .standing import Grace, Meter, Standing, rescue_grace, standing_of, why_deactivated
+from .standing import Grace, Standing, meters_of, rescue_grace, standing_of, told_standing, why_deactivated
 from .synchronize import ListRefused, Rounds, Steps, Synced, Syncing
 from .system import System
 from .timekeeping import first_mark
@@ -69,6 +69,7 @@ class Enforcer:
         *,
         released: datetime.date = datetime.date.min,
         drained: dict[Cause, float] | None = None,
+        lasting: frozenset[Cause] | None = None,
         boot_id: str = "",
         kept: Kept | None = None,
         debounce: Debounce | None = None,
@@ -77,9 +78,7 @@ class Enforcer:
         self.catalog = catalog
         self.system = system
         self.feature_key = NOT_LOOKED_YET
-        self.meters = {
-            cause: Meter(cause, rule, (drained or {}).get(cause, 0)) for cause, rule in catalog.meters.items()
-        }
+        self.meters = meters_of(catalog.meters, drained or {}, lasting)
         self.grace: tuple[Grace, ...] = ()
         """The causes that last, with the time left; empty when all is well."""
         self._situation = Situation(catalog, rules)
@@ -454,9 +453,9 @@ class Enforcer:
             meter.active = certificate is not None and self.feature_key.state != PRESENT
             meter.doubted = certificate is not None and self.presence.in_doubt
         elif self.presence.believed is NOT_LOOKED_YET:
-            # A restart earns nothing: what had drained before stays drained, and a spent budget stays spent, until
-            # the first look says otherwise.
-            meter.active = certificate is not None and meter.drained > 0
+            # A restart earns nothing: what lasted before lasts, and a spent budget stays spent, until the first look
+            # says otherwise.
+            meter.active = certificate is not None and meter.lasted
         if (self.feature_key.state, self.feature_key.hardware_id) != (before.state, before.hardware_id):
             self._tell_feature_key(self.feature_key)
 
@@ -485,13 +484,8 @@ class Enforcer:
         certified = self.licenses.certificate is not None
         situation.standing = standing_of(self.meters, certified=certified, told_no=told_no, rescued=rescued)
         situation.cause = why_deactivated(self.meters, self.licenses.serial, told_no=told_no)
-        if situation.standing is before:
-            return
-        graces = " ".join(f"{grace.cause}: {grace.seconds_left} s left; {grace.remedy}" for grace in self.grace)
-        why = f"Why: {situation.cause} " if situation.cause else ""
-        message = f"The standing is {situation.standing} (was {before}). {why}{graces}".strip()
-        name, about = EventName(f"standing_{situation.standing}"), {"STANDING": str(situation.standing)}
-        self.account.tell(name, message, **about, BEFORE=str(before))
+        if situation.standing is not before:
+            self.events.append(told_standing(situation.standing, before, situation.cause, self.grace))
 
 
 def _finish(slices: Iterator[None]) -> None:

@@ -7,10 +7,12 @@ restart earns nothing (DESIGN: Standing).
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
 from .catalog import Cause, Consequence, MeterRule, Refill
+from .events import Event, EventName
 
 REFILL_RATE = 0.5
 """Seconds that a meter gets back for each second without its cause. At a second for a second, one Feature Key moved to
@@ -53,11 +55,14 @@ _CONSEQUENCE = {
 class Meter:
     """One cause's budget and how much of it has drained."""
 
-    def __init__(self, cause: Cause, rule: MeterRule, drained: float = 0.0) -> None:
+    def __init__(self, cause: Cause, rule: MeterRule, drained: float = 0.0, *, lasted: bool | None = None) -> None:
+        """`drained` and whether the cause `lasted` are as an earlier run has stored them, None where it did not say."""
         self.cause = cause
         self.rule = rule
         self.drained = min(max(drained, 0.0), float(rule.seconds))
         self.active = False
+        self.lasted = self.drained > 0 if lasted is None else lasted
+        """Whether the cause lasted when the earlier run ended: so it is taken to be until somebody has looked."""
         self.doubted = False
         """Whether the cause may last already: then it drains, and nothing is told or follows before that is sure."""
 
@@ -85,6 +90,14 @@ class Meter:
     def grace(self) -> Grace:
         """What to tell about it while it is active."""
         return Grace(str(self.cause), max(round(self.left), 0), _CONSEQUENCE[self.rule.then], _REMEDY[self.cause])
+
+
+def meters_of(
+    rules: Mapping[Cause, MeterRule], drained: Mapping[Cause, float], lasting: Collection[Cause] | None
+) -> dict[Cause, Meter]:
+    """The meters of a catalog, as an earlier run has left them; `lasting` is None where it did not store that."""
+    lasted = {cause: None if lasting is None else cause in lasting for cause in rules}
+    return {cause: Meter(cause, rule, drained.get(cause, 0), lasted=lasted[cause]) for cause, rule in rules.items()}
 
 
 def rescue_grace(seconds: float) -> Grace:
@@ -122,3 +135,12 @@ def why_deactivated(meters: dict[Cause, Meter], serial: str | None, *, told_no: 
         return f"the vendor has retired serial {serial} ({cure})."
     spent = [meter for meter in meters.values() if meter.spent]
     return " ".join(f"{meter.cause} for longer than {meter.rule.budget}." for meter in spent)
+
+
+def told_standing(standing: Standing, before: Standing, why: str, graces: Iterable[Grace]) -> Event:
+    """The event of a change of standing: why a system is deactivated, and each cause with its time left and cure."""
+    causes = " ".join(f"{grace.cause}: {grace.seconds_left} s left; {grace.remedy}" for grace in graces)
+    because = f"Why: {why} " if why else ""
+    message = f"The standing is {standing} (was {before}). {because}{causes}".strip()
+    fields = {"STANDING": str(standing), "BEFORE": str(before)}
+    return Event(name=EventName(f"standing_{standing}"), message=message, fields=fields)

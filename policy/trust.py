@@ -145,8 +145,8 @@ class Trust:
         host, check = self._meters.get(Cause.HOST_CHANGED), self._meters.get(Cause.NO_CHECK)
         if host is not None and self.host is not None:
             host.active = self._binds and self._host_is_changed
-        elif host is not None:  # before the first look of this run: what had drained stays drained
-            host.active = host.drained > 0
+        elif host is not None:  # before the first look of this run: what lasted before lasts
+            host.active = host.lasted and self.kept.enrolled is not None
         if check is not None:
             missing = self._catalog.checks.evidence and self._answer_missing(serial, now)
             check.active = serial is not None and (self.kept.check_failing or missing)

@@ -35,6 +35,7 @@ FULL = Facts(
     told={"aa": Told(claims=2)},
     emergency_claims=9,
     check_failing=True,
+    lasting=("no_check",),
 )
 
 

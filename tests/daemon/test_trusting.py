@@ -166,6 +166,13 @@ def test_what_is_known_is_stored_and_begun_with(bound: House) -> None:
     assert kept_of(stored, kept) == kept
 
 
+def test_what_lasts_is_stored_with_what_drained(bound: House) -> None:
+    begun(bound)
+    bound.site.keep_drained()
+    stored, _ = bound.loop.run_until_complete(bound.storing.ask(lambda store: store.load_facts()))
+    assert stored.lasting == ("no_check",)
+
+
 def test_a_tick_does_not_undo_what_is_being_stored_first(bound: House, monkeypatch: pytest.MonkeyPatch) -> None:
     site, storing = bound.site, bound.storing
     meanwhile: list[Facts] = []

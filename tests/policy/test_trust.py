@@ -104,7 +104,7 @@ def begin(site: Site, cause: Cause) -> None:
         check(site, EDITED)
 
 
-def restart(site: Site, *, reboot: bool = True) -> None:
+def restart(site: Site, *, reboot: bool = True, tells_what_lasts: bool = True) -> None:
     """Go on with an Enforcer made of what is stored, which has seen neither the key nor the host yet."""
     before = site.enforcer
     if reboot:
@@ -116,6 +116,7 @@ def restart(site: Site, *, reboot: bool = True) -> None:
         site.now,
         released=site.released,
         drained={cause: meter.drained for cause, meter in before.meters.items()},
+        lasting=frozenset(it for it, meter in before.meters.items() if meter.active) if tells_what_lasts else None,
         boot_id="the next boot" if reboot else "",
         kept=msgspec.json.decode(msgspec.json.encode(before.trust.kept), type=Kept),
     )
@@ -377,6 +378,30 @@ def test_a_restart_earns_nothing(office: Site, cause: Cause, reboot: bool) -> No
     office.wait(1)
     restart(office, reboot=reboot)
     assert (standing(office), left(office)) == (then, {cause: 0}), "and what is spent stays spent"
+
+
+@pytest.mark.parametrize("cause", [Cause.FEATURE_KEY_ABSENT, Cause.HOST_CHANGED])
+def test_a_restart_while_a_meter_refills_tells_no_grace(office: Site, cause: Cause) -> None:
+    begin(office, cause)
+    office.wait(HOUR)
+    office.put_back()
+    see_host(office, host())
+    assert (standing(office), office.drained(cause)) == (Standing.LICENSED, HOUR)
+    office.told()
+    for _ in range(2):  # once more before anybody has looked
+        restart(office)
+        assert (standing(office), left(office), office.drained(cause)) == (Standing.LICENSED, {}, HOUR)
+    assert EventName.STANDING_GRACE not in office.told()
+    restart(office, tells_what_lasts=False)
+    assert standing(office) is Standing.GRACE, "where nobody stored it, what has drained is taken to last"
+
+
+def test_a_change_of_a_host_that_is_enrolled_no_more_does_not_last(office: Site) -> None:
+    begin(office, Cause.HOST_CHANGED)
+    office.wait(HOUR)
+    office.enforcer.trust.kept = msgspec.structs.replace(office.enforcer.trust.kept, enrolled=None)
+    restart(office)
+    assert Cause.HOST_CHANGED not in left(office)
 
 
 def test_a_restart_ends_no_rescue(office: Site) -> None:
