@@ -28,6 +28,8 @@ class EventName(enum.StrEnum):
     SELF_TEST_FAILED = "self_test_failed"
     STARTED = "started"
     STOPPED = "stopped"
+    SETTINGS_READ_ANEW = "settings_read_anew"
+    SETTINGS_REFUSED = "settings_refused"
     STANDING_LICENSED = "standing_licensed"
     STANDING_GRACE = "standing_grace"
     STANDING_RESTRICTED = "standing_restricted"
@@ -98,6 +100,8 @@ SORT = {
     EventName.SELF_TEST_FAILED: Sort(Priority.CRITICAL, "781ccff462724c87b8bc19edde05f2ff"),
     EventName.STARTED: Sort(Priority.NOTICE, "7e876f5ab4e24786a5577aed658e4d5c"),
     EventName.STOPPED: Sort(Priority.NOTICE, "33c6eed70d884c4dba6e2cecd71e9fe7"),
+    EventName.SETTINGS_READ_ANEW: Sort(Priority.NOTICE, "9745325327794b1c8a7bc30251cd89e2"),
+    EventName.SETTINGS_REFUSED: Sort(Priority.ERROR, "cec6d38003f64b758a792a8d2da663dc"),
     EventName.STANDING_LICENSED: Sort(Priority.NOTICE, "cb295ba8fc304be28832097664307aeb"),
     EventName.STANDING_GRACE: Sort(Priority.WARNING, "cee71cc2a5b946a59167e242f733b654"),
     EventName.STANDING_RESTRICTED: Sort(Priority.ERROR, "31b87a07bc28455d81e15abfccb20b70"),
