@@ -221,7 +221,7 @@ def change_address(session: Session, new: str) -> int:
 @json_option
 @click.pass_context
 def clock(context: click.Context) -> int:
-    """Say whether the clock of this host is believed; exit status 1 when it was set back."""
+    """Say whether the clock of this host is believed; exit status 1 when it was set back or is far ahead."""
     if context.invoked_subcommand is not None:
         return DONE
     session: Session = context.obj
@@ -230,13 +230,15 @@ def clock(context: click.Context) -> int:
         out_json({"clock": state})
     else:
         out(f"{clean(state)}: {_CLOCK.get(state, 'see journalctl -u featurekeyd')}")
-    return REFUSED if state == "set_back" else DONE
+    return REFUSED if state in {"set_back", "ahead"} else DONE
 
 
 _CLOCK = {
     "right": "the clock is believed",
     "set_back": "it stands more than an hour before what it has been, and licenses with a date go by the later time. "
     "Set it (timedatectl); if it was ahead before and is right now: featurekeyctl clock repair",
+    "ahead": "it is more than two days ahead of what the time explains that has passed here. Set it (timedatectl); if "
+    "it is right and this host was off for long: featurekeyctl clock repair",
     "unset": "it was never set since the start (timedatectl); dates wait for the right time, and nothing is lost",
 }
 
@@ -245,7 +247,7 @@ _CLOCK = {
 @json_option
 @click.pass_obj
 def repair(session: Session) -> int:
-    """Believe the clock as it is now, after it had been ahead; the log names who did it.
+    """Believe the clock as it is now, after it had been ahead or the host was off; the log names who did it.
 
     It is never believed to be before what the vendor's documents prove.
     """

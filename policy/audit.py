@@ -68,6 +68,7 @@ AUDITED = frozenset(
         EventName.RESERVED,
         EventName.UNRESERVED,
         EventName.CLOCK_SET_BACK,
+        EventName.CLOCK_AHEAD,
         EventName.CLOCK_REPAIRED,
         EventName.HOST_ENROLLED,
         EventName.HOST_LEARNED,

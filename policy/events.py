@@ -55,6 +55,7 @@ class EventName(enum.StrEnum):
     UNRESERVED = "unreserved"
     TURN = "turn"
     CLOCK_SET_BACK = "clock_set_back"
+    CLOCK_AHEAD = "clock_ahead"
     CLOCK_UNSET = "clock_unset"
     CLOCK_RIGHT = "clock_right"
     CLOCK_REPAIRED = "clock_repaired"
@@ -127,6 +128,7 @@ SORT = {
     EventName.UNRESERVED: Sort(Priority.NOTICE, "88ae7cd3ff3b4e798620e63d54bb527b"),
     EventName.TURN: Sort(Priority.INFO, "984299f7d77042f2be9d6a9a2b1a837a"),
     EventName.CLOCK_SET_BACK: Sort(Priority.WARNING, "61e1b0c8c3144270b7e7088f5de111b4"),
+    EventName.CLOCK_AHEAD: Sort(Priority.WARNING, "dd03188217a7433687550ec67efc9cf5"),
     EventName.CLOCK_UNSET: Sort(Priority.NOTICE, "77cc9e7d8c1841f8b5ea8fede85e3325"),
     EventName.CLOCK_RIGHT: Sort(Priority.NOTICE, "26f5e455e99a403886d819af282c1eef"),
     EventName.CLOCK_REPAIRED: Sort(Priority.NOTICE, "070d10f53ceb473bb628484ce2de141c"),

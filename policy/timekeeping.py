@@ -5,7 +5,7 @@ hosts do not have until the network comes. So a mark is kept: the latest time th
 
 * The mark advances with boot time, also while the wall clock stands before it: time passes all the same.
 * It follows a wall clock that is ahead of it, at most a day for each day: one jump forward, however far, moves the mark
-  by a day, and does no harm once the clock is right again.
+  by a day, and does no harm once the clock is right again. Who says that it is right repairs it by command.
 * Dates are held against the later of wall clock and mark, and never before the day of this release.
 * A wall clock that stands before this release says nothing: the host has booted in 1970, which is no attack.
 
@@ -30,12 +30,18 @@ MOST_AHEAD_SECONDS = DAY
 """How far the mark follows a jump at once; as much again is given back with each day that passes."""
 
 
+FAR_AHEAD_SECONDS = 2 * DAY
+"""How far the wall clock may stand ahead of the mark untold: a host that was off over a weekend catches up by itself."""
+
+
 class ClockState(enum.StrEnum):
     """What the wall clock is good for."""
 
     RIGHT = "right"
     SET_BACK = "set_back"
     """It stands more than the tolerance before the mark."""
+    AHEAD = "ahead"
+    """It stands further ahead of the mark than the time explains that has passed here."""
     UNSET = "unset"
     """It stands before the day of this release."""
 
@@ -80,6 +86,8 @@ def state_of(mark: TimeMark, now: Now, released: datetime.date) -> ClockState:
     """What the wall clock is good for now."""
     if now.wall < _seconds(released):
         return ClockState.UNSET
+    if now.wall > mark.wall + FAR_AHEAD_SECONDS:
+        return ClockState.AHEAD
     return ClockState.SET_BACK if now.wall < mark.wall - TOLERANCE_SECONDS else ClockState.RIGHT
 
 

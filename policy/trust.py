@@ -38,6 +38,11 @@ NO_ANSWER = Trouble(
     "featurekeyctl check request writes one for the vendor; featurekeyctl check import FILE brings the answer.",
 )
 
+_CURE_OF_CLOCK = {
+    ClockState.SET_BACK: "Set the clock; if it was ahead before and is right now: featurekeyctl clock repair.",
+    ClockState.AHEAD: "Set the clock; if it is right and this host was off for long: featurekeyctl clock repair.",
+}
+
 
 class Told(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a request tells the vendor of; the answer to that very request covers it."""
@@ -175,10 +180,9 @@ class Trust:
         if self.host is not None and self.host.verdict is not HostVerdict.SAME:
             cure = "featurekeyctl host shows each part; featurekeyctl host enroll, or the vendor's permit, cures it."
             yield CheckItem.HOST, Trouble(self.host.why, cure, warning=not (self._binds and self._host_is_changed))
-        if state_of(self.mark, now, self._released) is ClockState.SET_BACK:
-            cure = "Set the clock; if it was ahead before and is right now: featurekeyctl clock repair."
-            said = f"The clock says {_date_and_time(now.wall)}, and it was {_date_and_time(self.mark.wall)} at least."
-            yield CheckItem.DATES, Trouble(said, cure, warning=True)
+        state = state_of(self.mark, now, self._released)
+        if state in _CURE_OF_CLOCK:
+            yield CheckItem.DATES, Trouble(self._said_of_clock(state, now), _CURE_OF_CLOCK[state], warning=True)
 
     def dated(self, now: Now) -> Now:
         """The moment with the wall clock that dates go by: never before the mark."""
@@ -206,14 +210,17 @@ class Trust:
         self._tell(EventName.CLOCK_REPAIRED, message, BY=by, REPAIRS=str(self.mark.repairs))
         self.advance(now)
 
-    def _tell_clock(self, state: ClockState, now: Now) -> None:
+    def _said_of_clock(self, state: ClockState, now: Now) -> str:
+        clock, mark = _date_and_time(now.wall), _date_and_time(self.mark.wall)
         if state is ClockState.SET_BACK:
-            message = (
-                f"The clock says {_date_and_time(now.wall)}, and it was {_date_and_time(self.mark.wall)} at least. "
-                "Licenses with a date go by the later time. Set the clock; if it was ahead before and is right now: "
-                "featurekeyctl clock repair."
-            )
-            self._tell(EventName.CLOCK_SET_BACK, message)
+            return f"The clock says {clock}, and it was {mark} at least."
+        return f"The clock says {clock}, and what has passed on this host explains {mark}."
+
+    def _tell_clock(self, state: ClockState, now: Now) -> None:
+        if state in _CURE_OF_CLOCK:
+            name = EventName.CLOCK_AHEAD if state is ClockState.AHEAD else EventName.CLOCK_SET_BACK
+            said, cure = self._said_of_clock(state, now), _CURE_OF_CLOCK[state]
+            self._tell(name, f"{said} Licenses with a date go by the later time. {cure}")
         elif state is ClockState.UNSET:
             message = f"The clock was never set: it says {_date_and_time(now.wall)}. Dates wait for the right time."
             self._tell(EventName.CLOCK_UNSET, message)

@@ -216,7 +216,8 @@ def test_another_address_is_announced(daemon: StandIn, control: Control) -> None
 
 
 @pytest.mark.parametrize(
-    ("state", "status"), [("right", exits.DONE), ("unset", exits.DONE), ("set_back", exits.REFUSED)]
+    ("state", "status"),
+    [("right", exits.DONE), ("unset", exits.DONE), ("set_back", exits.REFUSED), ("ahead", exits.REFUSED)],
 )
 def test_the_clock_says_what_it_is_good_for(daemon: StandIn, control: Control, state: str, status: int) -> None:
     daemon.on("Status", {"clock": state})

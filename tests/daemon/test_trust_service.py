@@ -495,6 +495,15 @@ def test_a_clock_that_was_set_back_is_believed_again_by_command(bound: House) ->
     assert bound.log.one(EventName.CLOCK_REPAIRED).fields["BY"] == "uid 7"
 
 
+def test_a_clock_that_is_far_ahead_is_shown_and_believed_by_command(bound: House) -> None:
+    bound.clock.wall += 10 * 86_400
+    pass_time(bound, 1)
+    assert status(bound)["clock"] == "ahead"
+    assert bound.log.one(EventName.CLOCK_AHEAD).message.endswith("featurekeyctl clock repair.")
+    assert verdict(bound, "RepairClock") == "repaired"
+    assert status(bound)["clock"] == "right"
+
+
 def test_a_clock_that_was_never_set_is_not_believed_by_command(bound: House) -> None:
     bound.clock.wall = 1000.0
     mark = bound.enforcer.trust.mark

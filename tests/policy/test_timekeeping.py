@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from featurekeyd.policy.instant import Now
 from featurekeyd.policy.timekeeping import (
     DAY,
+    FAR_AHEAD_SECONDS,
     MOST_AHEAD_SECONDS,
     TOLERANCE_SECONDS,
     ClockState,
@@ -97,11 +98,15 @@ def test_boot_time_of_another_boot_says_nothing() -> None:
         (0.0, ClockState.RIGHT),
         (TOLERANCE_SECONDS, ClockState.RIGHT),
         (TOLERANCE_SECONDS + 1.0, ClockState.SET_BACK),
-        (-YEAR, ClockState.RIGHT),
+        (-FAR_AHEAD_SECONDS, ClockState.RIGHT),
+        (-FAR_AHEAD_SECONDS - 1.0, ClockState.AHEAD),
+        (-YEAR, ClockState.AHEAD),
         (NOON, ClockState.UNSET),
     ],
 )
-def test_a_clock_more_than_an_hour_back_is_set_back_and_one_of_1970_is_unset(back: float, state: ClockState) -> None:
+def test_a_clock_is_set_back_from_an_hour_on_ahead_from_two_days_on_and_unset_in_1970(
+    back: float, state: ClockState
+) -> None:
     assert state_of(mark(), Now(NOON - back, 1000.0), RELEASED) is state
 
 

@@ -277,6 +277,36 @@ def test_a_clock_is_set_back_from_one_hour_and_a_second_on(office: Site, back: i
     assert standing(office) is Standing.LICENSED
 
 
+@pytest.mark.parametrize(("ahead", "told"), [(3 * DAY, False), (3 * DAY + 1, True)])
+def test_a_clock_is_far_ahead_from_two_days_on_that_nothing_explains(office: Site, ahead: int, told: bool) -> None:
+    office.wall += ahead  # the mark follows by one day at once
+    office.wait(0)
+    assert (EventName.CLOCK_AHEAD in office.told()) is told
+    found = check(office)
+    warned = {it.item: it.remedy for it in found.findings if it.warning}
+    assert found.passed
+    assert ("clock repair" in str(warned.get(CheckItem.DATES))) is told
+    assert standing(office) is Standing.LICENSED
+
+
+def test_a_clock_that_is_far_ahead_and_right_is_believed_in_time_or_by_command(office: Site) -> None:
+    for cure in ("time", "command"):
+        office.wall += 10 * DAY
+        office.wait(0)
+        assert office.told() == [EventName.CLOCK_AHEAD]
+        if cure == "command":
+            office.enforcer.trust.repair_clock(office.now, datetime.date.min, "tom")
+            office.enforcer.update(office.now)
+            assert office.told() == [EventName.CLOCK_REPAIRED, EventName.CLOCK_RIGHT]
+            continue
+        for _ in range(6):
+            office.wait(DAY)
+            assert office.told() == []
+        office.wait(DAY)
+        assert office.told() == [EventName.CLOCK_RIGHT]
+        office.wait(5 * DAY)
+
+
 # Which cause decides.
 
 
