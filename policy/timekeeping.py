@@ -31,7 +31,7 @@ MOST_AHEAD_SECONDS = DAY
 
 
 FAR_AHEAD_SECONDS = 2 * DAY
-"""How far the wall clock may stand ahead of the mark untold: a host that was off over a weekend catches up by itself."""
+"""How far the wall clock may stand ahead of the mark untold: a host that was off for a weekend catches up by itself."""
 
 
 class ClockState(enum.StrEnum):
