@@ -35,9 +35,11 @@ from .journal import Log, sink_for
 from .leasefile import LeaseFile, forget_others, with_stored
 from .limits import MAX_CONNECTIONS
 from .listener import Accepting, SocketTaken, listening_socket
+from .notices import Notices, StatusLine, notice_socket
 from .products import CATALOGS, shipped_products
 from .recording import Recording
 from .recovery import recover_state
+from .reloading import Reloading
 from .schema import StateRefused
 from .seal import BootMemory
 from .server import Server
@@ -47,6 +49,7 @@ from .storing import Storing
 from .stream import Stream
 from .trusting import kept_of, read_answer, tampering_in
 from .version import RELEASED, VERSION
+from .watchdog import Watchdog, watchdog_seconds
 
 
 def main() -> int:
@@ -57,7 +60,7 @@ def main() -> int:
         catalog = _shipped_catalog(settings, str(arguments.settings))
         if arguments.check:
             return 0
-        asyncio.run(_serve(settings, catalog))
+        asyncio.run(_serve(settings, catalog, arguments.settings))
     except FileMistakes as error:
         return _cannot_start(f"the settings cannot be used:\n{error}")
     except OSError as error:
@@ -97,16 +100,16 @@ def _shipped_catalog(settings: Settings, name: str) -> Catalog:
     return catalog
 
 
-async def _serve(settings: Settings, catalog: Catalog) -> None:
+async def _serve(settings: Settings, catalog: Catalog, path: Path) -> None:
     log = Log(sink_for(settings.log_target))
     try:
         with contextlib.ExitStack() as stack:
-            await _serve_site(settings, catalog, log, stack)
+            await _serve_site(settings, catalog, log, stack, path)
     finally:
         log.close()
 
 
-async def _serve_site(settings: Settings, catalog: Catalog, log: Log, stack: contextlib.ExitStack) -> None:
+async def _serve_site(settings: Settings, catalog: Catalog, log: Log, stack: contextlib.ExitStack, path: Path) -> None:
     _raise_descriptor_limit()
     settings.runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -126,12 +129,19 @@ async def _serve_site(settings: Settings, catalog: Catalog, log: Log, stack: con
         lambda connected: Stream(server.turns, connected, Connection(server)),
         server.cannot_accept,
     )
+    _notify("STATUS=looking for the Feature Key")
+    watchdog = Watchdog(server, Notices(notice_socket()), watchdog_seconds())
+    reloading = Reloading(server, path, _shipped_catalog, _notify)
+    server.loop.add_signal_handler(signal.SIGHUP, reloading.begin)
     await _until_looked(site, stop)
     if not stop.is_set():
         _announce(site)
+    watchdog.start()
     await stop.wait()
     _notify("STOPPING=1")
     accepting.close()
+    watchdog.close()
+    await reloading.end()
     await server.close()
     site.tell(Event(name=EventName.STOPPED, message="featurekeyd stops; live leases stay recorded for the next start."))
 
@@ -238,7 +248,7 @@ def _announce(site: Site) -> None:
         f"featurekeyd {VERSION} is ready:{simulated} {enforcer.catalog.id} on {enforcer.system.platform}, {state}."
     )
     site.tell(Event(name=EventName.STARTED, message=message, fields={"SERIAL": enforcer.licenses.serial or ""}))
-    _notify(f"READY=1\nSTATUS={state}")
+    _notify(f"READY=1\nSTATUS={StatusLine(site)}")
 
 
 def _notify(text: str) -> None:

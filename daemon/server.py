@@ -53,8 +53,8 @@ class Server:
         self._numbers = count(1)
         self._connections: Counter[int] = Counter()
         """Connections by user."""
-        self._transports: set[asyncio.BaseTransport] = set()
-        """Of the connections that have not ended."""
+        self._transports: dict[asyncio.BaseTransport, tuple[Peer, frozenset[Permission]]] = {}
+        """Of the connections that have not ended: whose each is, and what it was allowed when it was made."""
         self._told: dict[tuple[int, str], float] = {}
         self._closed = False
 
@@ -71,7 +71,7 @@ class Server:
 
     def admit(self, peer: Peer, transport: asyncio.BaseTransport) -> int | None:
         """Count a new connection; the limit that it is beyond, if any."""
-        self._transports.add(transport)
+        self._transports[transport] = peer, self.permissions(peer)
         self._connections[peer.uid] += 1
         if self._closed:  # it was accepted just before the end
             cast("asyncio.Transport", transport).abort()
@@ -84,10 +84,17 @@ class Server:
 
     def dismiss(self, peer: Peer, transport: asyncio.BaseTransport) -> None:
         """Count a connection as ended."""
-        self._transports.discard(transport)
+        self._transports.pop(transport, None)
         self._connections[peer.uid] -= 1
         if not self._connections[peer.uid]:
             del self._connections[peer.uid]
+
+    def dismiss_outdated(self) -> None:
+        """End the connections that were allowed more than the settings allow them now; they may connect anew."""
+        for transport, (peer, allowed) in list(self._transports.items()):
+            if not allowed <= self.permissions(peer):
+                self.turned_away(peer, "the settings do not allow it any more what it was allowed before")
+                cast("asyncio.Transport", transport).close()
 
     async def close(self) -> None:
         """End every connection, so that nothing is granted after the lease file is closed."""

@@ -4,6 +4,7 @@ Rules of this module:
 
 * Each probe is a plain function; `Probes` puts them together, so that tests and a simulated root replace any of them.
 * A probe that finds nothing returns None or nothing; only `read_file` raises (OSError, which says why).
+* What only root may read comes as a credential of the service (systemd.exec(5)), where the unit hands it over.
 * `foreign_root` never looks at the running host: what a folder cannot tell is left out.
 
 Source: facts/hardware.md section 8.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -29,6 +31,16 @@ if TYPE_CHECKING:
 
 FILE_LIMIT = 1 << 20
 """Bytes read of one file: /proc/cpuinfo has about 1.5 kB per processor, so this serves some 600 processors."""
+
+CREDENTIALS = {
+    "/sys/class/dmi/id/product_uuid": "product-uuid",
+    "/sys/class/dmi/id/product_serial": "product-serial",
+    "/sys/class/dmi/id/board_serial": "board-serial",
+}
+"""Files that only root may read, and the credential of the unit that holds a copy."""
+
+NO_CREDENTIAL = b"unreadable"
+"""What the unit sets in place of a file that is not there: a credential must not be empty."""
 
 _ADDRESS_SIZE = 6
 _SIOCETHTOOL = 0x8946
@@ -70,7 +82,7 @@ class Probes:
 def running_host() -> Probes:
     """The probes of the host this process runs on."""
     return Probes(
-        read_file=read_file,
+        read_file=read_file_or_credential,
         permanent_address=permanent_address,
         default_interface=default_interface,
         ip_addresses=ip_addresses,
@@ -95,6 +107,27 @@ def read_file(path: Path) -> bytes:
     """The first `FILE_LIMIT` bytes of a file; raises OSError."""
     with path.open("rb") as file:
         return file.read(FILE_LIMIT)
+
+
+def read_file_or_credential(path: Path) -> bytes:
+    """As `read_file`; where this user may not read the file, the credential that holds a copy of it."""
+    try:
+        return read_file(path)
+    except PermissionError:
+        copy = _credential(str(path))
+        if copy is None:
+            raise
+        return copy
+
+
+def _credential(path: str) -> bytes | None:
+    folder, name = os.environ.get("CREDENTIALS_DIRECTORY"), CREDENTIALS.get(path)
+    if not folder or name is None:
+        return None
+    with contextlib.suppress(OSError):
+        content = read_file(Path(folder) / name)
+        return content if content.strip() != NO_CREDENTIAL else None
+    return None
 
 
 def permanent_address(interface: str) -> bytes | None:

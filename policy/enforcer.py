@@ -83,6 +83,7 @@ class Enforcer:
         """The causes that last, with the time left; empty when all is well."""
         self._situation = Situation(catalog, rules)
         self.holders = self._situation.holders
+        self.adopt_rules = self._situation.adopt_rules
         self.account = Account(self._situation)
         self.events = self.account.events
         """What happened since the daemon last took note, in order."""

@@ -59,7 +59,7 @@ def test_connections_are_counted_by_user_and_forgotten_when_there_are_none(house
     for user, wire in zip(users, wires, strict=True):
         house.server.dismiss(user, wire)
     assert house.server._connections == {}
-    assert house.server._transports == set()
+    assert house.server._transports == {}
 
 
 def test_some_connections_are_kept_for_who_may_manage(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,130 @@
+"""Settings read anew (SIGHUP): access, owners of holder names, emergency numbers, ceilings, addresses, vendor keys.
+
+The file is read and checked whole in a thread; with a mistake in it nothing changes, and the log names every one. What
+the state, the ledger or a device depend on counts after a restart only, and the log says so where it has changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from featurekeyd.policy.events import Event, EventName
+from featurekeyd.policy.signedtext import VendorKeys
+from featurekeyd.policy.tables import FileMistakes
+
+from .documents import read_vendor_keys
+from .server import Server
+from .settings import Settings, read_settings
+
+LIVE = ("access", "rules", "addresses")
+"""Fields of the settings that count at once; all others need a restart."""
+
+_TABLES = {
+    "access": "access",
+    "rules": "holders, emergency, ceilings",
+    "addresses": "host",
+    "catalog": "product.catalog",
+    "system": "product and hardware",
+    "reader": "feature_key.reader",
+    "poll_seconds": "feature_key.poll_seconds",
+    "socket": "paths.socket",
+    "runtime": "paths.runtime",
+    "state": "paths.state",
+    "vendor_keys": "paths.vendor_keys",
+    "log_target": "log.target",
+}
+"""What a field is called in the file."""
+
+Check = Callable[[Settings, str], object]
+"""Raises FileMistakes where the settings of the file of that name do not fit the catalog."""
+
+
+class Reloading:
+    """Reads the settings of one daemon anew, once at a time."""
+
+    def __init__(self, server: Server, path: Path, check: Check, notify: Callable[[str], object]) -> None:
+        """`notify` tells the service manager that a reload begins and ends (sd_notify(3))."""
+        self._server = server
+        self._notify = notify
+        self._path = path
+        self._check = check
+        self._task: asyncio.Task[None] | None = None
+        self._again = False
+        """Whether it was asked for while it was under way."""
+
+    def begin(self) -> None:
+        """Read the settings anew; what is under way is done once more, because the file may have changed since."""
+        if self._task is not None:
+            self._again = True
+            return
+        self._notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._task = self._server.loop.create_task(self._reload())
+        self._task.add_done_callback(self._done)
+
+    async def end(self) -> None:
+        """Wait for what is under way."""
+        self._again = False
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def _done(self, _: asyncio.Task[None]) -> None:
+        self._task = None
+        self._notify("READY=1")
+        if self._again:
+            self._again = False
+            self.begin()
+
+    async def _reload(self) -> None:
+        site = self._server.site
+        try:
+            settings, vendor_keys, wrong = await asyncio.to_thread(self._read)
+        except FileMistakes as error:
+            self._refuse(str(error))
+        except OSError as error:
+            self._refuse(f"{error.filename or self._path}: {error.strerror}")
+        except Exception as error:  # noqa: BLE001 - the daemon goes on with what it has
+            site.tell_unexpected(error, "while reading the settings anew")
+        else:
+            for message in wrong:
+                site.tell(Event(name=EventName.STATE_REFUSED, message=message))
+            self._take(settings, vendor_keys)
+
+    def _read(self) -> tuple[Settings, VendorKeys, list[str]]:
+        """Whatever waits for a disk or a name service."""
+        settings = read_settings(self._path)
+        self._check(settings, str(self._path))
+        return settings, *read_vendor_keys(self._server.site.settings.vendor_keys)
+
+    def _refuse(self, reason: str) -> None:
+        message = f"The settings were not taken, and the earlier ones stay: {reason}"
+        cure = "Cure: correct the file, then systemctl reload featurekeyd."
+        self._server.site.tell(Event(name=EventName.SETTINGS_REFUSED, message=f"{message}. {cure}"))
+
+    def _take(self, settings: Settings, vendor_keys: VendorKeys) -> None:
+        site = self._server.site
+        changed = [
+            name for name in settings.__struct_fields__ if getattr(settings, name) != getattr(site.settings, name)
+        ]
+        self._adopt(settings)
+        site.vendor_keys = vendor_keys
+        self._server.dismiss_outdated()
+        now, later = ([_TABLES[it] for it in changed if (it in LIVE) is live] for live in (True, False))
+        message = (
+            f"The settings were read anew: {', '.join(now) if now else 'nothing has changed that counts at once'}."
+        )
+        if later:
+            message += f" After a restart only: {', '.join(later)}."
+        site.tell(Event(name=EventName.SETTINGS_READ_ANEW, message=message))
+        site.settle()
+
+    def _adopt(self, settings: Settings) -> None:
+        site = self._server.site
+        site.settings = msgspec.structs.replace(site.settings, **{name: getattr(settings, name) for name in LIVE})
+        site.enforcer.adopt_rules(settings.rules)
+        site.ports.adopt_ceilings(settings.rules.ceilings)
+        site.trusting.addresses = settings.addresses

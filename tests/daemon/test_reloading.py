@@ -1,0 +1,163 @@
+"""Settings read anew: what counts at once, what only after a restart, and that a mistake changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from featurekeyd.daemon.reloading import Reloading
+from featurekeyd.daemon.settings import Settings
+from featurekeyd.policy.events import EventName
+from featurekeyd.policy.tables import FileMistakes, Mistake
+
+if TYPE_CHECKING:
+    from tests.daemon.conftest import House
+
+SETTINGS = """
+[product]
+catalog = "exchange"
+platform = "large"
+
+[access]
+ask_users = [1000]
+"""
+
+
+class Anew:
+    """A settings file, and what reads it anew."""
+
+    def __init__(self, house: House, path: Path) -> None:
+        self.house = house
+        self.path = path
+        self.told: list[str] = []
+        self.mistakes: list[Mistake] = []
+        self.on_told: Callable[[], None] = lambda: None
+        self.reloading = Reloading(house.server, path, self._check, self._tell)
+        self.of(SETTINGS)
+        house.log.events.clear()
+
+    def of(self, text: str) -> None:
+        """Read this text anew, to the end."""
+        self.path.write_text(text)
+        self.wait_for(1)
+
+    def wait_for(self, times: int) -> None:
+        async def ended() -> None:
+            for _ in range(times):
+                self.reloading.begin()
+            await self.reloading.end()
+            await asyncio.sleep(0)
+
+        self.house.loop.run_until_complete(ended())
+
+    def _tell(self, text: str) -> None:
+        self.told.append(text)
+        self.on_told()
+
+    def _check(self, _: Settings, name: str) -> None:
+        if self.mistakes:
+            raise FileMistakes(name, self.mistakes)
+
+
+@pytest.fixture
+def anew(house: House, tmp_path: Path) -> Anew:
+    return Anew(house, tmp_path / "featurekeyd.toml")
+
+
+def test_rules_and_access_count_at_once(house: House, anew: Anew) -> None:
+    more = '[emergency]\nnumbers = ["999"]\n[ceilings]\n"trunk:a" = 4\n[holders]\npbx = 1000\n'
+    anew.of(SETTINGS.replace("1000", "1001") + more)
+    rules = house.enforcer.rules
+    assert rules.emergency_numbers == {"999"}
+    assert (rules.ceilings, rules.owners) == ({"trunk:a": 4}, {"pbx": 1000})
+    assert [port.name for port in house.site.ports] == ["trunk:a"]
+    assert house.enforcer.holders.owner("pbx") == 1000
+    assert house.site.settings.access.ask_users == {1001}
+    told = house.log.one(EventName.SETTINGS_READ_ANEW).message
+    assert told.startswith("The settings were read anew: access, holders, emergency, ceilings. After a restart only: ")
+
+
+def test_addresses_count_from_the_next_look_at_the_host_on(house: House, anew: Anew) -> None:
+    anew.of(SETTINGS + '[host]\nfloating = ["192.0.2.10"]\n')
+    assert house.site.trusting.addresses.floating == {"192.0.2.10"}
+
+
+def test_what_needs_a_restart_is_told_and_does_not_count(house: House, anew: Anew) -> None:
+    before = house.site.settings
+    anew.of(SETTINGS + '[feature_key]\nreader = "slot:/elsewhere"\n[paths]\nsocket = "/elsewhere"\n')
+    told = house.log.one(EventName.SETTINGS_READ_ANEW).message
+    assert "nothing has changed that counts at once" in told
+    assert "After a restart only: " in told
+    for table in ("feature_key.reader", "paths.socket"):
+        assert table in told.partition("After a restart only: ")[2]
+    assert (house.site.settings.reader, house.site.settings.socket) == (before.reader, before.socket)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SETTINGS + '[ceilings]\n"trunk:a" = -1\n', "ceilings.trunk:a"),
+        (SETTINGS + "[emergency\n", "featurekeyd.toml"),
+        (SETTINGS + '[host]\nfloating = ["nowhere"]\n', "host.floating"),
+    ],
+)
+def test_a_mistake_is_told_and_changes_nothing(house: House, anew: Anew, text: str, said: str) -> None:
+    before = house.site.settings, house.enforcer.rules
+    anew.of(text)
+    assert (house.site.settings, house.enforcer.rules) == before
+    told = house.log.one(EventName.SETTINGS_REFUSED).message
+    assert said in told
+    assert told.endswith("Cure: correct the file, then systemctl reload featurekeyd.")
+
+
+def test_a_catalog_that_does_not_fit_is_a_mistake_too(house: House, anew: Anew) -> None:
+    anew.mistakes = [Mistake("product.platform", "there is none of that name")]
+    anew.of(SETTINGS)
+    assert "product.platform" in house.log.one(EventName.SETTINGS_REFUSED).message
+
+
+def test_a_file_that_is_gone_is_told_and_changes_nothing(house: House, anew: Anew) -> None:
+    anew.path.unlink()
+    anew.wait_for(1)
+    assert "No such file" in house.log.one(EventName.SETTINGS_REFUSED).message
+
+
+def test_the_service_manager_is_told_of_beginning_and_end(anew: Anew) -> None:
+    anew.told.clear()
+    anew.of(SETTINGS)
+    begun, ended = anew.told
+    assert begun.startswith("RELOADING=1\nMONOTONIC_USEC=")
+    assert ended == "READY=1"
+
+
+def test_signals_in_a_row_are_no_more_than_two_readings(house: House, anew: Anew) -> None:
+    async def many() -> None:
+        twice = asyncio.Event()
+        anew.on_told = lambda: twice.set() if anew.told.count("READY=1") == 2 else None
+        for _ in range(50):
+            anew.reloading.begin()
+        await twice.wait()
+
+    anew.told.clear()
+    house.loop.run_until_complete(many())
+    assert [told.partition("=")[0] for told in anew.told] == ["RELOADING", "READY", "RELOADING", "READY"]
+    assert len(house.log.events) == 2
+
+
+def test_a_connection_that_is_allowed_less_now_is_ended_and_others_stay(house: House, anew: Anew) -> None:
+    stays, goes = house.caller(1000), house.caller(1001)
+    assert goes.replies[0]["error"] == "org.varlink.service.PermissionDenied"
+    anew.of(SETTINGS.replace("1000", "1000, 1001"))
+    allowed = house.caller(1001)
+    anew.of(SETTINGS)
+    assert (stays.wire.closed, allowed.wire.closed) == (False, True)
+
+
+def test_a_new_key_of_the_vendor_is_believed(house: House, anew: Anew) -> None:
+    house.site.vendor_keys = {"old": house.vendor.public_key}
+    anew.of(SETTINGS)
+    assert "old" not in house.site.vendor_keys
