@@ -98,6 +98,8 @@ class Kamailio:
 
     def _around(self, configuration: Path, children: int, more: str) -> str:
         modules = sorted(UNPACKED.glob("usr/lib/*/kamailio/modules"))
+        # A module may be loaded once only.
+        has_rpc = '"jsonrpcs.so"' in configuration.read_text(encoding="utf-8")
         return "\n".join(
             [
                 "#!KAMAILIO",
@@ -105,7 +107,7 @@ class Kamailio:
                 f"listen=udp:127.0.0.1:{self.port}",
                 f"children={children}",
                 f'include_file "{configuration}"',
-                'loadmodule "jsonrpcs.so"',
+                *([] if has_rpc else ['loadmodule "jsonrpcs.so"']),
                 'modparam("jsonrpcs", "transport", 4)',
                 f'modparam("jsonrpcs", "dgram_socket", "{self.short / "rpc"}")',
                 f'event_route[core:worker-one-init] {{ xlog("L_NOTICE", "{READY}\\n"); }}',
