@@ -56,6 +56,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What each of these requests has told that no answer covers yet."""
     emergency_claims: int = 0
     """Emergency calls without a listed number that no answer of the vendor covers."""
+    tamperings: int = 0
+    """Starts that found the state changed by somebody else, of which the same holds."""
+    clock_repairs: int = 0
+    """Repairs of the clock, of which the same holds."""
     check_failing: bool = False
     """Whether the last check failed."""
     lasting: tuple[str, ...] | None = None

@@ -47,7 +47,7 @@ from .settings import DEFAULT_PATH, Settings, read_settings
 from .site import Site
 from .storing import Storing
 from .stream import Stream
-from .trusting import kept_of, read_answer, tampering_in
+from .trusting import kept_of, read_answer
 from .version import RELEASED, VERSION
 from .watchdog import Watchdog, watchdog_seconds
 
@@ -198,8 +198,11 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
         log=log,
         clock=clock.now,
         answer=facts.answer,
-        tampered=tampering_in(told),
     )
+    if any(event.name is EventName.STATE_TAMPERED for event in told):
+        enforcer.trust.note_tampering()
+        # Before anything else seals the state anew: no later start would find it.
+        site.trusting.keep(now, at_once=True)
     for event in told:
         site.tell(event)
     return site

@@ -1,6 +1,6 @@
 """What becomes of the state when a backup is restored into it: nothing that has advanced goes back.
 
-* Marks, drained time, trials, rescues, permits, checks and claims of emergency are the later or larger of both, so that
+* Marks, drained time, trials, rescues, permits, checks and what the vendor is to be told are the later or larger of both, so that
   they come out the same whichever of the two is restored into the other, and however often.
 * License list and certificate are those with the higher number and the later day that either side has seen, and none
   where the side that has seen it has lost it: an earlier one would be refused as older.
@@ -80,6 +80,8 @@ def merged_facts(here: Facts, other: Facts) -> Facts:
         nonces=here.nonces,
         told=here.told,
         emergency_claims=max(here.emergency_claims, other.emergency_claims),
+        tamperings=max(here.tamperings, other.tamperings),
+        clock_repairs=max(here.clock_repairs, other.clock_repairs),
         check_failing=here.check_failing or other.check_failing,
         lasting=here.lasting,
     )
@@ -134,7 +136,7 @@ def differences(before: Kept, after: Kept) -> list[str]:
         )
         if new > old
     ]
-    marks = ("clock", "rescues", "permits", "checks", "emergency_claims")
+    marks = ("clock", "rescues", "permits", "checks", "emergency_claims", "tamperings", "clock_repairs")
     advanced = [name.replace("_", " ") for name in marks if getattr(before.facts, name) != getattr(after.facts, name)]
     return told + ([f"advanced: {', '.join(advanced)}"] if advanced else [])
 

@@ -11,8 +11,9 @@ What it stops, and what not (README says the same of the whole):
   the number until the next reboot.
 * Root can read the machine id and this source, and reckon the seal anew. An earlier copy put back across a reboot has a
   good seal. Both are left to the vendor: the request for a check carries the number and the digest, which go back then.
-* A mismatch is told and recorded, and stops nothing: a disk that was moved into a new host, or a machine id that was
-  made anew, look the same. What is drained stays drained as it stands in the file.
+* A mismatch is told and recorded, and stops nothing at once: a disk that was moved into a new host, or a machine id
+  that was made anew, look the same. What is drained stays drained as it stands in the file. Checks fail from then on,
+  through restarts too, until the vendor has answered a request that tells of it.
 """
 
 from __future__ import annotations

@@ -81,9 +81,8 @@ class Site:
         log: Log,
         clock: Callable[[], Now],
         answer: Answer | None = None,
-        tampered: Trouble | None = None,
     ) -> None:
-        """`answer` is the vendor's newest as stored, `tampered` what the start has found wrong with the state."""
+        """`answer` is the vendor's newest as stored."""
         self.settings = settings
         self.enforcer = enforcer
         self.documents = documents
@@ -117,8 +116,6 @@ class Site:
         """Who was silent at the last tick."""
         self._timer: asyncio.TimerHandle | None = None
         self._changing = asyncio.Lock()
-        self.tampered = tampered
-        """What is wrong with the state, until the vendor has answered a check."""
         self.trusting = self._joined(answer)
 
     def _joined(self, answer: Answer | None) -> Trusting:
@@ -394,7 +391,7 @@ class Site:
 
     def _troubles(self) -> dict[CheckItem, Trouble]:
         """What a check finds wrong with what is stored; for a thread."""
-        return find_troubles(self.documents, self.vendor_keys, self.enforcer.catalog.id, self.tampered)
+        return find_troubles(self.documents, self.vendor_keys, self.enforcer.catalog.id)
 
     def _let_pass(self, now: Now) -> None:
         """Let time pass, and free who has been silent; one who falls silent only now is looked at again in a moment.

@@ -134,6 +134,8 @@ class TrustService:
             state_head=site.storing.state_head,
             audit_head=site.storing.audit_head,
             emergency_claims=told.claims,
+            tamperings=told.tamperings,
+            clock_repairs=told.repairs,
             catalog_digest=await asyncio.to_thread(_catalog_digest, enforcer.catalog.id),
             list_number=newest.number if newest else 0,
             enrolled_host=enrolled.digest if enrolled else None,
@@ -165,8 +167,6 @@ class TrustService:
         await site.trusting.keep_first(answered(kept, evidence), answer=answer)
         site.trusting.answer = answer
         trust.take_answer(evidence)
-        if judged.passed:
-            site.tampered = None  # the vendor has seen how far the state is
         self._follow()
         if judged.told_no:
             return refuse(verdict, judged.message, remedy=judged.remedy)

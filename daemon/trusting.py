@@ -35,7 +35,7 @@ HOST_SECONDS = 60.0
 thirty small files of the kernel, in 2 ms."""
 
 Troubles = Callable[[], dict[CheckItem, Trouble]]
-"""What is wrong with signatures and state, worked out in a thread."""
+"""What is wrong with signatures, worked out in a thread."""
 
 
 class Trusting:
@@ -221,25 +221,13 @@ def read_evidence(root: Path) -> Evidence:
     return evidence_of(read_host_identity(root))
 
 
-def find_troubles(
-    documents: Documents, vendor_keys: VendorKeys, catalog: str, tampered: Trouble | None
-) -> dict[CheckItem, Trouble]:
-    """What is wrong with the stored documents, each verified anew, and with the state; some time for many keys."""
-    troubles = {} if tampered is None else {CheckItem.STATE: tampered}
+def find_troubles(documents: Documents, vendor_keys: VendorKeys, catalog: str) -> dict[CheckItem, Trouble]:
+    """What is wrong with the stored documents, each verified anew; some time for many keys."""
     _, refused = read_documents(documents, vendor_keys, catalog)
-    if refused:
-        cure = "Import it again from the vendor's mail; featurekeyctl licenses shows what counts."
-        troubles[CheckItem.SIGNATURES] = Trouble(refused[0].message, cure)
-    return troubles
-
-
-def tampering_in(events: list[Event]) -> Trouble | None:
-    """What is wrong with the state where its start has told that somebody else changed it."""
-    found = next((event for event in events if event.name is EventName.STATE_TAMPERED), None)
-    if found is None:
-        return None
-    cure = "The vendor's answer to a check ends this: featurekeyctl check --request FILE, then --import ANSWER."
-    return Trouble(found.message, cure)
+    if not refused:
+        return {}
+    cure = "Import it again from the vendor's mail; featurekeyctl licenses shows what counts."
+    return {CheckItem.SIGNATURES: Trouble(refused[0].message, cure)}
 
 
 def read_answer(answer: Answer | None, vendor_keys: VendorKeys) -> tuple[CheckEvidence | None, list[Event]]:
@@ -275,6 +263,8 @@ def facts_of(kept: Kept, answer: Answer | None) -> Facts:
         told=kept.told,
         retired=kept.retired,
         emergency_claims=kept.claims,
+        tamperings=kept.tamperings,
+        clock_repairs=kept.repairs,
         check_failing=kept.check_failing,
     )
 
@@ -293,5 +283,7 @@ def kept_of(facts: Facts, first: Kept) -> Kept:
         retired=facts.retired,
         check_numbers=facts.checks,
         claims=facts.emergency_claims,
+        tamperings=facts.tamperings,
+        repairs=facts.clock_repairs,
         check_failing=facts.check_failing,
     )

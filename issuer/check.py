@@ -130,6 +130,10 @@ def _told(request: Request, evidence: CheckEvidence) -> Iterator[str]:
         yield f"The host has list {installed}, and this register has made {newest} only: is it the newest register?"
     if request.emergency_claims:
         yield f"{request.emergency_claims} emergency calls without a listed number since the check before."
+    if request.tamperings:
+        yield f"Somebody else had changed the state of the host at {request.tamperings} starts since the check before."
+    if request.clock_repairs:
+        yield f"The clock of the host was repaired by command {request.clock_repairs} times since the check before."
 
 
 def _compared(request: Request, last: CheckRow | None, answered: CheckRow | None) -> Iterator[str]:

@@ -19,6 +19,8 @@
     State-Head: 1204 9b1e…        how far the state has come, and a digest over it
     Audit-Head: 88 77aa…          how many entries the audit has, and the hash of the last
     Emergency-Claims: 2           emergency calls without a listed number since the check before
+    Tamperings: 0                 starts that found the state changed by somebody else since then
+    Clock-Repairs: 1              times that the clock was believed again by command since then
     Catalog-Digest: c1d2…         SHA-256 of the catalog file
     List: 7                       number of the license list that is installed, 0 for none
     Enrolled-Host: 0f3c…          digest of the host that was enrolled
@@ -81,6 +83,8 @@ _NAMES_OF_FIELDS = {
     "State-Head": "state_head",
     "Audit-Head": "audit_head",
     "Emergency-Claims": "emergency_claims",
+    "Tamperings": "tamperings",
+    "Clock-Repairs": "clock_repairs",
     "Catalog-Digest": "catalog_digest",
     "List": "list_number",
     "Enrolled-Host": "enrolled_host",
@@ -92,6 +96,8 @@ _OPTIONAL = frozenset(
         "State-Head",
         "Audit-Head",
         "Emergency-Claims",
+        "Tamperings",
+        "Clock-Repairs",
         "Catalog-Digest",
         "List",
         "Enrolled-Host",
@@ -108,6 +114,8 @@ _FORMS = {
     "State-Head": (_HEAD, "a number and 64 hexadecimal digits in lower case"),
     "Audit-Head": (_HEAD, "a number and 64 hexadecimal digits in lower case"),
     "Emergency-Claims": (_COUNT, "a number"),
+    "Tamperings": (_COUNT, "a number"),
+    "Clock-Repairs": (_COUNT, "a number"),
     "Catalog-Digest": (_DIGEST, "64 hexadecimal digits in lower case"),
     "List": (r"0|[1-9][0-9]{0,8}", "a number"),
     "Enrolled-Host": (_DIGEST, "64 hexadecimal digits in lower case"),
@@ -152,6 +160,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     state_head: Head | None = None
     audit_head: Head | None = None
     emergency_claims: int | None = None
+    tamperings: int | None = None
+    clock_repairs: int | None = None
     catalog_digest: str | None = None
     list_number: int | None = None
     enrolled_host: str | None = None
@@ -193,6 +203,8 @@ def read_request(text: str) -> Request:
         state_head=_head(fields, "State-Head"),
         audit_head=_head(fields, "Audit-Head"),
         emergency_claims=_count(fields, "Emergency-Claims"),
+        tamperings=_count(fields, "Tamperings"),
+        clock_repairs=_count(fields, "Clock-Repairs"),
         catalog_digest=_text(fields, "Catalog-Digest"),
         list_number=_count(fields, "List"),
         enrolled_host=_text(fields, "Enrolled-Host"),

@@ -35,7 +35,7 @@ _NONE: frozenset[LicenseKey] = frozenset()
 
 NO_ANSWER = Trouble(
     "The vendor has not answered a request of this system, or the answer is over.",
-    "featurekeyctl check request writes one for the vendor; featurekeyctl check import FILE brings the answer.",
+    "featurekeyctl check --request FILE writes one for the vendor; featurekeyctl check --import ANSWER takes the answer.",
 )
 
 _CURE_OF_CLOCK = {
@@ -49,11 +49,21 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     claims: int = 0
     """Emergency calls without a listed number."""
+    tamperings: int = 0
+    """Starts that found the state changed by somebody else."""
+    repairs: int = 0
+    """How often the clock was believed again by command."""
 
     def less(self, told: Told) -> Told:
         """What is left when the vendor knows of that; never below nothing."""
         names = self.__struct_fields__
         return Told(**{name: max(getattr(self, name) - getattr(told, name), 0) for name in names})
+
+
+TAMPERED = Trouble(
+    "The stored state was changed by somebody else; state_tampered in the log and the audit says when and how.",
+    "The vendor's answer to a check ends this: featurekeyctl check --request FILE, then --import ANSWER.",
+)
 
 
 class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,13 +88,17 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Serials that the vendor has retired by an answer."""
     claims: int = 0
     """Emergency calls without a listed number that no answer covers."""
+    tamperings: int = 0
+    """The same of starts that found the state changed by somebody else: until then each check fails."""
+    repairs: int = 0
+    """The same of repairs of the clock."""
     check_failing: bool = False
     """Whether the last check failed by something that no other meter counts."""
 
 
 def untold(kept: Kept) -> Told:
     """What the vendor does not know of yet."""
-    return Told(claims=kept.claims)
+    return Told(claims=kept.claims, tamperings=kept.tamperings, repairs=kept.repairs)
 
 
 def asked(kept: Kept, nonce: str, told: Told) -> Kept:
@@ -176,7 +190,9 @@ class Trust:
             self._meters[Cause.NO_CHECK].refill()
 
     def _troubles(self, now: Now) -> Iterator[tuple[CheckItem, Trouble]]:
-        """What a check finds wrong with host and clock."""
+        """What a check finds wrong with state, host and clock."""
+        if self.kept.tamperings:
+            yield CheckItem.STATE, TAMPERED
         if self.host is not None and self.host.verdict is not HostVerdict.SAME:
             cure = "featurekeyctl host shows each part; featurekeyctl host enroll, or the vendor's permit, cures it."
             yield CheckItem.HOST, Trouble(self.host.why, cure, warning=not (self._binds and self._host_is_changed))
@@ -205,7 +221,7 @@ class Trust:
 
     def repair_clock(self, now: Now, floor: datetime.date, by: str) -> None:
         """Believe the wall clock, on the word of a technician; never before `floor`, which signed documents prove."""
-        self._keep(mark=repaired(self.mark, now, floor))
+        self._keep(mark=repaired(self.mark, now, floor), repairs=self.kept.repairs + 1)
         message = f"The clock counts as right from now on, says {by}: {_date_and_time(self.mark.wall)}."
         self._tell(EventName.CLOCK_REPAIRED, message, BY=by, REPAIRS=str(self.mark.repairs))
         self.advance(now)
@@ -297,7 +313,7 @@ class Trust:
         troubles: Mapping[CheckItem, Trouble],
         now: Now,
     ) -> LocalCheck:
-        """Check all that can be verified here; `troubles` is what is wrong beside the key, the host and the clock."""
+        """Check all that can be verified here; `troubles` is what is wrong beside what is judged here."""
         required = self._catalog.checks.evidence
         known = dict(self._troubles(now)) | dict(troubles)
         if required and self._answer_missing(certificate.serial if certificate else None, now):
@@ -345,6 +361,10 @@ class Trust:
     def ask(self, nonce: str, told: Told) -> None:
         """Keep open the nonce that a request carries, with what it tells."""
         self.kept = asked(self.kept, nonce, told)
+
+    def note_tampering(self) -> None:
+        """Take note that the state was changed by somebody else, which the vendor's answer to a request ends."""
+        self._keep(tamperings=self.kept.tamperings + 1)
 
     def note_claims(self, count: int) -> None:
         """Count emergency calls without a listed number, which the next request tells of."""

@@ -34,6 +34,8 @@ FULL = Facts(
     nonces=("aa", "bb"),
     told={"aa": Told(claims=2)},
     emergency_claims=9,
+    tamperings=1,
+    clock_repairs=2,
     check_failing=True,
     lasting=("no_check",),
 )

@@ -74,6 +74,8 @@ FACTS = st.builds(
     checks=st.dictionaries(SERIALS, NUMBERS),
     permits=st.dictionaries(SERIALS, NUMBERS),
     emergency_claims=NUMBERS,
+    tamperings=NUMBERS,
+    clock_repairs=NUMBERS,
     check_failing=st.booleans(),
 )
 ACTS = st.lists(
@@ -145,7 +147,9 @@ def not_behind(before: Facts, after: Facts) -> bool:
     host = before.host is None or (after.host is not None and after.host.permit >= before.host.permit)
     checks = all(after.checks[it] >= number for it, number in before.checks.items())
     checks = checks and all(after.permits[it] >= number for it, number in before.permits.items())
-    return clock and rescues and host and checks and after.emergency_claims >= before.emergency_claims
+    counts = ("emergency_claims", "tamperings", "clock_repairs")
+    told = all(getattr(after, name) >= getattr(before, name) for name in counts)
+    return clock and rescues and host and checks and told
 
 
 @given(STATES, STATES)

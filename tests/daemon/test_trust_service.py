@@ -14,14 +14,14 @@ from featurekeyd.daemon.facts import Facts
 from featurekeyd.daemon.rehearsal_service import MAX_PART
 from featurekeyd.daemon.storing import Storing
 from featurekeyd.daemon.trust_service import MAX_CODE
-from featurekeyd.daemon.trusting import read_evidence
+from featurekeyd.daemon.trusting import kept_of, read_evidence
 from featurekeyd.daemon.wire import LICENSE, MANAGE
 from featurekeyd.hwio.simulated_host import SimulatedHost, SimulatedNic, write_simulated_host
 from featurekeyd.policy.checkevidence import KIND as CHECK
 from featurekeyd.policy.checkevidence import MAX_OPEN, CheckEvidence, check_body
 from featurekeyd.policy.events import EventName
 from featurekeyd.policy.hostevidence import HostAddress
-from featurekeyd.policy.localcheck import CheckItem, Trouble
+from featurekeyd.policy.localcheck import CheckItem
 from featurekeyd.policy.permit import KIND as PERMIT
 from featurekeyd.policy.permit import MayChange, Permit, permit_body
 from featurekeyd.policy.request_text import Request, read_request
@@ -173,6 +173,21 @@ def test_the_answer_to_a_request_is_taken_once_and_the_check_passes(bound: House
     assert bound.log.one(EventName.CHECK_ANSWERED).fields == {"SERIAL": SERIAL, "NUMBER": "1"}
 
 
+def test_the_vendor_is_told_of_tampering_and_repairs_until_an_answer_covers_them(bound: House) -> None:
+    trust = bound.enforcer.trust
+    before = requested(bound)
+    trust.note_tampering()
+    trust.repair_clock(bound.clock(), TODAY, "tom")
+    asked = requested(bound)
+    assert [(it.tamperings, it.clock_repairs) for it in (before, asked)] == [(0, 0), (1, 1)]
+    ask(bound, "ImportCheck", text=answer(bound, before.nonce))
+    assert "state" in {it["item"] for it in ask(bound, "CheckNow")["findings"] if not it["good"]}
+    ask(bound, "ImportCheck", text=answer(bound, asked.nonce, number=2))
+    assert ask(bound, "CheckNow")["passed"] is True
+    after = requested(bound)
+    assert (after.tamperings, after.clock_repairs, stored(bound).tamperings) == (0, 0, 0)
+
+
 def test_a_claim_between_a_request_and_its_answer_is_told_by_the_next_request(bound: House) -> None:
     bound.enforcer.account.emergency_claims = 2
     asked = requested(bound)
@@ -259,7 +274,11 @@ def test_an_answer_is_taken_though_the_check_after_it_goes_wrong(bound: House, m
 
 
 def test_an_answer_tells_of_a_newer_list_and_ends_the_trouble_of_the_state(bound: House) -> None:
-    bound.site.tampered = Trouble("It was changed.", "Ask.")
+    bound.enforcer.trust.note_tampering()
+    assert "state" in {it["item"] for it in ask(bound, "CheckNow")["findings"] if not it["good"]}
+    bound.site.keep_drained()
+    kept = kept_of(stored(bound), bound.enforcer.trust.kept)
+    bound.enforcer.trust.kept = kept  # as after a restart
     assert "state" in {it["item"] for it in ask(bound, "CheckNow")["findings"] if not it["good"]}
     found = finding(bound, "ImportCheck", text=answer(bound, requested(bound).nonce, newest_list=3))
     assert "license list is 3" in found["remedy"]

@@ -39,6 +39,8 @@ ASKING = msgspec.structs.replace(
     state_head=Head(1204, "9b" * 32),
     audit_head=Head(88, "77" * 32),
     emergency_claims=2,
+    tamperings=1,
+    clock_repairs=3,
     catalog_digest="c1" * 32,
     list_number=7,
     enrolled_host="0f" * 32,
@@ -72,6 +74,8 @@ REQUESTS = st.builds(
     state_head=st.none() | HEAD,
     audit_head=st.none() | HEAD,
     emergency_claims=st.none() | st.integers(0, 10**12 - 1),
+    tamperings=st.none() | st.integers(0, 10**12 - 1),
+    clock_repairs=st.none() | st.integers(0, 10**12 - 1),
     catalog_digest=st.none() | DIGEST,
     list_number=st.none() | st.integers(0, 999_999_999),
     enrolled_host=st.none() | DIGEST,
@@ -108,6 +112,8 @@ def test_a_request_for_a_check_is_written_as_ever() -> None:
         "State-Head: 1204 " + "9b" * 32 + "\n"
         "Audit-Head: 88 " + "77" * 32 + "\n"
         "Emergency-Claims: 2\n"
+        "Tamperings: 1\n"
+        "Clock-Repairs: 3\n"
         "Catalog-Digest: " + "c1" * 32 + "\n"
         "List: 7\n"
         "Enrolled-Host: " + "0f" * 32 + "\n"

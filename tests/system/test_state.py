@@ -42,10 +42,17 @@ def test_a_state_file_swapped_under_a_running_boot_is_told_and_recorded(licensed
     site.start()
     assert "it is an earlier one" in site.log.wait("state_tampered: ")
     assert "state_tampered" in audit(site)
-    assert site.status()["standing"] == "licensed", "what is told punishes nobody"
+    assert "state: " in site.ctl("check").out
     site.kill()
     site.start()
     assert audit(site).count("state_tampered") == 1
+    request, answer = tmp_path / "check.txt", tmp_path / "answer.txt"
+    assert (site.ctl("check").status, site.status()["standing"]) == (1, "grace"), "a restart ends nothing"
+    assert site.ctl("check", "--request", str(request)).status == 0
+    assert "\nTamperings: 1\n" in request.read_text()
+    licensed.vendor.run("check", str(request), "--days", "30", "--output", str(answer))
+    assert site.ctl("check", "--import", str(answer)).status == 0
+    assert (site.ctl("check").status, site.status()["standing"]) == (0, "licensed")
 
 
 def test_an_edited_entry_is_named_by_the_command(licensed: rig.Licensed) -> None:
