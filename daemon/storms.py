@@ -71,6 +71,7 @@ BOUNDS = {
     EventName.CHANNEL_DRIFT: Bound(("HOLDER",), "{HOLDER} began calls on {count} more channels that were still held."),
     EventName.SYNC_DRIFT: Bound(("HOLDER", "SCOPE"), "{count} more lists of {HOLDER} for {SCOPE} differed."),
     EventName.HOLDER_SILENT: Bound(("HOLDER", "SCOPE"), "{HOLDER} fell silent {count} more times ({SCOPE})."),
+    EventName.CALLS_ENDED_UNTOLD: Bound(("HOLDER",), "Calls of {HOLDER} ended untold {count} more times."),
     EventName.OVER_USE_BEGAN: Bound(("FEATURE",), "{FEATURE} was above its limit anew {count} more times."),
     EventName.OVER_USE_ENDED: Bound(("FEATURE",), "{FEATURE} was back within its limit {count} more times."),
     EventName.TURN: Bound(("HOLDER", "FEATURE"), "It was the turn of {count} more keys of {HOLDER} for {FEATURE}."),

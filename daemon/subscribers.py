@@ -38,6 +38,7 @@ KINDS = {
     EventName.CHANNEL_DRIFT: "drift",
     EventName.SYNC_DRIFT: "drift",
     EventName.HOLDER_SILENT: "drift",
+    EventName.CALLS_ENDED_UNTOLD: "drift",
     EventName.LEASE_FORCED: "drift",
     EventName.OVER_USE_BEGAN: "over_use",
     EventName.OVER_USE_ENDED: "over_use",

@@ -104,6 +104,7 @@ NOT_AUDITED = frozenset(
         EventName.CHANNEL_DRIFT,
         EventName.SYNC_DRIFT,
         EventName.HOLDER_SILENT,
+        EventName.CALLS_ENDED_UNTOLD,
         EventName.TURN,
         EventName.CLOCK_UNSET,
         EventName.CLOCK_RIGHT,

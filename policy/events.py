@@ -50,6 +50,7 @@ class EventName(enum.StrEnum):
     CHANNEL_DRIFT = "channel_drift"
     SYNC_DRIFT = "sync_drift"
     HOLDER_SILENT = "holder_silent"
+    CALLS_ENDED_UNTOLD = "calls_ended_untold"
     LEASE_FORCED = "lease_forced"
     RESERVED = "reserved"
     UNRESERVED = "unreserved"
@@ -123,6 +124,7 @@ SORT = {
     EventName.CHANNEL_DRIFT: Sort(Priority.WARNING, "52c1d26e394343e49d03d8841e7bf5e0"),
     EventName.SYNC_DRIFT: Sort(Priority.WARNING, "00b82029f82a4c1583588d3751da71b4"),
     EventName.HOLDER_SILENT: Sort(Priority.WARNING, "affaa23f7e4f481a823cb1ab1445fcff"),
+    EventName.CALLS_ENDED_UNTOLD: Sort(Priority.WARNING, "fedfab3212e34b37a9d32ce3cdaccdc9"),
     EventName.LEASE_FORCED: Sort(Priority.NOTICE, "bd1fe33d97a145d1bc826d0bcbbf4df0"),
     EventName.RESERVED: Sort(Priority.NOTICE, "941f2445f81841be8c9d079449d06362"),
     EventName.UNRESERVED: Sort(Priority.NOTICE, "88ae7cd3ff3b4e798620e63d54bb527b"),
