@@ -63,3 +63,23 @@ ACCEPT_AGAIN_SECONDS = 1.0
 
 LONG_MESSAGE_BYTES = 16 * 1024
 """A message longer than this is decoded step by step, so that a bad one is not decoded twice."""
+
+MAX_CALL_REQUEST_BYTES = 16 * 1024
+"""Longest request on the call_control socket: the module of the switch makes none of more than 8192 bytes."""
+
+MAX_CALL_REQUEST_LINES = 32
+"""Lines of such a request: the module sends nine."""
+
+MAX_CALL_VERB = 16
+"""Characters of its verb: the longest has five."""
+
+MAX_UNREAD_ANSWERS = 4096
+"""Bytes of such answers that may wait for a client beside what the system takes: the module reads each answer before it
+asks again."""
+
+SILENT_SECONDS = 0.5
+"""How long the first connection of a process to that socket may be silent: one that its main process made before it
+forked is shared by all workers, who would take each other's answers (facts/telephony.md section 5)."""
+
+MAX_SWITCH_PROCESSES = 256
+"""Processes of the switch that are followed, at the price of a descriptor each: as many as one user's connections."""

@@ -24,10 +24,11 @@ def listening_socket(path: Path) -> socket.socket:
     handed_over = listen_fds()
     if handed_over:
         return socket.socket(fileno=handed_over[0])
-    return _bound(path)
+    return bound_socket(path)
 
 
-def _bound(path: Path) -> socket.socket:
+def bound_socket(path: Path) -> socket.socket:
+    """A new socket at that path, which anybody may connect to; raises SocketTaken."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     if path.is_socket():
         if _answers(path):

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import resource
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -29,12 +30,15 @@ from featurekeyd.policy.timekeeping import first_mark
 from featurekeyd.policy.trust import Kept
 
 from . import clock
+from .callcontrol import CallControlConnection
+from .callcontrol_service import CallControlService
+from .callcontrol_settings import CallControl, check_wants
 from .connection import Connection
 from .documents import read_documents, read_vendor_keys
 from .journal import Log, sink_for
 from .leasefile import LeaseFile, forget_others, with_stored
-from .limits import MAX_CONNECTIONS
-from .listener import Accepting, SocketTaken, listening_socket
+from .limits import MAX_CONNECTIONS, MAX_SWITCH_PROCESSES
+from .listener import Accepting, SocketTaken, bound_socket, listening_socket
 from .notices import Notices, StatusLine, notice_socket
 from .products import CATALOGS, shipped_products
 from .recording import Recording
@@ -94,7 +98,7 @@ def _shipped_catalog(settings: Settings, name: str) -> Catalog:
         raise FileMistakes(name, [Mistake("product.catalog", what)])
     file = f"{settings.catalog}.toml"
     catalog = load_catalog((CATALOGS / file).read_text(encoding="utf-8"), file)
-    mistakes = check_system(catalog, settings.system)
+    mistakes = check_system(catalog, settings.system) + check_wants(settings.call_control, catalog)
     if mistakes:
         raise FileMistakes(name, mistakes)
     return catalog
@@ -115,6 +119,9 @@ async def _serve_site(settings: Settings, catalog: Catalog, log: Log, stack: con
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     listening = listening_socket(settings.socket)
     stack.callback(listening.close)
+    called = None if settings.call_control is None else bound_socket(settings.call_control.socket)
+    if called is not None:
+        stack.callback(called.close)
     site = _site(settings, catalog, log)
     stack.callback(site.close)
     stop = asyncio.Event()
@@ -129,6 +136,8 @@ async def _serve_site(settings: Settings, catalog: Catalog, log: Log, stack: con
         lambda connected: Stream(server.turns, connected, Connection(server)),
         server.cannot_accept,
     )
+    if settings.call_control is not None and called is not None:
+        _accept_calls(server, settings.call_control, called, stack)
     _notify("STATUS=looking for the Feature Key")
     watchdog = Watchdog(server, Notices(notice_socket()), watchdog_seconds())
     reloading = Reloading(server, path, _shipped_catalog, _notify)
@@ -144,6 +153,19 @@ async def _serve_site(settings: Settings, catalog: Catalog, log: Log, stack: con
     await reloading.end()
     await server.close()
     site.tell(Event(name=EventName.STOPPED, message="featurekeyd stops; live leases stay recorded for the next start."))
+
+
+def _accept_calls(server: Server, control: CallControl, listening: socket.socket, stack: contextlib.ExitStack) -> None:
+    """Serve switches that ask by call_control, until the end."""
+    service = CallControlService(server, control)
+    stack.callback(service.close)
+    accepting = Accepting(
+        listening,
+        server.loop,
+        lambda connected: Stream(server.turns, connected, CallControlConnection(server, service)),
+        server.cannot_accept,
+    )
+    stack.callback(accepting.close)
 
 
 async def _until_looked(site: Site, stop: asyncio.Event) -> None:
@@ -263,7 +285,7 @@ def _notify(text: str) -> None:
 def _raise_descriptor_limit() -> None:
     """Make room for as many connections as are allowed, and some files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + 128
+    wanted = MAX_CONNECTIONS + MAX_SWITCH_PROCESSES + 128
     if soft < wanted:
         resource.setrlimit(
             resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)

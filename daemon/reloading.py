@@ -37,6 +37,7 @@ _TABLES = {
     "state": "paths.state",
     "vendor_keys": "paths.vendor_keys",
     "log_target": "log.target",
+    "call_control": "call_control",
 }
 """What a field is called in the file."""
 

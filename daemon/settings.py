@@ -21,6 +21,7 @@ from featurekeyd.policy.hostaddress import SiteAddresses, read_address
 from featurekeyd.policy.system import System
 from featurekeyd.policy.tables import FileMistakes, Mistake, parse_toml, read_table
 
+from .callcontrol_settings import CallControl, CallControlTable, read_call_control
 from .peer import Access
 
 DEFAULT_PATH = Path("/etc/featurekeyd/featurekeyd.toml")
@@ -101,6 +102,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     emergency: Emergency = Emergency()
     ceilings: dict[str, Annotated[int, msgspec.Meta(ge=0, le=100_000)]] = {}
     host: HostTable = HostTable()
+    call_control: CallControlTable | None = None
     paths: Paths = Paths()
     log: LogTable = LogTable()
 
@@ -122,6 +124,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_target: str
     addresses: SiteAddresses = SiteAddresses()
     """Which addresses are bound."""
+    call_control: CallControl | None = None
+    """None where there is no such socket."""
 
 
 def read_settings(path: Path) -> Settings:
@@ -172,6 +176,7 @@ def _resolved(file: _File, mistakes: list[Mistake]) -> Settings:
             floating=_addresses("floating", file.host.floating, mistakes),
             listed=_addresses("bound_ipv6", file.host.bound_ipv6, mistakes, only_ipv6=True),
         ),
+        call_control=read_call_control(file.call_control, mistakes),
     )
 
 

@@ -1,0 +1,275 @@
+"""What a switch asks by the module call_control, answered by the same Enforcer as everything else.
+
+`init` names a call by Call-ID and From-tag; `start` and `stop` carry the Call-ID alone, and mean the oldest call of it.
+Only a call that was answered with `Limited` is followed to its end by the switch, so that answer is given where there
+is a lease, and `No limit` where there is none.
+
+What the switch does not tell the end of is ended here: all calls once its last process is gone, unless its dialogs
+outlive it, and each call after the longest time that the switch lets one last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from featurekeyd.policy.callrules import (
+    Call,
+    CallRule,
+    call_id_of,
+    call_key,
+    find_rule,
+    read_target,
+    wants_of_established,
+)
+from featurekeyd.policy.decision import is_emergency
+from featurekeyd.policy.enforcer import NotYours
+from featurekeyd.policy.events import Event, EventName
+from featurekeyd.policy.ledger import Lease
+from featurekeyd.policy.legible import Legible
+from featurekeyd.policy.reasons import Reason
+from featurekeyd.policy.requests import Phase, Request, check_printable
+
+from .callcontrol_settings import CallControl
+from .callcontrol_wire import ERROR, LIMITED, LOCKED, NO_CREDIT, NO_LIMIT, NOT_FOUND, OK, CallRequest
+from .peer import Peer
+from .server import Server
+from .switchprocesses import SwitchProcesses
+
+GONE_SECONDS = 2.0
+"""How long after its last process the calls of a switch end: what it said last is still taken in."""
+
+LOOK_SECONDS = 60.0
+"""How often calls are looked for that last too long."""
+
+FREED_AT_ONCE = 32
+"""Leases that end before others are served, some 0.1 ms."""
+
+_FULL = frozenset(
+    {
+        Reason.LIMIT_REACHED,
+        Reason.RESERVED,
+        Reason.OTHERS_WAIT,
+        Reason.CEILING_REACHED,
+        Reason.TOO_MANY_LEASES,
+    }
+)
+"""The reasons for which a later call may pass as things are; for all others somebody must act first."""
+
+_NO_KEY = Legible()
+
+
+class CallControlService:
+    """The verbs, and the end of calls that nobody tells."""
+
+    def __init__(self, server: Server, control: CallControl) -> None:
+        self._server = server
+        self._site = server.site
+        self._control = control
+        self._keys: dict[str, list[str]] = {}
+        """Keys by Call-ID, of calls that were granted here; some may have been freed since."""
+        self._known = 0
+        """Keys in there."""
+        self._timers: set[asyncio.TimerHandle] = set()
+        self.processes = SwitchProcesses(server.loop, self._gone)
+        self._look_later()
+
+    def close(self) -> None:
+        """End nothing more."""
+        for timer in self._timers:
+            timer.cancel()
+        self.processes.close()
+
+    def answer(self, peer: Peer, request: CallRequest) -> bytes:
+        """The answer to a request."""
+        if request.verb == "init":
+            return self._init(peer, request.fields)
+        verbs = {"start": self._start, "stop": self._stop}
+        call_id = request.fields.get("callid")
+        if request.verb not in verbs or not call_id:
+            return ERROR
+        return verbs[request.verb](peer, call_id)
+
+    # The verbs
+
+    def _init(self, peer: Peer, fields: dict[str, str]) -> bytes:
+        call = _call(fields)
+        rule = find_rule(self._control.rules, call)
+        call_id, tag = fields.get("callid"), fields.get("fromtag")
+        key = call_key(call_id, tag) if call_id and tag else ""
+        try:
+            request = _request(self._control.holder, key, call, rule)
+        except ValueError as error:
+            return self._unreadable(peer, key, call, str(error))
+        if not request.wants and not is_emergency(self._site.enforcer.rules, request):
+            return NO_LIMIT
+        return self._decided(peer, request)
+
+    def _decided(self, peer: Peer, request: Request) -> bytes:
+        site, now = self._site, self._site.moment()
+        decision = site.enforcer.acquire(request, peer.uid, now)
+        if isinstance(decision, NotYours):
+            self._server.turned_away(peer, f"the holder name {decision.holder} belongs to another user")
+            return LOCKED
+        site.note_decision(request, decision, now)
+        if not decision.allowed:
+            return NO_CREDIT if decision.reason in _FULL else LOCKED
+        if site.enforcer.ledger.find(request.holder, request.key) is None:
+            return NO_LIMIT
+        self._remember(request.key)
+        return LIMITED
+
+    def _unreadable(self, peer: Peer, key: str, call: Call, hint: str) -> bytes:
+        """An emergency call passes whatever else is wrong with it, without a lease; any other does not."""
+        encode = msgspec.json.encode
+        legible = msgspec.structs.replace(
+            _NO_KEY,
+            holder=msgspec.Raw(encode(self._control.holder)),
+            key=msgspec.Raw(encode(key)),
+            dialed=msgspec.Raw(encode(call.target.number)),
+        )
+        now = self._site.moment()
+        granted = self._site.enforcer.acquire_unreadable(legible, peer.uid, now)
+        if granted is not None:
+            self._site.note_decision(*granted, now)
+            return NO_LIMIT
+        self._server.turned_away(peer, f"a call was refused: {hint}")
+        return LOCKED
+
+    def _start(self, peer: Peer, call_id: str) -> bytes:
+        """The oldest call of that Call-ID which is not established yet is so from now on."""
+        leases = self._leases(call_id)
+        if not leases:
+            return NOT_FOUND
+        waiting = [lease for lease in leases if not (lease.established or lease.emergency)]
+        if waiting:
+            self._establish(peer, min(waiting, key=_granted))
+        return OK
+
+    def _establish(self, peer: Peer, lease: Lease) -> None:
+        site, now = self._site, self._site.moment()
+        request = Request(
+            holder=lease.holder,
+            key=lease.key,
+            wants=wants_of_established(site.enforcer.catalog, lease.wants, lease.present),
+            port=lease.port,
+            channel=lease.channel,
+            phase=Phase.ESTABLISHED,
+        )
+        decision = site.enforcer.acquire(request, peer.uid, now)
+        if not isinstance(decision, NotYours):
+            site.note_decision(request, decision, now)
+
+    def _stop(self, peer: Peer, call_id: str) -> bytes:
+        """Free the oldest call of that Call-ID: it says no more, and the sum is right whichever of them ended."""
+        leases = self._leases(call_id)
+        if not leases:
+            return NOT_FOUND
+        oldest = min(leases, key=_granted)
+        released = self._site.enforcer.release(oldest.holder, oldest.key, peer.uid, self._site.moment())
+        return OK if released is True else NOT_FOUND
+
+    # Which leases a Call-ID has
+
+    def _leases(self, call_id: str) -> list[Lease]:
+        held = self._site.enforcer.ledger.of_holder(self._control.holder)
+        keys = [key for key in self._keys.get(call_id, ()) if key in held]
+        if not keys:  # granted before a restart, or adopted from a list
+            keys = [key for key in held if key.startswith(call_id) and call_id_of(key) == call_id]
+        self._known += len(keys) - len(self._keys.pop(call_id, ()))
+        if keys:
+            self._keys[call_id] = keys
+        return [held[key] for key in keys]
+
+    def _remember(self, key: str) -> None:
+        keys = self._keys.setdefault(call_id_of(key), [])
+        if key not in keys:
+            keys.append(key)
+            self._known += 1
+        held = self._site.enforcer.ledger.of_holder(self._control.holder)
+        if self._known > 2 * len(held) + FREED_AT_ONCE:  # many were freed by other ways
+            self._keys = {}
+            for known in held:
+                self._keys.setdefault(call_id_of(known), []).append(known)
+            self._known = len(held)
+
+    # Calls that end without a word
+
+    def _later(self, seconds: float, work: Callable[[], None]) -> None:
+        def run() -> None:
+            self._timers.discard(timer)
+            work()
+
+        timer = self._server.loop.call_later(seconds, run)
+        self._timers.add(timer)
+
+    def _look_later(self) -> None:
+        self._later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Free the calls that last longer than the switch lets any last."""
+        longest = self._control.longest_call
+        self._free(self._site.clock().boot - longest, f"it is older than {longest:.0f} s, the longest call")
+        self._look_later()
+
+    def _gone(self) -> None:
+        """The last process of the switch has ended."""
+        if not self._control.survive:
+            before = self._site.clock().boot
+            self._later(GONE_SECONDS, lambda: self._free(before, "every process of the switch has ended"))
+
+    def _free(self, before: float, why: str) -> None:
+        """Free the calls that were granted before that boot time, slice by slice."""
+        held = self._site.enforcer.ledger.of_holder(self._control.holder)
+        keys = [key for key, lease in held.items() if lease.granted <= before and lease.scope == "calls"]
+        if keys:
+            self._free_slice(iter(keys), len(keys), why)
+
+    def _free_slice(self, keys: Iterator[str], count: int, why: str) -> None:
+        site, holder = self._site, self._control.holder
+        owner = site.enforcer.holders.owner(holder)
+        for _ in range(FREED_AT_ONCE):
+            key = next(keys, None)
+            if key is None:
+                message = f"{count} calls of {holder} are given back whose end nobody told: {why}."
+                fields = {"HOLDER": holder, "COUNT": str(count)}
+                site.tell(Event(name=EventName.CALLS_ENDED_UNTOLD, message=message, fields=fields))
+                site.settle()
+                return
+            if owner is not None:
+                site.enforcer.release(holder, key, owner, site.clock())
+        site.settle()
+        self._later(0, lambda: self._free_slice(keys, count, why))
+
+
+def _granted(lease: Lease) -> float:
+    return lease.granted
+
+
+def _call(fields: dict[str, str]) -> Call:
+    diverter = fields.get("diverter", "")
+    return Call(
+        target=read_target(fields.get("ruri", "")),
+        source=fields.get("sourceip", ""),
+        diverter="" if diverter == "None" else diverter,
+    )
+
+
+def _request(holder: str, key: str, call: Call, rule: CallRule | None) -> Request:
+    """The request for a call; raises ValueError, which names what is wrong."""
+    if not key:
+        raise ValueError("Call-ID or From-tag is missing")
+    if len(key) > 512:
+        raise ValueError("Call-ID and From-tag have more than 512 characters together")
+    check_printable(key=key)
+    number = call.target.number
+    return Request(
+        holder=holder,
+        key=key,
+        wants=rule.wants if rule else (),
+        port=rule.port if rule else None,
+        call_class=rule.call_class if rule else None,
+        dialed=number if 0 < len(number) <= 64 and number.isprintable() else None,
+    )
