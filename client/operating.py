@@ -253,12 +253,16 @@ def _status_fields(reply: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("License list", "none" if number is None else f"{number} of {date}"),
         ("Leases", needed(reply, "leases", int)),
         ("Granted, denied", f"{reply.get('granted')}, {reply.get('denied')}"),
-        ("Emergency calls", f"{reply.get('emergency_now')} now, {reply.get('emergency_total')} in all"),
-        ("Unlisted claims", reply.get("emergency_claims")),
+        ("Emergency calls", _emergency_calls(reply)),
         *status_fields(reply),
         ("Version", reply.get("version")),
         ("Running for", span(needed(reply, "uptime_seconds", int))),
     ]
+
+
+def _emergency_calls(reply: Mapping[str, Any]) -> str:
+    calls = f"{reply.get('emergency_now')} now, {reply.get('emergency_total')} in all"
+    return f"{calls}, {reply.get('emergency_claims')} of them to numbers that are not listed"
 
 
 def _over_use_lines(reply: Mapping[str, Any]) -> list[str]:

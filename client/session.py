@@ -6,15 +6,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .call import Connection
+from .call import MANAGE, Connection
 from .reading import member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TIME_LIMIT = 10.0
-"""Seconds for one question of a technician. CheckNow may wait some seconds for a slow reader; nobody sits much longer
-before a silent screen."""
+"""Seconds for one question of a technician: nobody sits much longer before a silent screen."""
+
+LOOK_TIME_LIMIT = 30.0
+"""Seconds for a question that has the daemon read the Feature Key anew: it waits 20 s for a slow reader, and what it says
+of one that hangs is the answer that is wanted."""
+
+_LOOKING = frozenset(
+    f"{MANAGE}.{name}" for name in ("CheckNow", "ImportCertificate", "ImportCheck", "ImportList", "Restore")
+)
 
 MAX_REPLY = 64 * 1024 * 1024
 """Bytes of one reply. The longest is the findings of a list: 60,000 keys, as many as one file may hold, of 1 KB."""
@@ -33,7 +40,8 @@ class Session:
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         """The reply to one call; raises CallError."""
         self.asked = method
-        return self._connection.call(method, parameters, timeout=TIME_LIMIT)
+        timeout = LOOK_TIME_LIMIT if method in _LOOKING else TIME_LIMIT
+        return self._connection.call(method, parameters, timeout=timeout)
 
     def each(self, method: str, *, endless: bool = False, **parameters: Any) -> Iterator[dict[str, Any]]:
         """The replies to one call with `more`; raises CallError."""

@@ -1,7 +1,7 @@
 """What becomes of the state when a backup is restored into it: nothing that has advanced goes back.
 
-* Marks, drained time, trials, rescues, permits, checks and what the vendor is to be told are the later or larger of both, so that
-  they come out the same whichever of the two is restored into the other, and however often.
+* Marks, drained time, trials, rescues, permits, checks and what the vendor is to be told are the later or larger of
+  both, so that they come out the same whichever of the two is restored into the other, and however often.
 * License list and certificate are those with the higher number and the later day that either side has seen, and none
   where the side that has seen it has lost it: an earlier one would be refused as older.
 * Typed keys and reservations are those of both. What was reserved here stays as it is.

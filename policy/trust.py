@@ -35,7 +35,7 @@ _NONE: frozenset[LicenseKey] = frozenset()
 
 NO_ANSWER = Trouble(
     "The vendor has not answered a request of this system, or the answer is over.",
-    "featurekeyctl check --request FILE writes one for the vendor; featurekeyctl check --import ANSWER takes the answer.",
+    "featurekeyctl check --request FILE writes one for the vendor; then featurekeyctl check --import ANSWER.",
 )
 
 _CURE_OF_CLOCK = {

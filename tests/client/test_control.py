@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from featurekeyd.client import exits
+from featurekeyd.client.call import Connection
 from featurekeyd.client.console import MAX_INPUT, clean, span, write_new
 from featurekeyd.client.control import EPILOG, run, tree
 from featurekeyd.client.exits import FileTrouble
 from featurekeyd.client.license import LicenseClient
 from featurekeyd.client.limits import place_text
-from featurekeyd.client.session import TIME_LIMIT
+from featurekeyd.client.session import TIME_LIMIT, Session
+from featurekeyd.daemon.site import LOOK_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -250,6 +252,21 @@ def test_a_slow_daemon_has_a_status_of_its_own_after_ten_seconds(
     status, _, err = control("status")
     assert status == exits.SLOW
     assert err.startswith("featurekeyctl: no answer in time at ")
+
+
+@pytest.mark.parametrize("name", ["CheckNow", "ImportCertificate", "ImportCheck", "ImportList", "Restore", "Audit"])
+def test_a_question_that_reads_the_feature_key_waits_longer_than_the_daemon_does(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    limits: list[float] = []
+
+    def called(_: Connection, __: str, ___: dict[str, object], *, timeout: float) -> dict[str, object]:
+        limits.append(timeout)
+        return {}
+
+    monkeypatch.setattr(Connection, "call", called)
+    Session("socket", as_json=False).ask(f"io.featurekey.Manage.{name}")
+    assert limits == [TIME_LIMIT if name == "Audit" else LOOK_SECONDS + 10]
 
 
 @pytest.mark.parametrize(
@@ -817,8 +834,7 @@ def test_status_shows_standing_grace_and_holders(daemon: StandIn, control: Contr
             "License list     7 of 2026-08-01\n"
             "Leases           3\n"
             "Granted, denied  40, 5\n"
-            "Emergency calls  0 now, 2 in all\n"
-            "Unlisted claims  1\n"
+            "Emergency calls  0 now, 2 in all, 1 of them to numbers that are not listed\n"
             "Version          0.1.0\n"
             "Running for      1 d 2 h\n"
             "  GRACE feature_key_absent: 1 h 5 min left, then deactivated; plug the key in\n"
