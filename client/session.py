@@ -16,8 +16,8 @@ TIME_LIMIT = 10.0
 """Seconds for one question of a technician: nobody sits much longer before a silent screen."""
 
 LOOK_TIME_LIMIT = 30.0
-"""Seconds for a question that has the daemon read the Feature Key anew: it waits 20 s for a slow reader, and what it says
-of one that hangs is the answer that is wanted."""
+"""Seconds for a question that has the daemon read the Feature Key anew: it waits 20 s for a slow reader, and what it
+says of one that hangs is the answer that is wanted."""
 
 _LOOKING = frozenset(
     f"{MANAGE}.{name}" for name in ("CheckNow", "ImportCertificate", "ImportCheck", "ImportList", "Restore")

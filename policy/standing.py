@@ -38,12 +38,13 @@ class Grace(msgspec.Struct, frozen=True):
     remedy: str
 
 
-_REMEDY = {
+REMEDY = {
     Cause.FEATURE_KEY_ABSENT: "Put the certified Feature Key back; featurekeyctl key shows what is found.",
     Cause.UNLISTED_LICENSES: "Import the vendor's newest license list: featurekeyctl import LIST.csv",
     Cause.HOST_CHANGED: "featurekeyctl host shows what changed; featurekeyctl host enroll cures it, or the vendor.",
     Cause.NO_CHECK: "featurekeyctl check shows what failed, and the cure of each.",
 }
+"""The cure of each cause, where nothing more is known."""
 
 _CONSEQUENCE = {
     Consequence.DEACTIVATED: "the system is deactivated: only emergency calls are granted",
@@ -61,6 +62,8 @@ class Meter:
         self.rule = rule
         self.drained = min(max(drained, 0.0), float(rule.seconds))
         self.active = False
+        self.remedy = REMEDY[cause]
+        """The cure, which may depend on what is wrong."""
         self.lasted = self.drained > 0 if lasted is None else lasted
         """Whether the cause lasted when the earlier run ended: so it is taken to be until somebody has looked."""
         self.doubted = False
@@ -89,7 +92,7 @@ class Meter:
 
     def grace(self) -> Grace:
         """What to tell about it while it is active."""
-        return Grace(str(self.cause), max(round(self.left), 0), _CONSEQUENCE[self.rule.then], _REMEDY[self.cause])
+        return Grace(str(self.cause), max(round(self.left), 0), _CONSEQUENCE[self.rule.then], self.remedy)
 
 
 def meters_of(

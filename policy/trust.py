@@ -28,15 +28,17 @@ from .licensekey import LicenseKey
 from .localcheck import CheckItem, LocalCheck, Trouble, check_locally
 from .presence import Sighting
 from .rescue import Opening, RescueMark
-from .standing import Meter
+from .standing import REMEDY, Meter
 from .timekeeping import ClockState, TimeMark, advanced, repaired, state_of
 
 _NONE: frozenset[LicenseKey] = frozenset()
 
-NO_ANSWER = Trouble(
-    "The vendor has not answered a request of this system, or the answer is over.",
-    "featurekeyctl check --request FILE writes one for the vendor; then featurekeyctl check --import ANSWER.",
+ASK_THE_VENDOR = (
+    "The vendor checks this product: featurekeyctl check --request FILE, send it, then check --import ANSWER."
 )
+"""What to do where the vendor's answer is missing, from the day the certificate is imported."""
+
+NO_ANSWER = Trouble("The vendor has not answered a request of this system, or the answer is over.", ASK_THE_VENDOR)
 
 _CURE_OF_CLOCK = {
     ClockState.SET_BACK: "Set the clock; if it was ahead before and is right now: featurekeyctl clock repair.",
@@ -169,6 +171,7 @@ class Trust:
         if check is not None:
             missing = self._catalog.checks.evidence and self._answer_missing(serial, now)
             check.active = serial is not None and (self.kept.check_failing or missing)
+            check.remedy = ASK_THE_VENDOR if missing else REMEDY[Cause.NO_CHECK]
 
     @property
     def _host_is_changed(self) -> bool:

@@ -243,6 +243,28 @@ def test_an_answer_is_good_until_its_second_and_72_hours_follow(open_office: Cal
     assert standing(site) is Standing.LICENSED
 
 
+def test_a_new_ayrix_has_72_hours_for_the_first_answer_and_says_how_to_get_it(
+    make_site: Callable[..., Site], shipped: dict[str, Catalog]
+) -> None:
+    site = make_site(shipped["ayrix"], "server")
+    site.wait(100 * HOUR)
+    assert left(site) == {}, "nothing is counted before there is a certificate"
+    site.certify()
+    (grace,) = site.enforcer.grace
+    assert (standing(site), grace.cause, grace.seconds_left) == (Standing.GRACE, Cause.NO_CHECK, 72 * HOUR)
+    assert "featurekeyctl check --request" in grace.remedy
+    site.wait(72 * HOUR - 1)
+    assert standing(site) is Standing.GRACE
+    site.wait(1)
+    assert standing(site) is Standing.DEACTIVATED
+    answer(site, 3 * HOUR)
+    assert standing(site) is Standing.LICENSED
+    site.wait(3 * HOUR)
+    assert (standing(site), left(site)) == (Standing.GRACE, {Cause.NO_CHECK: 72 * HOUR}), (
+        "a short outage changes nothing"
+    )
+
+
 def test_a_rescue_ends_after_seven_days_to_the_second_and_is_told_once(office: Site) -> None:
     office.pull()
     office.wait(2 * HOUR)

@@ -57,12 +57,8 @@ def test_a_pulled_key_fails_the_check_until_it_is_back(licensed: rig.Licensed) -
 
 def test_the_vendor_answers_a_request_for_a_check(licensed: rig.Licensed, tmp_path: Path) -> None:
     site, vendor = licensed.site, licensed.vendor
-    request, answer = tmp_path / "check.txt", tmp_path / "answer.txt"
-    assert site.ctl("check", "--request", str(request)).status == 0
-    vendor.run("check", str(request), "--days", "30", "--output", str(answer))
-    ran = site.ctl("check", "--import", str(answer))
-    assert (ran.status, ran.out.partition(":")[0]) == (0, "checked")
-    again = site.ctl("check", "--import", str(answer))
+    answer_check(site, vendor, tmp_path)
+    again = site.ctl("check", "--import", str(tmp_path / "answer.txt"))
     assert (again.status, again.out.partition(":")[0]) == (1, "older_check")
     site.restart()
     audit = json.loads(site.ctl("audit", "--json").out)["entries"]
@@ -130,6 +126,10 @@ def test_a_bound_host_is_enrolled_and_a_replaced_network_card_is_told(tmp_path: 
         site.start()
         serial = site.certify(vendor)
         site.import_list(list_of(vendor, serial))
+        (grace,) = site.status()["grace"]
+        assert (grace["cause"], "check --request" in grace["remedy"]) == ("no_check", True)
+        answer_check(site, vendor, tmp_path)
+        assert site.status()["standing"] == "licensed"
         shown = site.ctl("host")
         assert (shown.status, "permanent-addresses" in shown.out, "SIMULATED" in shown.out) == (0, True, True)
         assert site.status()["host"] == "same"
@@ -152,6 +152,15 @@ def test_a_bound_host_is_enrolled_and_a_replaced_network_card_is_told(tmp_path: 
         assert wait_for(site, lambda it: it["host"] == "same")
         site.restart()
         assert site.ctl("host").status == 0
+
+
+def answer_check(site: rig.Site, vendor: rig.Vendor, place: Path) -> None:
+    """Let the vendor answer a request for a check."""
+    request, answer = place / "check.txt", place / "answer.txt"
+    assert site.ctl("check", "--request", str(request)).status == 0
+    vendor.run("check", str(request), "--days", "30", "--output", str(answer))
+    ran = site.ctl("check", "--import", str(answer))
+    assert (ran.status, ran.out.partition(":")[0]) == (0, "checked")
 
 
 def list_of(vendor: rig.Vendor, serial: str) -> str:
