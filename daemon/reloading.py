@@ -1,4 +1,4 @@
-"""Settings read anew (SIGHUP): access, owners of holder names, emergency numbers, ceilings, addresses, vendor keys.
+"""Settings read anew (SIGHUP): access, owners of holder names, emergency numbers, ceilings, addresses, alarms, keys.
 
 The file is read and checked whole in a thread; with a mistake in it nothing changes, and the log names every one. What
 the state, the ledger or a device depend on counts after a restart only, and the log says so where it has changed.
@@ -21,13 +21,14 @@ from .documents import read_vendor_keys
 from .server import Server
 from .settings import Settings, read_settings
 
-LIVE = ("access", "rules", "addresses")
+LIVE = ("access", "rules", "addresses", "alarms")
 """Fields of the settings that count at once; all others need a restart."""
 
 _TABLES = {
     "access": "access",
     "rules": "holders, emergency, ceilings",
     "addresses": "host",
+    "alarms": "alarms",
     "catalog": "product.catalog",
     "system": "product and hardware",
     "reader": "feature_key.reader",
@@ -129,3 +130,4 @@ class Reloading:
         site.enforcer.adopt_rules(settings.rules)
         site.ports.adopt_ceilings(settings.rules.ceilings)
         site.trusting.addresses = settings.addresses
+        site.measuring.alarms.adopt(settings.alarms)

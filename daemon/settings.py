@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from featurekeyd.hwio.search import find_reader
+from featurekeyd.policy.alarms import AlarmRules, Threshold
 from featurekeyd.policy.decision import Rules
 from featurekeyd.policy.hostaddress import SiteAddresses, read_address
 from featurekeyd.policy.system import System
@@ -92,6 +93,21 @@ class HostTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """IPv6 addresses that are bound beside the IPv4 ones."""
 
 
+class ThresholdTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When one alarm is raised and cleared, in percent of the limit."""
+
+    raise_percent: Annotated[int, msgspec.Meta(ge=1, le=100)] = Threshold().raise_percent
+    clear_percent: Annotated[int, msgspec.Meta(ge=0, le=99)] = Threshold().clear_percent
+    off: bool = False
+
+
+class AlarmTable(ThresholdTable, frozen=True, forbid_unknown_fields=True):
+    """`[alarms]`: when what is nearly full is told; `[alarms.features]` and `[alarms.ports]` say it for one."""
+
+    features: dict[str, ThresholdTable] = {}
+    ports: dict[str, ThresholdTable] = {}
+
+
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     product: Product
     hardware: dict[str, Annotated[int, msgspec.Meta(ge=0, le=10_000)]] = {}
@@ -101,6 +117,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     holders: dict[str, str | int] = {}
     emergency: Emergency = Emergency()
     ceilings: dict[str, Annotated[int, msgspec.Meta(ge=0, le=100_000)]] = {}
+    alarms: AlarmTable = AlarmTable()
     host: HostTable = HostTable()
     call_control: CallControlTable | None = None
     paths: Paths = Paths()
@@ -126,6 +143,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Which addresses are bound."""
     call_control: CallControl | None = None
     """None where there is no such socket."""
+    alarms: AlarmRules = AlarmRules()
 
 
 def read_settings(path: Path) -> Settings:
@@ -177,7 +195,27 @@ def _resolved(file: _File, mistakes: list[Mistake]) -> Settings:
             listed=_addresses("bound_ipv6", file.host.bound_ipv6, mistakes, only_ipv6=True),
         ),
         call_control=read_call_control(file.call_control, mistakes),
+        alarms=_alarms(file, mistakes),
     )
+
+
+def _alarms(file: _File, mistakes: list[Mistake]) -> AlarmRules:
+    table = file.alarms
+    for port in table.ports.keys() - file.ceilings.keys():
+        what = "the port has no ceiling, so it is never nearly full; give it one under [ceilings]"
+        mistakes.append(Mistake(f"alarms.ports.{port}", what))
+    return AlarmRules(
+        usual=_threshold("alarms", table, mistakes),
+        features={name: _threshold(f"alarms.features.{name}", it, mistakes) for name, it in table.features.items()},
+        ports={name: _threshold(f"alarms.ports.{name}", it, mistakes) for name, it in table.ports.items()},
+    )
+
+
+def _threshold(where: str, table: ThresholdTable, mistakes: list[Mistake]) -> Threshold:
+    if table.clear_percent >= table.raise_percent:
+        what = f"{table.clear_percent} is not below raise_percent, which is {table.raise_percent}; it would flap"
+        mistakes.append(Mistake(f"{where}.clear_percent", what))
+    return Threshold(raise_percent=table.raise_percent, clear_percent=table.clear_percent, off=table.off)
 
 
 def _addresses(key: str, texts: tuple[str, ...], mistakes: list[Mistake], *, only_ipv6: bool = False) -> frozenset[str]:

@@ -37,6 +37,7 @@ from .documents import to_store
 from .facts import Answer
 from .journal import Log
 from .keywatch import KeyWatch
+from .measuring import Measuring
 from .recording import Recording
 from .settings import Settings
 from .store import Documents, Kept
@@ -55,6 +56,10 @@ TICK_SECONDS = 5.0
 
 GAP_SECONDS = 1.0
 """A tick this much later than due means that nobody was listening, so nobody was silent (DESIGN: Leases)."""
+
+MEASURE_SECONDS = 0.05
+"""How often the history takes in what changed while turn follows turn: that a lease is counted as in use up to so much
+later, and as given back as well, is nothing in a minute, and what a turn pays for it is nothing either."""
 
 _NEWS_AT_ONCE = 100
 """Changed licenses that are told in one go: some half a millisecond where somebody watches."""
@@ -95,11 +100,17 @@ class Site:
         self.granted = 0
         self.denied = 0
         self.ports = Ports(enforcer.rules.ceilings, enforcer.ledger)
-        self.started = clock().boot
+        now = clock()
+        self.started = now.boot
         self._storms = Storms()
         self._draining = Draining()
         self._recording = recording
         self.storing = storing
+        self.measuring = Measuring(enforcer, settings.alarms, storing.keep_minutes, now)
+        self._measuring: asyncio.TimerHandle | None = None
+        """Runs while there are changes that were not taken in at once."""
+        self._measured = float("-inf")
+        """Boot time at which changes were last taken in."""
         self._loop = asyncio.get_running_loop()
         self._watch = KeyWatch(
             settings.reader, settings.poll_seconds, self._challenge, self._report, self._reader_failed
@@ -150,6 +161,9 @@ class Site:
         for sum_ in self._storms.ended(float("inf")):
             self._log(sum_, now)
         self.keep_drained()
+        if self._measuring is not None:
+            self._measuring.cancel()
+        self.measuring.close(now)
         self.trusting.close()
         self.storing.close()
         self._recording.close()
@@ -165,11 +179,13 @@ class Site:
 
     def settle(self) -> None:
         """Carry out what the Enforcer left: record leases, log events, tell subscribers."""
-        self._moment = None
+        moment, self._moment = self._moment, None
+        ledger = self.enforcer.ledger
+        if self._measuring is None and ledger.changes:
+            self._measure(moment or self.clock())
         failure = self._recording.record()
         if failure is not None:
             self.log.tell(failure)
-        ledger = self.enforcer.ledger
         if ledger.configured:
             self.storing.keep_leases(ledger.configured)
             ledger.configured.clear()
@@ -183,11 +199,25 @@ class Site:
             for event in events:
                 self.tell(event, now)
 
+    def _measure(self, now: Now) -> None:
+        """Take in what changed among the leases: at once, and what follows soon after a little later, all together."""
+        if now.boot < self._measured + MEASURE_SECONDS:
+            self._measuring = self._loop.call_later(MEASURE_SECONDS, self._measure_rest)
+            return
+        self._measured = now.boot
+        self.enforcer.events += self.measuring.take(now)
+
+    def _measure_rest(self) -> None:
+        now, self._measuring = self.clock(), None
+        self._measured = now.boot
+        self.enforcer.events += self.measuring.take(now)
+        self.settle()
+
     def note_decision(self, request: Request, decision: Decision, now: Now) -> None:
         """Count a decision, log it where it is a denial, and tell those who watch decisions."""
         if decision.allowed:
             self.granted += 1
-            if request.port is not None:
+            if request.port in self.ports.peaks:
                 self.ports.note(request.port)
         else:
             self.denied += 1
@@ -381,6 +411,7 @@ class Site:
         if now.boot - self._reported > STALE_SECONDS + self.settings.poll_seconds:
             self._hanging(now)
         self._let_pass(now)
+        self.enforcer.events += self.measuring.tick(now)
         for event in (*self._storms.ended(now.boot), self._recording.keep_up()):
             if event is not None:
                 self._log(event, now)

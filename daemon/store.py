@@ -1,4 +1,4 @@
-"""The state that outlives a reboot, in one SQLite file: documents, keys, reservations, leases, meters, facts, audit.
+"""The state that outlives a reboot, in one SQLite file: what was brought, taken, drained, recorded and measured.
 
 Documents are stored as they came, signature and all, and verified again when they are read: what is in the file is not
 believed because it is in the file. Every method may wait for the disk and is called from the storing thread only, but
@@ -22,9 +22,11 @@ from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.licenses import Mark
 from featurekeyd.policy.request_text import Head
 from featurekeyd.policy.reservations import Reservation, Reservations
+from featurekeyd.policy.usage_history import Minute
 
 from .audit import append_acts, audit_head, load_audit, replace_audit
 from .facts import Facts, load_facts, save_facts
+from .history import Page, Wanted, load_page, save_minutes
 from .schema import SCHEMA_VERSION, StateDamaged, StateRefused, check_whole, open_state, transaction, unusable
 from .seal import BootMemory, find_tampering, seal_key, sealed, stored_seal
 
@@ -177,6 +179,15 @@ class Store:
         with self._transaction(seal=True) as connection:
             head = append_acts(connection, acts)
         self.audit_head = head
+
+    def save_minutes(self, minutes: Sequence[Minute]) -> None:
+        """Add these minutes to the history, in one transaction; raises sqlite3.Error."""
+        with self._transaction(seal=False) as connection:
+            save_minutes(connection, minutes)
+
+    def load_history(self, wanted: Wanted) -> Page:
+        """One page of the history; raises sqlite3.Error."""
+        return load_page(self._connection, wanted)
 
     def load_kept(self) -> Kept:
         """All that a backup is made of, as it is at one moment; raises sqlite3.Error and StateRefused."""

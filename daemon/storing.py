@@ -17,9 +17,11 @@ from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.request_text import Head
 from featurekeyd.policy.reservations import Reservations
 from featurekeyd.policy.standing import Meter
+from featurekeyd.policy.usage_history import Minute
 
 from .audit import Waiting
 from .facts import Facts
+from .history import Waiting as WaitingMinutes
 from .store import Documents, Store
 
 _Saved = TypeVar("_Saved")
@@ -67,6 +69,10 @@ class Storing:
         """What waits to be recorded in the audit; under the lock."""
         self._recording = self._unrecorded = False
         """The same of the audit; under the lock."""
+        self._minutes = WaitingMinutes()
+        """What waits to be added to the history; under the lock."""
+        self._counting = self._uncounted = False
+        """The same of the history; under the lock."""
         self._facts: Facts | None = None
         """As they were stored last, None where that failed."""
         self._facts_at = float("-inf")
@@ -147,10 +153,20 @@ class Storing:
             self._recording = True
         self._thread.submit(self._record)
 
+    def keep_minutes(self, minutes: list[Minute]) -> None:
+        """Add these minutes to the history, after those that could not be added before; nobody waits for it."""
+        with self._lock:
+            self._minutes.put(minutes)
+            if self._counting or not self._minutes:
+                return
+            self._counting = True
+        self._thread.submit(self._save_minutes)
+
     def try_again(self) -> None:
         """Store what could not be stored before and is kept for later."""
         self.keep_leases({})
         self.keep_acts()
+        self.keep_minutes([])
 
     def close(self) -> None:
         """Finish what waits, and close the file."""
@@ -226,4 +242,31 @@ class Storing:
             told, self._unrecorded, self._recording = self._unrecorded, True, False
         if not told:
             message = f"The audit waits in memory, and a stop of the daemon would lose it. {not_stored(error)}"
+            self._tell(Event(name=EventName.STATE_NOT_STORED, message=message))
+
+    def _save_minutes(self) -> None:
+        """Add minutes until none waits, or until it fails; what could not be added waits on, a day of it at most."""
+        while minutes := self._taken_minutes():
+            try:
+                self._store.save_minutes(minutes)
+            except Exception as error:  # noqa: BLE001 - whatever it was, these minutes must be tried again
+                self._count_later(minutes, error)
+                return
+            with self._lock:
+                self._uncounted = False
+
+    def _taken_minutes(self) -> list[Minute]:
+        with self._lock:
+            minutes = self._minutes.take()
+            self._counting = bool(minutes)
+            return minutes
+
+    def _count_later(self, minutes: list[Minute], error: Exception) -> None:
+        with self._lock:
+            self._minutes.put_back(minutes)
+            told, self._uncounted, self._counting = self._uncounted, True, False
+        if not told:
+            message = (
+                f"The history of a day waits in memory, and a stop of the daemon would lose it. {not_stored(error)}"
+            )
             self._tell(Event(name=EventName.STATE_NOT_STORED, message=message))

@@ -18,13 +18,43 @@ from .reasons import Reason
 from .requests import Request, SyncRequest
 from .synchronize import Synced
 
+BLOCKED = frozenset({Reason.LIMIT_REACHED, Reason.RESERVED, Reason.OTHERS_WAIT, Reason.CEILING_REACHED})
+"""The denials for want of instances: what teletraffic calls blocked. Others say nothing about how many are needed, and
+an application that falls back does its work in another way."""
+
 
 class Tally(msgspec.Struct):
     """What was decided about one feature since the daemon started."""
 
     granted: int = 0
     denied: int = 0
-    peak: int = 0
+    blocked: int = 0
+    """Of the denials, those for want of instances."""
+    high: int = 0
+    """Most in use after a grant since `begin_minute`."""
+    before: int = 0
+    """The same of the time before."""
+
+    @property
+    def peak(self) -> int:
+        """Most in use at once since the daemon started."""
+        return max(self.high, self.before)
+
+    def begin_minute(self) -> None:
+        """Find the most in use anew from now on; the peak remembers what it was."""
+        self.before, self.high = self.peak, 0
+
+
+MAX_PORTS_DENIED = 1024
+"""Ports of which denials are counted apart until the history takes note, five seconds later at most: a client that
+makes up a new one for each request fills no memory. Those of more are counted together."""
+
+
+class PortDenials(msgspec.Struct):
+    """Denials of calls on one port since the history last took note."""
+
+    denied: int = 0
+    blocked: int = 0
 
 
 class Account:
@@ -37,6 +67,12 @@ class Account:
         self.emergencies_total = 0
         self.emergency_claims = 0
         """Emergency calls without a listed number."""
+        self.denials: dict[tuple[str, Reason], int] = {}
+        """Requests that were denied, by feature and reason; without a feature where the catalog has none such."""
+        self.granted_at: dict[str, int] = {}
+        """Calls that began on each port since the history last took note."""
+        self.denied_at: dict[str, PortDenials] = {}
+        """Denials of calls on each port since then."""
         self._situation = situation
 
     def count(self, decision: Decision, claim: Claim) -> None:
@@ -48,10 +84,10 @@ class Account:
                 request = claim.request
                 self.count_emergency(request.holder, request.key, request.dialed, request.port)
         elif decision.reason is Reason.FALLEN_BACK:
-            self._count_denied(decision)
+            self._count_denied(decision, claim)
             self._count_granted(claim)
         elif not decision.allowed:
-            self._count_denied(decision)
+            self._count_denied(decision, claim)
         if claim.displaced and decision.allowed:
             self._tell_displaced(claim.request, claim.displaced)
 
@@ -69,7 +105,7 @@ class Account:
     def count_list(self, holder: Holder, request: SyncRequest, synced: Synced) -> None:
         """Take note of what a list brought, and tell where it differed from the leases."""
         for feature, tally in self.tallies.items():
-            tally.peak = max(tally.peak, self._situation.ledger.in_use(feature))
+            tally.high = max(tally.high, self._situation.ledger.in_use(feature))
         for key in synced.claims:
             self.count_emergency(request.holder, key, None, None)
         if not (synced.adopted or synced.changed or synced.freed):
@@ -84,16 +120,32 @@ class Account:
         """Say that something happened."""
         self.events.append(Event(name=name, message=message, fields=fields))
 
-    def _count_denied(self, decision: Decision) -> None:
-        tally = self.tallies.get(decision.feature or "")
-        if tally is not None:
+    def _count_denied(self, decision: Decision, claim: Claim) -> None:
+        reason, feature = decision.reason, decision.feature or ""
+        tally, blocked = self.tallies.get(feature), reason in BLOCKED
+        if tally is None:
+            feature = ""
+        else:
             tally.denied += 1
+            tally.blocked += blocked
+        self.denials[feature, reason] = self.denials.get((feature, reason), 0) + 1
+        port = claim.request.port
+        if port is not None:
+            known = port in self.denied_at or len(self.denied_at) < MAX_PORTS_DENIED
+            at_port = self.denied_at.setdefault(port if known else "", PortDenials())
+            at_port.denied += 1
+            at_port.blocked += blocked
 
     def _count_granted(self, claim: Claim) -> None:
+        in_use = self._situation.ledger.in_use
         for feature in claim.added:
             tally = self.tallies[feature]
             tally.granted += 1
-            tally.peak = max(tally.peak, self._situation.ledger.in_use(feature))
+            level = in_use(feature)
+            tally.high = max(tally.high, level)
+        port = claim.port
+        if port is not None and claim.held is None:
+            self.granted_at[port] = self.granted_at.get(port, 0) + 1
 
     def _tell_displaced(self, request: Request, displaced: Iterable[Lease]) -> None:
         holder = self._situation.holders.find(request.holder)

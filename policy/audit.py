@@ -100,6 +100,8 @@ NOT_AUDITED = frozenset(
         EventName.LICENSE_EXPIRED,
         EventName.OVER_USE_BEGAN,
         EventName.OVER_USE_ENDED,
+        EventName.ALARM_RAISED,
+        EventName.ALARM_CLEARED,
         EventName.EMERGENCY_CALL,
         EventName.CHANNEL_DRIFT,
         EventName.SYNC_DRIFT,

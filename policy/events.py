@@ -45,6 +45,8 @@ class EventName(enum.StrEnum):
     LICENSE_EXPIRED = "license_expired"
     OVER_USE_BEGAN = "over_use_began"
     OVER_USE_ENDED = "over_use_ended"
+    ALARM_RAISED = "alarm_raised"
+    ALARM_CLEARED = "alarm_cleared"
     EMERGENCY_CALL = "emergency_call"
     EMERGENCY_CLAIM = "emergency_claim"
     CHANNEL_DRIFT = "channel_drift"
@@ -119,6 +121,8 @@ SORT = {
     EventName.LICENSE_EXPIRED: Sort(Priority.WARNING, "3d08ae594da84e43bef2c8e0efa6e279"),
     EventName.OVER_USE_BEGAN: Sort(Priority.WARNING, "5f6bb6d8aebe46eaab786918384c8acc"),
     EventName.OVER_USE_ENDED: Sort(Priority.NOTICE, "64353556e339461bb5acfe8c2d4e8fc9"),
+    EventName.ALARM_RAISED: Sort(Priority.WARNING, "95eb2baab5ad464e94e815aecc699828"),
+    EventName.ALARM_CLEARED: Sort(Priority.NOTICE, "b3e1e5ecfc1c4fd290bc3597ffccdaf3"),
     EventName.EMERGENCY_CALL: Sort(Priority.NOTICE, "76506321dd974d76aa37eeb19a872527"),
     EventName.EMERGENCY_CLAIM: Sort(Priority.ALERT, "0336a095031a4c0fb74b79dc590eb846"),
     EventName.CHANNEL_DRIFT: Sort(Priority.WARNING, "52c1d26e394343e49d03d8841e7bf5e0"),

@@ -4,8 +4,8 @@ Every count is derived from the set. For speed the sums are carried along, and o
 with the whole lease in hand, so that a sum cannot move without its lease; `recount` derives them anew, and the tests
 hold the two against each other. A decision costs the same with ten leases and with a hundred thousand.
 
-Each change is also noted in `changes`, which the daemon records before it answers, once more in `configured` where
-the lease outlives a reboot of the host, and as a number in `moved` and `moved_on_ports`, of which the history is made.
+Each change is also noted in `changes`, which the daemon records before it answers, and once more in `configured` where
+the lease outlives a reboot of the host.
 """
 
 from __future__ import annotations
@@ -86,10 +86,6 @@ class Ledger:
         self.configured: dict[tuple[str, str], Lease | None] = {}
         """Leases by holder and key as they are now, of those that outlive a reboot and changed since the daemon last
         took note; None for one that is no more."""
-        self.moved: dict[str, int] = {}
-        """By how much each feature's instances in use have risen or fallen since the history last took note."""
-        self.moved_on_ports: dict[str, int] = {}
-        """The same of the leases on each port."""
         self.aside: dict[str, Aside] = {}
         """What is set aside of the features with reservations; the leases that it counts are noted there."""
         self.emergencies = 0
@@ -156,6 +152,16 @@ class Ledger:
     def on_port(self, port: str) -> int:
         """Leases on a port, of all holders, emergency calls left out."""
         return self._on_port.get(port, 0)
+
+    @property
+    def sums(self) -> Mapping[str, int]:
+        """Instances in use of each feature of which there are any."""
+        return self._in_use
+
+    @property
+    def sums_on_ports(self) -> Mapping[str, int]:
+        """Leases on each port on which there are any, emergency calls left out."""
+        return self._on_port
 
     def on_channel(self, holder: str, port: str | None, channel: str | None) -> tuple[Lease, ...]:
         """The holder's leases on that port and channel, the latest first, of many the latest `MAX_DISPLACED`."""
@@ -230,22 +236,20 @@ class Ledger:
         if lease.call_class is not CallClass.NORMAL:
             self.emergencies += sign
             return
-        in_use, moved = self._in_use, self.moved
+        in_use = self._in_use
         for feature, instances in lease.wants.items():
             more = sign * instances
             in_use[feature] = total = in_use.get(feature, 0) + more
             if not total:
                 del in_use[feature]
-            moved[feature] = moved.get(feature, 0) + more
             if feature in self.aside:
                 self.aside[feature].note(lease.holder, lease.key, more)
         port = lease.port
         if port is not None:
-            on_port, moved = self._on_port, self.moved_on_ports
+            on_port = self._on_port
             on_port[port] = calls = on_port.get(port, 0) + sign
             if not calls:
                 del on_port[port]
-            moved[port] = moved.get(port, 0) + sign
 
     def _leave_channel(self, place: tuple[str, str, str], key: str) -> None:
         keys = self._channels[place]

@@ -29,26 +29,25 @@ class Ports:
     def __init__(self, ceilings: Mapping[str, int], ledger: Ledger) -> None:
         self._ceilings = ceilings
         self._ledger = ledger
-        self._peaks = {port: ledger.on_port(port) for port in ceilings}
+        self.peaks = {port: ledger.on_port(port) for port in ceilings}
+        """Most calls at once on each port that has a ceiling, as far as was noted."""
 
     def __iter__(self) -> Iterator[Port]:
         """Each as it is now, in the order of the settings."""
         self.note_all()
         for port, ceiling in self._ceilings.items():
-            yield Port(port, ceiling, self._ledger.on_port(port), self._peaks[port])
+            yield Port(port, ceiling, self._ledger.on_port(port), self.peaks[port])
 
     def adopt_ceilings(self, ceilings: Mapping[str, int]) -> None:
         """Let other settings count; a port that had a ceiling before keeps its peak."""
         self._ceilings = ceilings
-        self._peaks = {port: self._peaks.get(port, self._ledger.on_port(port)) for port in ceilings}
+        self.peaks = {port: self.peaks.get(port, self._ledger.on_port(port)) for port in ceilings}
 
     def note(self, port: str) -> None:
-        """Take note that a call was granted on a port, whether it has a ceiling or not."""
-        peak = self._peaks.get(port)
-        if peak is not None:
-            self._peaks[port] = max(peak, self._ledger.on_port(port))
+        """Take note that a call was granted on a port with a ceiling."""
+        self.peaks[port] = max(self.peaks[port], self._ledger.on_port(port))
 
     def note_all(self) -> None:
         """Take note that a list of calls has come."""
-        for port in self._peaks:
+        for port in self.peaks:
             self.note(port)

@@ -98,7 +98,9 @@ def test_the_file_of_a_later_release_is_refused_and_left_alone(path: Path) -> No
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(StateRefused, match=r"later release \(schema 4\); install that release again"):
+    with pytest.raises(
+        StateRefused, match=rf"later release \(schema {SCHEMA_VERSION + 1}\); install that release again"
+    ):
         Store(path)
     assert path.read_bytes() == before
 
