@@ -47,6 +47,7 @@ SORTS = {
     "Reserve": Sort.WAITS,
     "Unreserve": Sort.WAITS,
     "ListReservations": Sort.READS,
+    "Diagnose": Sort.READS,
     "ListAudit": Sort.READS,
     "VerifyAudit": Sort.READS,
     "Backup": Sort.READS,

@@ -18,6 +18,7 @@ from featurekeyd.policy.events import SORT, Event, EventName, Priority
 from featurekeyd.policy.reasons import MEANING, Reason
 
 from .journalsocket import JournalSocket
+from .troubles import Troubles
 
 QUEUE_LENGTH = 1000
 """Entries that may wait: a second of a bad storm, in about 1 MB."""
@@ -31,8 +32,10 @@ Sink = Callable[[Event], None]
 class Log:
     """Takes events and never waits."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, clock: Callable[[], float] = time.monotonic) -> None:
         self._sink = sink
+        self.troubles = Troubles(clock)
+        """What has gone wrong lately."""
         self._queue: queue.Queue[Event | None] = queue.Queue(QUEUE_LENGTH)
         self._lost = 0
         """Entries that found no room."""
@@ -45,6 +48,7 @@ class Log:
 
     def tell(self, event: Event) -> None:
         """Log the event, or count it as lost."""
+        self.troubles.note(event)
         try:
             self._queue.put_nowait(event)
         except queue.Full:

@@ -11,6 +11,7 @@ from featurekeyd.policy.events import Event, EventName
 
 from . import limits
 from .curing import locked
+from .diagnosis_service import DiagnosisService
 from .license_service import LicenseService
 from .manage_service import ManageService
 from .methods import Calls, Permission
@@ -46,7 +47,7 @@ class Server:
         self.turns = Turns(loop, site.settle, self.unexpected)
         services = (LicenseService(site), ManageService(site), RehearsalService(site), ReservationService(site))
         self.methods = service_methods()
-        for service in (*services, StateService(site), TrustService(site)):
+        for service in (*services, StateService(site), TrustService(site), DiagnosisService(site)):
             self.methods |= service.methods()
         self.methods = locked(self.methods, site)
         self.calls = Calls(self.methods, self.unexpected)

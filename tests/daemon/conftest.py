@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +31,7 @@ from featurekeyd.daemon.site import Site
 from featurekeyd.daemon.store import Documents, Store
 from featurekeyd.daemon.storing import Storing
 from featurekeyd.daemon.subscribers import Subscriber
+from featurekeyd.daemon.troubles import Troubles
 from featurekeyd.daemon.wire import LICENSE, read_call
 from featurekeyd.hwio.simulated_host import write_simulated_host
 from featurekeyd.policy import certificate as certificates
@@ -188,8 +190,10 @@ class Told(Log):
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.troubles = Troubles(time.monotonic)
 
     def tell(self, event: Event) -> None:
+        self.troubles.note(event)
         self.events.append(event)
 
     def close(self) -> None:

@@ -273,6 +273,7 @@ def manage(checked: Checked, certificate: str, license_list: str, key: str) -> N
 
 
 def keep(checked: Checked) -> None:
+    checked(f"{MANAGE}.Diagnose")
     listed = checked(f"{MANAGE}.ListAudit")
     assert len(listed) == checked(f"{MANAGE}.VerifyAudit")[0]["entries"] > 3
     assert checked(f"{MANAGE}.ListAudit", after=len(listed)) == [{}]
