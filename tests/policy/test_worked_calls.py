@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -75,7 +75,7 @@ def asked(site: Site, line: str) -> str:
         assert not words
         return "released" if site.release(key, holder=HOLDER) else "nothing held"
     assert verb == "acquire"
-    options: dict[str, object] = {}
+    options: dict[str, Any] = {}
     wants: list[Want] = []
     while words:
         word = words.pop(0)
