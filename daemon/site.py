@@ -403,7 +403,7 @@ class Site:
 
     def _tick(self) -> None:
         now, due = self.clock(), self._due
-        self._tick_in(TICK_SECONDS)  # before anything can fail
+        self._tick_in(self.measuring.history.before_end(now, TICK_SECONDS))  # before anything can fail
         if now.boot - due > GAP_SECONDS:
             # Stopped, or asleep: nobody could be heard in that time, the reader neither.
             self.enforcer.restart_silence(now)

@@ -76,12 +76,14 @@ class Alarm(msgspec.Struct):
 
 def check_alarms(catalog: Catalog, rules: AlarmRules) -> list[Mistake]:
     """What the settings say of alarms that does not fit the catalog."""
-    unknown = rules.features.keys() - catalog.features.keys()
-    found = [Mistake(f"alarms.features.{name}", "the catalog has no such feature") for name in unknown]
-    for name in rules.features.keys() - unknown:
-        if catalog.features[name].mode is Mode.PRESENCE:
-            found.append(Mistake(f"alarms.features.{name}", "nobody takes it, so it is never nearly full"))
-    return found
+    known = catalog.features
+    unknown = {name: "the catalog has no such feature" for name in rules.features if name not in known}
+    uncounted = {
+        name: "nobody takes it, so it is never nearly full"
+        for name in rules.features.keys() & known.keys()
+        if known[name].mode is Mode.PRESENCE
+    }
+    return [Mistake(f"alarms.features.{name}", what) for name, what in sorted((unknown | uncounted).items())]
 
 
 def levels(threshold: Threshold, limit: int) -> Levels | None:
@@ -169,7 +171,7 @@ class Alarms:
         if found is not None:
             alarm.series.alarm_at = found[0].raised
         said = (
-            "There is no limit to measure it by any more." if found is None else f"{_count(alarm, enforcer)} are left."
+            "There is no limit to measure it by any more." if found is None else f"{_count(alarm, enforcer)} are in use."
         )
         yield _event(EventName.ALARM_CLEARED, alarm, enforcer, said, None if found is None else found[0])
 

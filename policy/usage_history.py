@@ -40,6 +40,9 @@ daemon looks every five seconds."""
 STEP_SECONDS = 2.0
 """The two clocks differ by more than this from one look to the next: the wall clock was set."""
 
+MARGIN = 0.001
+"""Seconds after the end of a minute at which it is looked at: a timer that rings too early finds nothing over."""
+
 NEVER = 1 << 62
 """An alarm level that is not reached."""
 
@@ -111,12 +114,11 @@ class Series:
         self.alarm_at = NEVER
         """The level that is to be told of."""
 
-    def move(self, net: int, boot: float) -> bool:
-        """Take a change of the level in; whether it has come to the level of the alarm."""
-        level = self.level
-        self.area += level * (boot - self.since)
+    def move(self, level: int, boot: float) -> bool:
+        """Take in how much is in use from now on; whether it has come to the level of the alarm."""
+        self.area += self.level * (boot - self.since)
         self.since = self.used = boot
-        self.level = level = level + net
+        self.level = level
         self.peak = max(self.peak, level)
         return level >= self.alarm_at
 
@@ -179,7 +181,8 @@ class UsageHistory:
                 others += level
             elif level != series.level:
                 self._move(series, level, boot)
-        self._move(self._other_features, others, boot)
+        if others != self._other_features.level:
+            self._move(self._other_features, others, boot)
         self._up = {*in_use}
         others = sum(on_ports.values())
         for name, series in ports.items():
@@ -187,7 +190,8 @@ class UsageHistory:
             others -= level
             if level != series.level:
                 self._move(series, level, boot)
-        self._move(self._other_ports, others, boot)
+        if others != self._other_ports.level:
+            self._move(self._other_ports, others, boot)
         self._take_decisions()
 
     def advance(self, now: Now) -> None:
@@ -207,6 +211,11 @@ class UsageHistory:
         if now.wall < self._begins:  # the clock went back by less than a step
             self._finish(now.boot)
             self._begin(int(now.wall // MINUTE), now.boot)
+
+    def before_end(self, now: Now, seconds: float) -> float:
+        """When to look next: in so many seconds, or sooner where the minute is over by then."""
+        left = self._ends - now.wall
+        return left + MARGIN if 0 < left < seconds else seconds
 
     def close(self, now: Now) -> None:
         """Finish the minute that runs, before its end."""
