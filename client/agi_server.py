@@ -82,7 +82,9 @@ class AgiServer:
             self._log.say(WARNING, f"{MAX_CONNECTIONS} FastAGI connections are open; a further one was closed", "full")
             writer.close()
             return
-        session = AgiSession(reader, writer, self._following, self._settings, self._context, self._log)
+        session = AgiSession(
+            reader, writer, following=self._following, settings=self._settings, context=self._context, log=self._log
+        )
         self._sessions[session] = writer
         try:
             await session.serve()
