@@ -151,16 +151,16 @@ class Calls:
         source = self._aside.get(new)
         return Moved(source, channel) if source is not None and source != channel else None
 
-    def move(self, moved: Moved) -> Call | None:
+    def move(self, moved: Moved, now: float) -> Call | None:
         """Carry a move out; the call under its new key, None where there is nothing to be moved.
 
-        A channel that holds a lease itself keeps its own.
+        A channel that holds a lease itself keeps its own. A list asked for before `now` may not have the new channel.
         """
         call = self._calls.get(moved.old)
         if call is None or moved.new in self._calls:
             return None
         self.remove(moved.old)
-        follower = replace(call, key=moved.new, legs=set())
+        follower = replace(call, key=moved.new, since=now, has_handler=False, legs=set())
         self._calls[moved.new] = follower
         for leg in call.legs - {moved.new}:
             self.dialed(moved.new, leg)

@@ -69,7 +69,7 @@ class Following:
         """The answer to a question; a call that may go on is followed from now on."""
         answer = await self._asking.acquire(question)
         self._tell_of_daemon(answer)
-        if answer.allowed:
+        if answer.allowed and question.key:
             call = _call(question, answer)
             if not self.calls.add(call):
                 self._log.say(WARNING, "too many calls are followed; this one is left to its hangup handler", "full")
@@ -96,9 +96,7 @@ class Following:
             self._hung_up(channel)
         elif name == "dialbegin":
             self.calls.dialed(channel, message.get("destuniqueid", ""))
-        elif name == "dialend" and message.get("dialstatus") == "ANSWER":
-            self._spawn(self.established(channel))
-        elif name == "newstate" and message.get("channelstate") == "6":
+        elif self.calls.get(channel) is not None and _says_answered(name, message):
             self._spawn(self.established(channel))
         elif name == "rename":
             self._renamed(channel, message.get("channel", ""), message.get("newname", ""))
@@ -111,7 +109,7 @@ class Following:
 
     def _renamed(self, channel: str, old: str, new: str) -> None:
         moved = self.calls.renamed(channel, old, new)
-        if moved is not None and self.calls.move(moved) is not None:
+        if moved is not None and self.calls.move(moved, time.monotonic()) is not None:
             self._spawn(self._carry(moved))
 
     # How a lease ends or goes over
@@ -122,7 +120,7 @@ class Following:
         self._ending.add(key)
         try:
             moved, taken = await self._successor(key)
-            if moved is not None and self.calls.move(moved) is not None:
+            if moved is not None and self.calls.move(moved, time.monotonic()) is not None:
                 await self._carry(moved, taken)
             else:
                 self.calls.remove(key)
@@ -190,7 +188,7 @@ class Following:
             return False
         judged = self.calls.judge(taken.channels, taken.taken)
         for moved in judged.moved:
-            self.calls.move(moved)
+            self.calls.move(moved, time.monotonic())
         for key in judged.over:
             self.calls.remove(key)
         try:
@@ -232,9 +230,8 @@ class Following:
         if answer.from_daemon:
             self._log.forget("daemon")
         elif answer.reason in (DAEMON_AWAY, EMERGENCY):
-            self._log.say(
-                WARNING, f"featurekeyd gives no answer: {answer.message or 'an emergency call passes'}", "daemon"
-            )
+            what = answer.message or "an emergency call passes"
+            self._log.say(WARNING, f"featurekeyd gives no answer: {what}", "daemon")
         else:
             self._log.say(WARNING, f"featurekeyd refused the question: {answer.message}", "refused")
 
@@ -250,11 +247,17 @@ class Following:
             await asyncio.wait(self._tasks, timeout=1)
 
 
+def _says_answered(name: str, message: Message) -> bool:
+    if name == "dialend":
+        return message.get("dialstatus") == "ANSWER"
+    return name == "newstate" and message.get("channelstate") == "6"
+
+
 def _call(question: Question, answer: Answer) -> Call:
     call_class = "emergency" if answer.reason == EMERGENCY else question.said.get("class") or "normal"
     return Call(
         key=question.key,
-        wants=question.wants,
+        wants=() if question.mistake else question.wants,
         port=question.port,
         channel=question.channel,
         call_class=call_class,

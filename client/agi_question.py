@@ -95,7 +95,8 @@ def read_question(environment: Environment, found: Mapping[str, str], numbers: C
         key=environment["uniqueid"],
         said=said,
         dialed=dialed,
-        emergency=verb == "acquire" and is_emergency(said.get("class"), dialed, numbers),
+        # A line with a misspelled verb may be the one that puts an emergency call through.
+        emergency=verb not in ("release", "answered") and is_emergency(said.get("class"), dialed, numbers),
         channel_name=environment["channel"],
         mistake=_mistake(verb, environment["uniqueid"], said),
     )
