@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from featurekeyd.client.answer import EMERGENCY_GRANTED, REFUSED, Answer
 from featurekeyd.client.call import DEFAULT_SOCKET, CallError
 from featurekeyd.client.callrequest import is_emergency
-from featurekeyd.client.license import EMERGENCY_NUMBERS, LicenseClient, SyncLease
+from featurekeyd.client.license import EMERGENCY_NUMBERS, TIME_LIMIT, LicenseClient, SyncLease
 from featurekeyd.client.wantsyntax import Want, parse_wants
 
 if TYPE_CHECKING:
@@ -142,7 +142,11 @@ class Routes:
 
     def sync_calls(self, _message: object, _text: str = "") -> int:
         """Tell which calls there are; by a timer in a process of its own, every 2 s."""
-        return self._sync("calls", CALLS_TTL, lambda: list_calls(self._rpc("dlg.list"), self._no_ack_seconds))
+        return self._sync(
+            "calls",
+            CALLS_TTL,
+            lambda: list_calls(self._rpc("dlg.list"), self._number("no_ack_seconds", NO_ACK_SECONDS)),
+        )
 
     # Phones
 
@@ -166,12 +170,8 @@ class Routes:
     def _client(self) -> LicenseClient:
         numbers = self._setting("emergency").split() or EMERGENCY_NUMBERS
         holder, path = self._setting("holder") or "kamailio", self._setting("socket") or DEFAULT_SOCKET
-        return LicenseClient(holder, path, emergency_numbers=numbers)
-
-    @cached_property
-    def _no_ack_seconds(self) -> int:
-        said = self._setting("no_ack_seconds")
-        return int(said) if said.isdecimal() else NO_ACK_SECONDS
+        limit = self._number("time_limit_ms", round(TIME_LIMIT * 1000)) / 1000
+        return LicenseClient(holder, path, limit, emergency_numbers=numbers)
 
     def _answer(self, key: str, words: Words, *, dialed: str) -> Answer:
         options = words.options
@@ -232,6 +232,10 @@ class Routes:
         """What modparam("pv", "shvset", "featurekey_NAME=...") says; empty where it says nothing."""
         value = self._text(f"$shv(featurekey_{name})")
         return "" if value == "0" else value
+
+    def _number(self, name: str, usual: int) -> int:
+        said = self._setting(name)
+        return int(said) if said.isdecimal() else usual
 
     def _text(self, variable: str, errors: str = "backslashreplace") -> str:
         try:

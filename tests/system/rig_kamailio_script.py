@@ -6,22 +6,61 @@ it; a Debian package needs none.
 
 from __future__ import annotations
 
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-from rig_kamailio import CHECKOUT, Kamailio
+from rig_kamailio import CHECKOUT, UNPACKED, Kamailio
 
 from rig import Site
+from rig_process import DEADLINE, RigFailure
 
 CONFIGURATION = CHECKOUT / "client" / "kamailio.cfg"
 SCRIPT = CHECKOUT / "client" / "kamailio_script.py"
 
 
-def scripted(folder: Path, site: Site, *, more: str = "", **defines: str) -> Kamailio:
+PAUSE = 0.02
+"""Seconds between two looks: nobody tells when a call was given back, and the machine stays free for the telephones."""
+
+PATIENT_MS = 5000
+"""Time limit of a question where a test is not about it: a loaded machine must not look like a daemon that is away."""
+
+
+def scripted(folder: Path, site: Site, *, more: str = "", time_limit_ms: int = PATIENT_MS, **defines: str) -> Kamailio:
     """A Kamailio that asks this site's daemon; `defines` are those of client/kamailio.cfg, `more` further lines."""
-    socket = f'modparam("pv", "shvset", "featurekey_socket=s:{site.socket}")'
+    socket = settings(socket=str(site.socket), time_limit_ms=str(time_limit_ms))
     names = folder / "names"
     (names / "featurekeyd").mkdir(parents=True, exist_ok=True)
     if not (names / "featurekeyd" / "client").is_symlink():
         (names / "featurekeyd" / "client").symlink_to(CHECKOUT / "client")
     defined = {"FEATUREKEY_SCRIPT": f'"{SCRIPT}"', **defines}
     return Kamailio(folder, CONFIGURATION, defined, more=f"{socket}\n{more}", environ={"PYTHONPATH": str(names)})
+
+
+def settings(**said: str) -> str:
+    """The lines that give settings of the script."""
+    return "\n".join(f'modparam("pv", "shvset", "featurekey_{name}=s:{value}")' for name, value in said.items())
+
+
+def dialog_database(path: Path) -> str:
+    """An empty database for the dialogs of a Kamailio, made with its own tables; the value of DIALOG_DB."""
+    folders = (UNPACKED / "usr/share/kamailio/db_sqlite", Path("/usr/share/kamailio/db_sqlite"))
+    folder = next(folder for folder in folders if folder.exists())
+    with sqlite3.connect(path) as database:
+        for name in ("standard-create.sql", "dialog-create.sql"):
+            database.executescript((folder / name).read_text(encoding="utf-8"))
+    database.close()
+    return f'"sqlite://{path}"'
+
+
+def until(holds: Callable[[], object], what: str, seconds: float = DEADLINE) -> float:
+    """Wait until that holds; the seconds it took. Raises RigFailure at the deadline."""
+    begun = time.monotonic()
+    pause = threading.Event()
+    while not holds():
+        if time.monotonic() - begun > seconds:
+            raise RigFailure(f"not within {seconds} s: {what}")
+        pause.wait(PAUSE)
+    return time.monotonic() - begun
