@@ -39,10 +39,18 @@ class Holder(msgspec.Struct, kw_only=True):
     """Boot time of the last of either, None while there was none."""
     last_emergency: float | None = None
     """Boot time of its last emergency call, None while there was none."""
+    successor: str | None = None
+    """The holder that took its leases over last, None where it is the one in charge."""
 
     def known(self) -> Known:
         """What a restart shall not forget of it."""
-        return Known(name=self.name, uid=self.uid, ttls=self.ttls, last_emergency=self.last_emergency)
+        return Known(
+            name=self.name,
+            uid=self.uid,
+            ttls=self.ttls,
+            last_emergency=self.last_emergency,
+            successor=self.successor,
+        )
 
     def note_emergency(self, boot: float) -> bool:
         """Take note of an emergency call; False where as late a one is known."""
@@ -62,6 +70,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """Whether the name is nobody's any more."""
     last_emergency: float | None = None
     """Boot time of its last emergency call: a callback to it is granted for a while."""
+    successor: str | None = None
+    """The holder that took its leases over last: it gets none of those back by a list of its own."""
 
 
 class Holders:
@@ -126,6 +136,24 @@ class Holders:
         self._awaited = set(self._holders)
         self._until = boot + seconds
         self._begin_anew(boot)
+
+    def take_over(self, earlier: str, name: str) -> list[Holder]:
+        """Take note that a holder has taken over from an earlier one; those for whom that changes anything."""
+        changed = []
+        for holder, successor in ((self.find(earlier), name), (self.find(name), None)):
+            if holder is not None and earlier != name and holder.successor != successor:
+                holder.successor = successor
+                changed.append(holder)
+        return changed
+
+    def successors(self, name: str) -> Iterator[str]:
+        """Who took over from that holder, who from that one, and so on; nobody comes twice."""
+        seen = {name}
+        holder = self.find(name)
+        while holder is not None and holder.successor is not None and holder.successor not in seen:
+            seen.add(holder.successor)
+            yield holder.successor
+            holder = self.find(holder.successor)
 
     def awaited(self, holder: Holder, boot: float) -> bool:
         """Whether it was there before a restart not long ago and was not heard since; a gap in reading ends nothing."""

@@ -25,6 +25,7 @@ def restore(situation: Situation, leases: Iterable[Lease], boot: float, holders:
         holder = situation.holders.hear(known.name, known.uid, boot)
         if holder is not None:  # the settings may have given the name to another user since
             holder.ttls = known.ttls
+            holder.successor = known.successor
             if known.last_emergency is not None:
                 holder.note_emergency(min(known.last_emergency, boot))
     for lease in leases:

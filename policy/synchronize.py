@@ -5,6 +5,9 @@ listed. None of this holds for what happened after the list was taken: it frees 
 asked for again since, and adopts nothing that was given back since (DESIGN: Leases). Only that a call is an emergency
 call holds whenever it is said. A lease that is listed is bound to no connection any more: the list vouches for it.
 
+Who took over from a holder keeps what it took: a list of the earlier one adopts none of that again, however new it is,
+as it has when a switch comes back with its calls stored. Only a list that takes over in turn gets them back.
+
 A list in several parts takes effect part by part for what it names, and with its last part for what it leaves out. The
 parts are numbered, because a daemon that restarts in the middle of a list has not seen the first ones: what they named
 would be missing from the rest.
@@ -133,13 +136,14 @@ class Rounds:
             return refused
         self._take_in(request, round_, now)
         situation.share_emergency(request.takes_over, request.holder)
+        _take_charge(situation, request)
         counts, claims = {"adopted": 0, "changed": 0, "held": 0}, []
         for number, lease in enumerate(request.leases):
             if number and number % SLICE_ADOPTED == 0:
                 yield
             if _is_as_listed(situation, request, lease):
                 counts["held"] += 1
-            elif not self._ended(situation, request, lease.key, round_.taken):
+            elif not self._is_over(situation, request, lease.key, round_.taken, uid):
                 if _claims(situation, request, lease):
                     claims.append(lease.key)
                     if lease.call_class is CallClass.EMERGENCY:
@@ -165,12 +169,15 @@ class Rounds:
             self._open.pop(place, None)
             self._newest.pop(place, None)
 
-    def _ended(self, situation: Situation, request: SyncRequest, key: str, taken: float) -> bool:
-        """Whether nobody has the key any more, and it was given back when or after the list was taken."""
+    def _is_over(self, situation: Situation, request: SyncRequest, key: str, taken: float, uid: int) -> bool:
+        """Whether the key is not theirs any more: it was given back when or after the list was taken, or taken over."""
         holders = [holder for holder in (request.holder, request.takes_over) if holder is not None]
         if any(situation.ledger.find(holder, key) is not None for holder in holders):
             return False
-        return any(self._lately.given_back(holder, key) > taken - MARGIN_SECONDS for holder in holders)
+        if any(self._lately.given_back(holder, key) > taken - MARGIN_SECONDS for holder in holders):
+            return True
+        leases = (situation.ledger.find(name, key) for name in situation.holders.successors(request.holder))
+        return any(lease is not None and lease.uid == uid for lease in leases)
 
     def _too_much(self, situation: Situation, request: SyncRequest, uid: int, round_: _Round) -> ListRefused | None:
         """Why no more of this list can be kept beside others of the user that are not finished either."""
@@ -238,6 +245,13 @@ class Rounds:
             # A list that is older than this one shall not bring it back; a newer one may at once.
             self._lately.note_release(lease.holder, lease.key, round_.taken - MARGIN_SECONDS)
         return len(missing)
+
+
+def _take_charge(situation: Situation, request: SyncRequest) -> None:
+    """Remember who took over from whom, also over a restart: the earlier one gets nothing back by a list of its own."""
+    if request.takes_over is not None:
+        for holder in situation.holders.take_over(request.takes_over, request.holder):
+            situation.ledger.changes.append(holder.known())
 
 
 def _refusal(situation: Situation, request: SyncRequest, uid: int, named: Collection[str]) -> ListRefused | None:

@@ -600,7 +600,61 @@ def test_a_list_of_the_earlier_holder_from_before_the_takeover_counts_no_call_tw
     assert site.sync("a", holder="old", list_age_ms=5000).adopted == 0
     assert (keys(site), keys(site, "old"), site.in_use("trunk")) == (["a"], [], 1)
     site.wait(1.5)
-    assert site.sync("a", holder="old").adopted == 1, "a list that is newer is the truth again"
+    assert site.sync("a", holder="old") == Synced(0, 0, 0, 0), "however new it is"
+    assert (keys(site), keys(site, "old"), site.in_use("trunk")) == (["a"], [], 1)
+
+
+def test_an_earlier_holder_that_takes_over_in_turn_gets_its_calls_back(site: Site) -> None:
+    site.acquire("a", "trunk", holder="old")
+    site.sync("a", takes_over="old")
+    site.wait(60)
+    assert site.sync("a", holder="old").held == 0
+    assert site.sync("a", "b", holder="old", takes_over="kamailio") == Synced(adopted=1, changed=1, freed=0, held=2)
+    assert (keys(site), keys(site, "old"), site.in_use("trunk")) == ([], ["a", "b"], 2)
+    site.wait(60)
+    assert site.sync("a").held == 0, "and now it is the other that gets nothing back"
+
+
+def test_an_earlier_holder_has_new_calls_and_those_that_its_successor_has_no_more(site: Site) -> None:
+    site.acquire("a", "trunk", holder="old")
+    site.sync("a", takes_over="old")
+    site.wait(60)
+    assert site.sync("a", "b", holder="old").adopted == 1
+    assert site.acquire("a", "trunk", holder="old").allowed, "a question is no list"
+    assert site.in_use("trunk") == 3
+    site.release("a")
+    site.release("a", holder="old")
+    site.wait(60)
+    assert site.sync("a", "b", holder="old").held == 2
+
+
+def test_calls_that_went_on_to_a_third_holder_come_back_to_neither(site: Site) -> None:
+    site.acquire("a", "trunk", holder="first")
+    site.sync("a", holder="second", takes_over="first")
+    site.sync("a", holder="third", takes_over="second")
+    site.wait(60)
+    assert (site.sync("a", holder="first").held, site.sync("a", holder="second").held) == (0, 0)
+    assert (keys(site, "third"), site.in_use("trunk")) == (["a"], 1)
+
+
+def test_who_took_over_is_remembered_over_a_restart(site: Site) -> None:
+    site.acquire("a", "trunk", holder="old")
+    site.sync("a", takes_over="old")
+    leases, holders = list(site.enforcer.ledger), site.enforcer.holders.known()
+    later = site.restarted()
+    later.enforcer.restore(leases, later.now, holders)
+    later.wait(60)
+    assert later.sync("a", holder="old").held == 0
+    assert later.in_use("trunk") == 1
+
+
+def test_a_successor_whose_name_went_to_another_user_keeps_nothing_back(site: Site) -> None:
+    site.acquire("a", "trunk", holder="old")
+    site.sync(takes_over="old")
+    site.enforcer.holders.forget("kamailio")
+    site.acquire("a", "trunk", uid=1001)
+    site.wait(60)
+    assert site.sync("a", holder="old").held == 1
 
 
 def test_a_takeover_by_an_old_list_forgets_no_later_release(site: Site) -> None:

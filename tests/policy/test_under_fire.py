@@ -94,6 +94,7 @@ class Model:
     limits: dict[str, int] = field(default_factory=dict)
     deactivated: bool = False
     emergencies: dict[str, float] = field(default_factory=dict)
+    successors: dict[str, str] = field(default_factory=dict)
     ended: dict[Name, float] = field(default_factory=dict)
     asked_again: dict[Name, float] = field(default_factory=dict)
     heard: dict[str, float] = field(default_factory=dict)
@@ -236,6 +237,7 @@ class Model:
         others = [it for other, it in self.parts.items() if other != place and OWNERS[other[0]] == OWNERS[holder]]
         if last is False and sum(len(it.named) for it in others) + len(parts.named | keys) > MOST:
             return False
+        self._take_charge(holder, takes_over)
         listed = {key: it for key, it in listed.items() if not self._over(holder, takes_over, key, parts.taken)}
         if takes_over in self.emergencies:
             self.emergencies[holder] = max(self.emergencies[takes_over], self.emergencies.get(holder, LONG_AGO))
@@ -250,6 +252,13 @@ class Model:
         if ttl is not None:
             self.ttls[place] = ttl
         return True
+
+    def _take_charge(self, holder: str, takes_over: str | None) -> None:
+        if takes_over in {None, holder}:
+            return
+        if takes_over in self.heard:  # a name that nobody has used is remembered by nobody
+            self.successors[takes_over] = holder
+        self.successors.pop(holder, None)
 
     def forget_unfinished(self, boot: float) -> None:
         """Drop the lists whose next part has not come within a minute."""
@@ -284,6 +293,11 @@ class Model:
     def _over(self, holder: str, takes_over: str | None, key: str, taken: float) -> bool:
         names = [(holder, key)] + ([(takes_over, key)] if takes_over else [])
         held = any(name in self.leases for name in names)
+        successor = self.successors.get(holder)
+        while successor is not None and not held:
+            if (successor, key) in self.leases:
+                return True
+            successor = self.successors.get(successor)
         return not held and any(self.ended.get(name, -1e9) > taken - SECONDS_SPARED for name in names)
 
     def _adopt(

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
 PAGE = (Path(__file__).parents[2] / "docs" / "ports.md").read_text(encoding="utf-8")
 HOLDER = "switch"
-CALLS = ("Internal", "Inbound on a SIP trunk", "Inbound on a PRI span", "Outbound", "Voicemail", "Blind transfer")
+CALLS: tuple[str, ...] = (
+    "Internal",
+    "Inbound on a SIP trunk",
+    "Inbound on a PRI span",
+    "Outbound",
+    "Voicemail",
+    "Blind transfer",
+)
 CALLS += ("Attended transfer", "Fork", "Park", "Conference", "Failed", "Recording", "Channels of a span set in service")
 
 Row = dict[str, str]
