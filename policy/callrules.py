@@ -15,8 +15,8 @@ Source: RFC 3261 sections 19.1 (SIP URI), 20.8 (Call-ID); RFC 3966 section 5.1 (
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import NamedTuple
-from urllib.parse import unquote
 
 import msgspec
 
@@ -39,6 +39,8 @@ _SCHEMES = frozenset({"sip", "sips", "tel"})
 
 _DIGITS = frozenset("0123456789*#+")
 _SEPARATORS = str.maketrans("", "", "-.()")
+
+_ESCAPED = re.compile("(?:%[0-9A-Fa-f]{2})+")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -96,8 +98,8 @@ def read_target(uri: str) -> Target:
         return Target(uri.strip().strip("<>").partition(";")[0].lower(), "")
     if scheme.lower() == "tel":
         return Target(_number(rest), "")
-    user, at, place = rest.rpartition("@")
-    return Target(_number(user) if at else "", _host(place))
+    user, at, place = rest.partition("@")  # one in the user part is escaped
+    return Target(_number(user), _host(place)) if at else Target("", _host(rest))
 
 
 def call_key(call_id: str, from_tag: str) -> str:
@@ -142,9 +144,13 @@ def wants_of_established(catalog: Catalog, held: dict[str, int], present: dict[s
 
 def _number(user: str) -> str:
     """A user part as it is dialed: without password and parameters, and a telephone number without separators."""
-    number = unquote(user.partition(":")[0].partition(";")[0])
+    number = _ESCAPED.sub(_unescaped, user.partition(":")[0].partition(";")[0])
     bare = number.translate(_SEPARATORS)
     return bare if bare and _DIGITS.issuperset(bare) else number
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return bytes.fromhex(found[0].replace("%", "")).decode("utf-8", "backslashreplace")
 
 
 def _host(place: str) -> str:
