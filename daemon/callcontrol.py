@@ -64,7 +64,7 @@ class CallControlConnection(asyncio.Protocol):
             self._turn_away("this user may not ask")
         elif self._service.processes.meet(peer.pid):
             self._first = True
-            self._timer = self._server.loop.call_later(limits.SILENT_SECONDS, self._retire)
+            self._timer = self._server.loop.call_later(limits.SILENT_MILLISECONDS / 1000, self._retire)
 
     def connection_lost(self, _: Exception | None) -> None:
         """Forget the connection; leases do not end with it."""

@@ -77,7 +77,7 @@ MAX_UNREAD_ANSWERS = 4096
 """Bytes of such answers that may wait for a client beside what the system takes: the module reads each answer before it
 asks again."""
 
-SILENT_SECONDS = 0.5
+SILENT_MILLISECONDS = 500
 """How long the first connection of a process to that socket may be silent: one that its main process made before it
 forked is shared by all workers, who would take each other's answers (facts/telephony.md section 5)."""
 

@@ -51,7 +51,7 @@ def test_the_first_connection_of_a_process_takes_one_request_and_the_next_one_st
 
 def test_a_first_connection_that_says_nothing_is_closed_after_half_a_second(switch: Switch) -> None:
     worker = switch.worker()
-    switch.house.loop.later(limits.SILENT_SECONDS - 0.01)
+    switch.house.loop.later(limits.SILENT_MILLISECONDS / 1000 - 0.01)
     switch.house.loop.turn(4)
     assert worker._switch.house.server.turns._streams
     switch.house.loop.later(0.02)
@@ -64,7 +64,7 @@ def test_what_is_on_its_way_when_a_connection_is_closed_is_still_answered(switch
     worker = switch.worker()
     assert worker.ask(init("1@b"), init("2@b"), stop("1@b")) == ["Limited", "Limited", "Ok"]
     late = switch.worker()
-    switch.house.loop.moment += limits.SILENT_SECONDS + 0.1
+    switch.house.loop.moment += limits.SILENT_MILLISECONDS / 1000 + 0.1
     late.send(init("3@b"))
     assert late.answers() == ["Limited"]
 
