@@ -31,6 +31,7 @@ from featurekeyd.policy.reservations import Reservation
 
 from .facts import Facts
 from .limits import MAX_MESSAGE_BYTES
+from .plausible import find_implausible
 from .store import Documents, Kept
 
 FORMAT = 1
@@ -119,6 +120,9 @@ def read_backup(text: str) -> Backup:
         content = _read_content(_unpacked(packed))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _bad(f"The content of the backup cannot be read: {error}") from None
+    implausible = find_implausible(content)
+    if implausible is not None:
+        raise _bad(f"The content of the backup cannot be: {implausible}.")
     serial = fields.get("Serial", "none")
     origin = Origin(
         serial=None if serial == "none" else serial,
@@ -138,7 +142,8 @@ def _content(kept: Kept, entries: int) -> bytes:
         facts=facts,
         audit=_audit(kept.audit, entries),
     )
-    return msgspec.json.encode(content, order="deterministic")
+    # First plain: the encoder puts no dictionary in order whose keys are numbers, as those of trials are.
+    return msgspec.json.encode(msgspec.to_builtins(content, str_keys=True, order="sorted"))
 
 
 def _audit(audit: Sequence[Entry], entries: int) -> _Audit:

@@ -1,7 +1,8 @@
 """Facts: what the state file keeps one of, by name; each as JSON in a row of its own.
 
-A fact that nobody has told yet has no row. A row that cannot be read costs that fact and no other; one with a name that
-this release does not know is left as it is, for the later release that wrote it.
+A fact that nobody has told yet has no row. A row that cannot be read, or holds what nothing real has (`plausible`),
+costs that fact and no other; one with a name that this release does not know is left as it is, for the later release
+that wrote it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from featurekeyd.policy.hostbinding import Enrolled
 from featurekeyd.policy.rescue import Opening, RescueMark
 from featurekeyd.policy.timekeeping import TimeMark
 from featurekeyd.policy.trust import Told
+
+from .plausible import find_implausible
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,9 +80,15 @@ def load_facts(connection: sqlite3.Connection) -> tuple[Facts, list[str]]:
         if name not in _TYPES:
             continue
         try:
-            found[name] = msgspec.json.decode(value, type=_TYPES[name])
+            fact = msgspec.json.decode(value, type=_TYPES[name])
         except (msgspec.MsgspecError, ValueError) as error:
             damaged.append(f"the fact {name!r} is damaged and left out: {error}")
+            continue
+        implausible = find_implausible(fact)
+        if implausible is None:
+            found[name] = fact
+        else:
+            damaged.append(f"the fact {name!r} is damaged and left out: {implausible}")
     return Facts(**found), damaged
 
 

@@ -27,6 +27,7 @@ from featurekeyd.policy.usage_history import Minute
 from .audit import append_acts, audit_head, load_audit, replace_audit
 from .facts import Facts, load_facts, save_facts
 from .history import Page, Wanted, load_page, save_minutes
+from .plausible import find_implausible
 from .schema import SCHEMA_VERSION, StateDamaged, StateRefused, check_whole, open_state, transaction, unusable
 from .seal import BootMemory, find_tampering, seal_key, sealed, stored_seal
 
@@ -261,6 +262,10 @@ def _replace_reservations(connection: sqlite3.Connection, reservations: Iterable
 
 def _date(text: str) -> datetime.date:
     try:
-        return datetime.date.fromisoformat(text)
+        date = datetime.date.fromisoformat(text)
     except ValueError as error:
         raise sqlite3.DatabaseError(f"a date is damaged: {error}") from None
+    implausible = find_implausible(date)
+    if implausible is not None:
+        raise sqlite3.DatabaseError(f"a date is damaged: {implausible}")
+    return date

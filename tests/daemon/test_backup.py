@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import random
 import zlib
 
@@ -20,10 +21,13 @@ from featurekeyd.policy.audit import MAX_ENTRIES, START, Act, Entry, extended, h
 from featurekeyd.policy.findings import Unreadable, Verdict
 from featurekeyd.policy.hostaddress import Announcement
 from featurekeyd.policy.licenses import Mark
+from featurekeyd.policy.rescue import Opening
 from featurekeyd.policy.reservations import Reservation
+from featurekeyd.policy.timekeeping import TimeMark
 
 SERIAL = "110123456789"
 WALL = 1_796_000_000.0
+DAY = datetime.date(2026, 11, 30)
 
 
 def acts(count: int, text: str = "Reserved.") -> list[Entry]:
@@ -31,7 +35,9 @@ def acts(count: int, text: str = "Reserved.") -> list[Entry]:
 
 
 FULL = Kept(
-    documents=Documents(certificate="one\ntwo ü", license_list="list", typed=("A", "B"), marks={SERIAL: Mark(7)}),
+    documents=Documents(
+        certificate="one\ntwo ü", license_list="list", typed=("A", "B"), marks={SERIAL: Mark(7, trials={2: DAY})}
+    ),
     drained={"feature_key_absent": 12.5},
     reservations=(Reservation(feature="trunk", key="201", holder="asterisk", instances=3),),
     facts=Facts(answer=Answer(serial=SERIAL, number=3, text="text"), checks={SERIAL: 3}, emergency_claims=2),
@@ -48,6 +54,29 @@ def refused(text: str) -> str:
         read_backup(text)
     assert caught.value.finding.verdict is Verdict.BAD_BACKUP
     return caught.value.finding.message
+
+
+IMPLAUSIBLE = {
+    "facts.clock.wall": msgspec.structs.replace(
+        FULL, facts=Facts(clock=TimeMark(wall=1e30, boot=0.0, boot_id="x", ahead=0.0))
+    ),
+    "facts.opening.day": msgspec.structs.replace(
+        FULL, facts=Facts(opening=Opening(serial=SERIAL, day=datetime.date.max))
+    ),
+    "facts.emergency_claims": msgspec.structs.replace(FULL, facts=Facts(emergency_claims=10**30)),
+    "drained.no_check": msgspec.structs.replace(FULL, drained={"no_check": -1e12}),
+    "audit.acts[0].wall": msgspec.structs.replace(
+        FULL, audit=tuple(extended(START, [Act(wall=-(10**400), who="", what="", message="")]))
+    ),
+    "documents.marks.110123456789.trials.2": msgspec.structs.replace(
+        FULL, documents=Documents(marks={SERIAL: Mark(7, trials={2: datetime.date.max})})
+    ),
+}
+
+
+@pytest.mark.parametrize("place", IMPLAUSIBLE)
+def test_a_number_or_date_that_nothing_real_has_is_refused_with_its_place(place: str) -> None:
+    assert refused(written(IMPLAUSIBLE[place])).startswith(f"The content of the backup cannot be: {place} is ")
 
 
 def test_all_of_the_state_comes_back() -> None:

@@ -8,14 +8,24 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from featurekeyd.daemon.facts import Answer, Facts
+from featurekeyd.daemon.plausible import LAST_YEAR, MAX_NUMBER, find_implausible
+from featurekeyd.daemon.products import CATALOGS as SHIPPED
 from featurekeyd.daemon.store import Store
+from featurekeyd.daemon.trusting import kept_of
+from featurekeyd.policy.catalogfile import load_catalog
+from featurekeyd.policy.decision import Rules
+from featurekeyd.policy.enforcer import Enforcer
 from featurekeyd.policy.hostaddress import Announcement
 from featurekeyd.policy.hostbinding import Enrolled
+from featurekeyd.policy.instant import Now
 from featurekeyd.policy.rescue import Opening, RescueMark
-from featurekeyd.policy.timekeeping import TimeMark
-from featurekeyd.policy.trust import Told
+from featurekeyd.policy.system import System
+from featurekeyd.policy.timekeeping import TimeMark, first_mark
+from featurekeyd.policy.trust import Kept, Told
 
 SERIAL = "110123456789"
 DAY = datetime.date(2026, 12, 1)
@@ -101,3 +111,69 @@ def test_a_fact_of_a_later_release_is_left_alone(path: Path) -> None:
     assert kept(path) == (FULL, [])
     keep(path, FULL)
     assert rows(path)["primary"] == "{}"
+
+
+IMPLAUSIBLE = {
+    "clock": '{"wall":1e30,"boot":0.0,"boot_id":"x"}',
+    "opening": f'{{"serial":"{SERIAL}","day":"9999-12-31","drained":0.0}}',
+    "host": '{"origin":{},"parts":{},"unread":{},"on":"2026-01-01","changed_on":"9999-12-31"}',
+    "rescues": f'{{"{SERIAL}":{{"day":"9000-01-01","count":1}}}}',
+    "emergency_claims": "1" + "0" * 30,
+    "tamperings": "-1",
+}
+
+
+@pytest.mark.parametrize("name", IMPLAUSIBLE)
+def test_what_nothing_real_has_is_left_out_and_told(path: Path, name: str) -> None:
+    keep(path, FULL)
+    edit(path, "UPDATE fact SET value = ? WHERE name = ?", IMPLAUSIBLE[name], name)
+    facts, (told,) = kept(path)
+    assert told.startswith(f"the fact {name!r} is damaged and left out: ")
+    assert getattr(facts, name) == getattr(Facts(), name)
+
+
+# Whatever is left in: time passes by it
+
+NUMBERS = st.integers(0, MAX_NUMBER)
+SECONDS = st.floats(0, MAX_NUMBER)
+DAYS = st.dates(max_value=datetime.date(LAST_YEAR, 12, 31))
+ANY = st.builds(
+    Facts,
+    clock=st.none()
+    | st.builds(TimeMark, wall=SECONDS, boot=SECONDS, boot_id=st.text(), ahead=SECONDS, repairs=NUMBERS),
+    host=st.none()
+    | st.builds(
+        Enrolled,
+        origin=st.just({}),
+        parts=st.dictionaries(st.text(), st.lists(st.text()).map(tuple)),
+        unread=st.dictionaries(st.text(), st.text()),
+        addresses=st.lists(st.text()).map(tuple),
+        on=DAYS,
+        changed_on=st.none() | DAYS,
+        renewals=NUMBERS,
+        permit=NUMBERS,
+    ),
+    announced=st.none() | st.builds(Announcement, address=st.text(), wall=SECONDS, boot=SECONDS, boot_id=st.text()),
+    rescues=st.dictionaries(st.text(), st.builds(RescueMark, day=DAYS, count=NUMBERS)),
+    opening=st.none() | st.builds(Opening, serial=st.sampled_from([SERIAL, ""]), day=DAYS, drained=SECONDS),
+    checks=st.dictionaries(st.text(), NUMBERS),
+    permits=st.dictionaries(st.text(), NUMBERS),
+    nonces=st.lists(st.text()).map(tuple),
+    told=st.dictionaries(st.text(), st.builds(Told, claims=NUMBERS, tamperings=NUMBERS, repairs=NUMBERS)),
+    emergency_claims=NUMBERS,
+    tamperings=NUMBERS,
+    clock_repairs=NUMBERS,
+    check_failing=st.booleans(),
+)
+CATALOG = load_catalog(SHIPPED.joinpath("ayrix.toml").read_text(encoding="utf-8"), "ayrix.toml")
+
+
+@given(ANY, st.floats(0, MAX_NUMBER))
+def test_whatever_the_facts_are_time_passes_by_them(facts: Facts, wall: float) -> None:
+    assert find_implausible(facts) is None
+    begins = Now(wall, 10.0)
+    kept = kept_of(facts, Kept(first_mark(begins, "boot", DAY)))
+    enforcer = Enforcer(CATALOG, System(platform="server"), Rules(), begins, released=DAY, boot_id="boot", kept=kept)
+    for passed in (1.0, 86_400.0, 40 * 86_400.0):
+        enforcer.tick(Now(wall + passed, 10.0 + passed))
+        assert enforcer.trust.rescue_left(SERIAL, enforcer.today(Now(wall + passed, 10.0 + passed))) >= 0
