@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from featurekeyd.policy.decision import Rules
 from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.signedtext import VendorKeys
 from featurekeyd.policy.tables import FileMistakes
@@ -24,9 +25,15 @@ from .settings import Settings, read_settings
 LIVE = ("access", "rules", "addresses", "alarms")
 """Fields of the settings that count at once; all others need a restart."""
 
+_RULES = frozenset(Rules.__struct_fields__)
+"""Fields of the rules, which count at once with them."""
+
 _TABLES = {
     "access": "access",
-    "rules": "holders, emergency, ceilings",
+    "owners": "holders",
+    "emergency_numbers": "emergency",
+    "ceilings": "ceilings",
+    "max_leases": "leases",
     "addresses": "host",
     "alarms": "alarms",
     "catalog": "product.catalog",
@@ -109,19 +116,11 @@ class Reloading:
 
     def _take(self, settings: Settings, vendor_keys: VendorKeys) -> None:
         site = self._server.site
-        changed = [
-            name for name in settings.__struct_fields__ if getattr(settings, name) != getattr(site.settings, name)
-        ]
+        changed = _changed(site.settings, settings)
         self._adopt(settings)
         site.vendor_keys = vendor_keys
         self._server.dismiss_outdated()
-        now, later = ([_TABLES[it] for it in changed if (it in LIVE) is live] for live in (True, False))
-        message = (
-            f"The settings were read anew: {', '.join(now) if now else 'nothing has changed that counts at once'}."
-        )
-        if later:
-            message += f" After a restart only: {', '.join(later)}."
-        site.tell(Event(name=EventName.SETTINGS_READ_ANEW, message=message))
+        site.tell(Event(name=EventName.SETTINGS_READ_ANEW, message=_told(changed)))
         site.settle()
 
     def _adopt(self, settings: Settings) -> None:
@@ -131,3 +130,19 @@ class Reloading:
         site.ports.adopt_ceilings(settings.rules.ceilings)
         site.trusting.addresses = settings.addresses
         site.measuring.alarms.adopt(settings.alarms)
+
+
+def _changed(before: Settings, after: Settings) -> list[str]:
+    """The fields that differ; of the rules, each by itself."""
+    fields = [name for name in after.__struct_fields__ if getattr(after, name) != getattr(before, name)]
+    if "rules" in fields:
+        fields.remove("rules")
+        fields += [it for it in after.rules.__struct_fields__ if getattr(after.rules, it) != getattr(before.rules, it)]
+    return fields
+
+
+def _told(changed: list[str]) -> str:
+    now = [_TABLES[it] for it in changed if it in LIVE or it in _RULES]
+    later = [_TABLES[it] for it in changed if it not in LIVE and it not in _RULES]
+    message = f"The settings were read anew: {', '.join(now) or 'nothing has changed that counts at once'}."
+    return f"{message} After a restart only: {', '.join(later)}." if later else message

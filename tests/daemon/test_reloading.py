@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from featurekeyd.daemon.reloading import Reloading
+from featurekeyd.daemon.reloading import _TABLES, LIVE, Reloading
 from featurekeyd.daemon.settings import Settings
+from featurekeyd.policy.decision import Rules
 from featurekeyd.policy.events import EventName
 from featurekeyd.policy.tables import FileMistakes, Mistake
 
@@ -78,12 +79,18 @@ def test_rules_and_access_count_at_once(house: House, anew: Anew) -> None:
     assert house.enforcer.holders.owner("pbx") == 1000
     assert house.site.settings.access.ask_users == {1001}
     told = house.log.one(EventName.SETTINGS_READ_ANEW).message
-    assert told.startswith("The settings were read anew: access, holders, emergency, ceilings. After a restart only: ")
+    assert told.startswith("The settings were read anew: access, emergency, ceilings, holders. After a restart only: ")
 
 
 def test_addresses_count_from_the_next_look_at_the_host_on(house: House, anew: Anew) -> None:
     anew.of(SETTINGS + '[host]\nfloating = ["192.0.2.10"]\n')
     assert house.site.trusting.addresses.floating == {"192.0.2.10"}
+
+
+def test_every_field_of_the_settings_has_a_name_that_a_technician_knows() -> None:
+    fields = {*Settings.__struct_fields__, *Rules.__struct_fields__} - {"rules"}
+    assert fields == set(_TABLES)
+    assert set(LIVE) <= set(Settings.__struct_fields__)
 
 
 def test_what_needs_a_restart_is_told_and_does_not_count(house: House, anew: Anew) -> None:
