@@ -40,6 +40,7 @@ from .leasefile import LeaseFile, forget_others, with_stored
 from .limits import MAX_CONNECTIONS, MAX_SWITCH_PROCESSES
 from .listener import Accepting, SocketTaken, bound_socket, listening_socket
 from .notices import Notices, StatusLine, notice_socket
+from .primary import FILE, BootRight
 from .products import CATALOGS, shipped_products
 from .recording import Recording
 from .recovery import recover_state
@@ -202,6 +203,7 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
     enforcer.trust.answer, not_believed = read_answer(facts.answer, vendor_keys)
     licenses, refused = read_documents(documents, vendor_keys, catalog.id)
     told += [*told_of_keys, *refused, *not_believed]
+    enforcer.trust.primary_seen = BootRight(settings.runtime / FILE, boot_id).is_held()
     enforcer.adopt_stored(licenses, now)
     reservations, damaged = store.load_reservations()
     stored, damaged_too = store.load_leases()

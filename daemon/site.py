@@ -38,6 +38,7 @@ from .facts import Answer
 from .journal import Log
 from .keywatch import KeyWatch
 from .measuring import Measuring
+from .primary import FILE, BootRight, PrimaryWatch
 from .recording import Recording
 from .settings import Settings
 from .store import Documents, Kept
@@ -141,8 +142,14 @@ class Site:
             troubles=self._troubles,
             settle=self.settle,
             unexpected=self.tell_unexpected,
+            primary=self._primary(),
             answer=answer,
         )
+
+    def _primary(self) -> PrimaryWatch:
+        """Who looks for the Primary of the network, with the right of this boot as it was recorded."""
+        right = BootRight(self.settings.runtime / FILE, self.enforcer.trust.boot_id)
+        return PrimaryWatch(enforcer=self.enforcer, right=right, clock=self.clock, settle=self.settle)
 
     def start(self) -> None:
         """Begin to look for the Feature Key, and to let time pass."""

@@ -27,6 +27,7 @@ from featurekeyd.policy.trust import Kept
 
 from .documents import read_documents
 from .facts import Answer, Facts
+from .primary import PrimaryWatch
 from .store import Documents
 from .storing import Storing
 
@@ -53,8 +54,10 @@ class Trusting:
         troubles: Troubles,
         settle: Callable[[], None],
         unexpected: Callable[[Exception, str], None],
+        primary: PrimaryWatch,
         answer: Answer | None = None,
     ) -> None:
+        self.primary = primary
         self.addresses = addresses
         self.evidence: Evidence | None = None
         """What the last look at the host found."""
@@ -97,6 +100,8 @@ class Trusting:
         if now.boot - self._looked >= HOST_SECONDS:
             self._looked = now.boot
             self._begin(self.look_at_host, "while looking at the host")
+        if self.primary.is_due(now.boot):
+            self._begin(self.primary.look, "while asking for the Primary")
         due = self.schedule.is_due(now.boot) or self._may_pass_now()
         if due and self._enforcer.licenses.certificate is not None:
             self.schedule = self.schedule.done(now.boot)

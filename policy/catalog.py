@@ -59,6 +59,8 @@ class Refill(enum.StrEnum):
     """All at once, when a newer license list is imported."""
     BY_CHECK = "by_check"
     """All at once, when a check passes."""
+    ON_CONTACT = "on_contact"
+    """All at once, when the Primary is reached."""
 
 
 class Consequence(enum.StrEnum):
@@ -68,6 +70,8 @@ class Consequence(enum.StrEnum):
     RESTRICTED = "restricted"
     KEYS_STOP = "keys_stop"
     """Unlisted license keys stop counting; the rest goes on."""
+    SHARED_STOPS = "shared_stops"
+    """What the settings take from another system of the network stops counting; the rest goes on."""
 
 
 class Cause(enum.StrEnum):
@@ -77,6 +81,14 @@ class Cause(enum.StrEnum):
     UNLISTED_LICENSES = "unlisted_licenses"
     HOST_CHANGED = "host_changed"
     NO_CHECK = "no_check"
+    PRIMARY_UNREACHABLE = "primary_unreachable"
+
+
+class Need(enum.StrEnum):
+    """What a meter's budget needs besides time, without which there is no grace."""
+
+    THIS_BOOT = "this_boot"
+    """That the cause was absent once since the host booted: a reboot voids the budget."""
 
 
 class MeterRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,6 +98,8 @@ class MeterRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A duration: 90s, 15m, 2h, 15d."""
     refill: Refill
     then: Consequence
+    needs: Need | None = None
+    """What there must be for any grace; nothing for most."""
 
     @property
     def seconds(self) -> int:

@@ -18,6 +18,7 @@ from .catalog import (
     Cause,
     CheckRule,
     Condition,
+    Consequence,
     Feature,
     HostRules,
     LicenseSet,
@@ -25,6 +26,7 @@ from .catalog import (
     Mode,
     Part,
     Platform,
+    Refill,
 )
 from .catalogsense import check_groups, check_names, check_resting, check_texts, rests_on
 from .licensekey import MAX_FEATURE_CODE, MAX_INSTANCES
@@ -343,7 +345,17 @@ def _check_meters(catalog: Catalog) -> list[Mistake]:
             mistakes.append(Mistake(f"meters.{cause}", "this table is missing"))
         elif rule.seconds == 0:
             mistakes.append(Mistake(f"meters.{cause}.budget", "a duration is a number and s, m, h or d, such as 72h"))
+        if rule is not None and cause is not Cause.PRIMARY_UNREACHABLE:
+            mistakes += _check_of_primary(cause, rule)
     return mistakes
+
+
+def _check_of_primary(cause: Cause, rule: MeterRule) -> list[Mistake]:
+    """What only the meter of the Primary may say, said by another."""
+    said = {"refill": rule.refill is Refill.ON_CONTACT, "then": rule.then is Consequence.SHARED_STOPS}
+    said["needs"] = rule.needs is not None
+    what = f"only meters.{Cause.PRIMARY_UNREACHABLE} may say so: nobody makes contact with {cause}"
+    return [Mistake(f"meters.{cause}.{key}", what) for key, there in said.items() if there]
 
 
 def _check_checks(catalog: Catalog) -> list[Mistake]:

@@ -29,13 +29,23 @@ from .instant import Now
 from .ledger import Lease, Ledger
 from .legible import Legible
 from .licenses import License, Licenses, Mark
-from .presence import NOT_LOOKED_YET, PRESENT, Debounce, Presence, Sighting, refuse_certificate
+from .presence import NOT_LOOKED_YET, PRESENT, Debounce, Presence, Sighting, refuse_certificate, told_change
 from .reasons import Reason
 from .rehearsal import Rehearsed, WhatIf
 from .requests import Request, SyncRequest
 from .reservations import Reservation, Reservations, Shares
 from .restoring import restore
-from .standing import Grace, Standing, meters_of, rescue_grace, standing_of, told_standing, why_deactivated
+from .standing import (
+    Grace,
+    Standing,
+    advance_meters,
+    meters_of,
+    rescue_grace,
+    shared_counts,
+    standing_of,
+    told_standing,
+    why_deactivated,
+)
 from .synchronize import ListRefused, Rounds, Steps, Synced, Syncing
 from .system import System
 from .timekeeping import first_mark
@@ -300,6 +310,12 @@ class Enforcer:
         self.presence.look(known, now.boot)
         self.update(now)
 
+    def see_primary(self, now: Now, *, reachable: bool) -> None:
+        """Take in whether the Primary of the network answers."""
+        self.update(now)  # what has passed until now drains first
+        self.trust.see_primary(reachable=reachable)
+        self.update(now)
+
     def silent(self, now: Now) -> frozenset[Silence]:
         """Whose scopes the next `tick` frees."""
         silences = self.holders.silent(now.boot)
@@ -423,7 +439,8 @@ class Enforcer:
     def update(self, now: Now) -> None:
         """Draw every conclusion from what is known at this moment."""
         self.trust.advance(now)
-        self._advance_meters(now)
+        elapsed, self._advanced = max(now.boot - self._advanced, 0.0), now.boot
+        advance_meters(self.meters, elapsed, looked=self.presence.believed is not NOT_LOOKED_YET)
         self._judge_feature_key()
         self.trust.drive_meters(self.licenses.serial, now)
         self._entitle(now)
@@ -438,14 +455,6 @@ class Enforcer:
         self.events += self.trust.events
         self.trust.events.clear()
 
-    def _advance_meters(self, now: Now) -> None:
-        elapsed = max(now.boot - self._advanced, 0.0)
-        self._advanced = now.boot
-        for meter in self.meters.values():
-            # Before the first look nobody knows whether the key is there: a restart shall not refill its meter.
-            if meter.cause is not Cause.FEATURE_KEY_ABSENT or self.presence.believed is not NOT_LOOKED_YET:
-                meter.advance(elapsed)
-
     def _judge_feature_key(self) -> None:
         before, certificate = self.feature_key, self.licenses.certificate
         self.feature_key = self.presence.judged(certificate)
@@ -457,15 +466,7 @@ class Enforcer:
             # A restart earns nothing: what lasted before lasts, and a spent budget stays spent, until the first look
             # says otherwise.
             meter.active = certificate is not None and meter.lasted
-        if (self.feature_key.state, self.feature_key.hardware_id) != (before.state, before.hardware_id):
-            self._tell_feature_key(self.feature_key)
-
-    def _tell_feature_key(self, seen: Sighting) -> None:
-        if seen.state == NOT_LOOKED_YET.state:
-            return
-        name = EventName.FEATURE_KEY_FOUND if seen.state == PRESENT else EventName.FEATURE_KEY_TROUBLE
-        about = {"STATE": seen.state, "READER": seen.reader, "SERIAL": self.licenses.serial or ""}
-        self.account.tell(name, f"Feature Key {seen.state}: {seen.finding}", **about)
+        self.events += told_change(before, self.feature_key, self.licenses.serial)
 
     def _entitle(self, now: Now) -> None:
         """Work the entitlements out anew where the licenses, the date or the unlisted meter changed."""
@@ -475,8 +476,7 @@ class Enforcer:
         if told is not None:
             unlisted.active = installed.unlisted
             self.events += told
-        if told is not None or unlisted.spent is installed.count_unlisted:
-            installed.count_unlisted = not unlisted.spent
+        if installed.count(unlisted=not unlisted.spent, shared=shared_counts(self.meters)) or told is not None:
             self._situation.entitlements = installed.entitlements()
 
     def _stand(self, *, rescued: bool) -> None:

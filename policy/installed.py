@@ -34,6 +34,8 @@ class Installed:
         """As they were brought; `renew` takes a change in."""
         self.count_unlisted = True
         """Whether keys that no list has confirmed still count."""
+        self.count_shared = True
+        """Whether what another system of the network shares still counts."""
         self.revoked: frozenset[LicenseKey] = frozenset()
         """Keys that the vendor's answer to a check has revoked, whatever the list says."""
         self._catalog = catalog
@@ -73,9 +75,16 @@ class Installed:
         licenses = self.licenses.on(day, self._catalog)
         return [_as_revoked(it) if it.key in self.revoked else it for it in licenses] if self.revoked else licenses
 
+    def count(self, *, unlisted: bool, shared: bool) -> bool:
+        """Say what still counts; whether that is another than before."""
+        before = self.count_unlisted, self.count_shared
+        self.count_unlisted, self.count_shared = unlisted, shared
+        return before != (unlisted, shared)
+
     def entitlements(self) -> Entitlements:
         """What the licenses together allow, by feature."""
-        return entitlements(self._catalog, self._system, self._on_day, count_unlisted=self.count_unlisted)
+        system = self._system if self.count_shared else msgspec.structs.replace(self._system, shared=frozenset())
+        return entitlements(self._catalog, system, self._on_day, count_unlisted=self.count_unlisted)
 
     def statuses(self, now: Now, allowed: Entitlements, where: Whereabouts) -> list[License]:
         """Every license with its status today: where together they allow as much, under the key where it is now."""

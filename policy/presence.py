@@ -11,6 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from .certificate import Certificate
+from .events import Event, EventName
 from .findings import Finding, Verdict, refuse
 
 PRESENT = "present"
@@ -151,6 +152,16 @@ def refuse_certificate(certificate: Certificate, sighting: Sighting) -> Finding 
         marked = "is" if certificate.test else "is not"
         return refuse(Verdict.TEST_MISMATCH, f"The Feature Key is {sort}, and the certificate {marked} marked test.")
     return None
+
+
+def told_change(before: Sighting, seen: Sighting, serial: str | None) -> list[Event]:
+    """What is told where another Feature Key counts than before, or another state of it."""
+    same = (seen.state, seen.hardware_id) == (before.state, before.hardware_id)
+    if same or seen.state == NOT_LOOKED_YET.state:
+        return []
+    name = EventName.FEATURE_KEY_FOUND if seen.state == PRESENT else EventName.FEATURE_KEY_TROUBLE
+    fields = {"STATE": seen.state, "READER": seen.reader, "SERIAL": serial or ""}
+    return [Event(name=name, message=f"Feature Key {seen.state}: {seen.finding}", fields=fields)]
 
 
 def _as(sighting: Sighting, state: str, finding: str) -> Sighting:

@@ -43,6 +43,8 @@ REMEDY = {
     Cause.UNLISTED_LICENSES: "Import the vendor's newest license list: featurekeyctl import LIST.csv",
     Cause.HOST_CHANGED: "featurekeyctl host shows what changed; featurekeyctl host enroll cures it, or the vendor.",
     Cause.NO_CHECK: "featurekeyctl check shows what failed, and the cure of each.",
+    Cause.PRIMARY_UNREACHABLE: "See why the Primary does not answer. Do not restart this host: that ends the grace. "
+    "featurekeyctl features shows what waits for it.",
 }
 """The cure of each cause, where nothing more is known."""
 
@@ -50,6 +52,7 @@ _CONSEQUENCE = {
     Consequence.DEACTIVATED: "the system is deactivated: only emergency calls are granted",
     Consequence.RESTRICTED: "the system is restricted to what comes free",
     Consequence.KEYS_STOP: "license keys that the vendor's list has not confirmed stop counting",
+    Consequence.SHARED_STOPS: "features that another system of the network shares stop counting",
 }
 
 
@@ -64,6 +67,8 @@ class Meter:
         self.active = False
         self.remedy = REMEDY[cause]
         """The cure, which may depend on what is wrong."""
+        self.void = False
+        """Whether there is no grace at all, because what the rule needs is not there."""
         self.lasted = self.drained > 0 if lasted is None else lasted
         """Whether the cause lasted when the earlier run ended: so it is taken to be until somebody has looked."""
         self.doubted = False
@@ -72,7 +77,7 @@ class Meter:
     @property
     def left(self) -> float:
         """Seconds until the consequence."""
-        return self.rule.seconds - self.drained
+        return 0.0 if self.void else self.rule.seconds - self.drained
 
     @property
     def spent(self) -> bool:
@@ -103,6 +108,13 @@ def meters_of(
     return {cause: Meter(cause, rule, drained.get(cause, 0), lasted=lasted[cause]) for cause, rule in rules.items()}
 
 
+def advance_meters(meters: Mapping[Cause, Meter], elapsed: float, *, looked: bool) -> None:
+    """Let boot time pass; before anybody has `looked`, a Feature Key that may be away refills no meter."""
+    for cause, meter in meters.items():
+        if looked or cause is not Cause.FEATURE_KEY_ABSENT:
+            meter.advance(elapsed)
+
+
 def rescue_grace(seconds: float) -> Grace:
     """What to tell while a rescue code holds the system open."""
     remedy = "Get the Feature Key exchanged before the time is over: the vendor certifies another one."
@@ -127,6 +139,11 @@ def standing_of(
     if Consequence.RESTRICTED in spent:
         return Standing.RESTRICTED
     return Standing.GRACE if any(meter.active and not meter.spent for meter in meters.values()) else Standing.LICENSED
+
+
+def shared_counts(meters: Mapping[Cause, Meter]) -> bool:
+    """Whether features that another system of the network shares still count."""
+    return not any(meter.spent and meter.rule.then is Consequence.SHARED_STOPS for meter in meters.values())
 
 
 def why_deactivated(meters: dict[Cause, Meter], serial: str | None, *, told_no: bool) -> str:

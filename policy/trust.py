@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from .catalog import Catalog, Cause
+from .catalog import Catalog, Cause, Need
 from .certificate import Certificate
 from .checkevidence import CheckEvidence, with_nonce, without_nonce
 from .enrollment import Judgement, Moment, enroll_host, judge_host, terms_of
@@ -146,6 +146,10 @@ class Trust:
         """The last check of this run."""
         self.answer: CheckEvidence | None = None
         """The vendor's newest answer."""
+        self.primary: bool | None = None
+        """Whether the Primary of the network answered last, None where nobody has asked in this run."""
+        self.primary_seen = False
+        """Whether it has answered in this boot of the host: without that there is no grace (facts/catalog.md 12)."""
         self._catalog = catalog
         self._meters = meters
         self.boot_id = boot_id
@@ -172,6 +176,20 @@ class Trust:
             missing = self._catalog.checks.evidence and self._answer_missing(serial, now)
             check.active = serial is not None and (self.kept.check_failing or missing)
             check.remedy = ASK_THE_VENDOR if missing else REMEDY[Cause.NO_CHECK]
+        self._drive_primary()
+
+    def _drive_primary(self) -> None:
+        meter = self._meters.get(Cause.PRIMARY_UNREACHABLE)
+        if meter is not None:  # before anybody has asked in this run: what lasted before lasts
+            meter.active = meter.lasted if self.primary is None else not self.primary
+            meter.void = meter.rule.needs is Need.THIS_BOOT and not self.primary_seen
+
+    def see_primary(self, *, reachable: bool) -> None:
+        """Take in whether the Primary of the network answers; contact gives its meter back, and the right to grace."""
+        self.primary = reachable
+        self.primary_seen = self.primary_seen or reachable
+        if reachable and Cause.PRIMARY_UNREACHABLE in self._meters:
+            self._meters[Cause.PRIMARY_UNREACHABLE].refill()
 
     @property
     def _host_is_changed(self) -> bool:

@@ -161,7 +161,7 @@ def office(open_office: Callable[..., Site]) -> Site:
 # Boundaries.
 
 
-@pytest.mark.parametrize("cause", Cause)
+@pytest.mark.parametrize("cause", BUDGETS)
 def test_a_budget_ends_on_its_second_and_not_one_before(office: Site, cause: Cause) -> None:
     budget, then = BUDGETS[cause]
     begin(office, cause)
@@ -333,7 +333,7 @@ def test_a_clock_that_is_far_ahead_and_right_is_believed_in_time_or_by_command(o
 
 
 def test_of_several_causes_the_worst_decides_and_each_is_told_with_its_time_left(office: Site) -> None:
-    for cause in Cause:
+    for cause in BUDGETS:
         begin(office, cause)
     office.wait(HOUR)
     assert standing(office) is Standing.GRACE
@@ -413,7 +413,7 @@ def test_a_check_before_the_certificate_costs_nothing(open_office: Callable[...,
 
 
 @pytest.mark.parametrize("reboot", [True, False])
-@pytest.mark.parametrize("cause", Cause)
+@pytest.mark.parametrize("cause", BUDGETS)
 def test_a_restart_earns_nothing(office: Site, cause: Cause, reboot: bool) -> None:
     budget, then = BUDGETS[cause]
     begin(office, cause)
@@ -603,8 +603,8 @@ class Naive:
     """Budgets as one would keep them on paper."""
 
     def __init__(self) -> None:
-        self.drained = dict.fromkeys(Cause, 0.0)
-        self.lasts = dict.fromkeys(Cause, False)
+        self.drained = dict.fromkeys(BUDGETS, 0.0)
+        self.lasts = dict.fromkeys(BUDGETS, False)
 
     def wait(self, seconds: int) -> None:
         for cause, (budget, _) in BUDGETS.items():
@@ -625,7 +625,7 @@ class Naive:
         for worst in (Standing.DEACTIVATED, Standing.RESTRICTED):
             if worst in spent:
                 return worst
-        grace = any(self.lasts[cause] and self.left(cause) > 0 for cause in Cause)
+        grace = any(self.lasts[cause] and self.left(cause) > 0 for cause in BUDGETS)
         return Standing.GRACE if grace else Standing.LICENSED
 
     def left(self, cause: Cause) -> float:
@@ -678,7 +678,7 @@ def earned_too_much(before: dict[Cause, float], site: Site, action: str, seconds
     allowed = {Cause.FEATURE_KEY_ABSENT: seconds / 2, Cause.HOST_CHANGED: seconds / 2}
     allowed[Cause.NO_CHECK] = before[Cause.NO_CHECK] if action == "check" else 0.0
     allowed[Cause.UNLISTED_LICENSES] = before[Cause.UNLISTED_LICENSES] if action == "list" else 0.0
-    return [cause for cause in Cause if before[cause] - site.drained(cause) > allowed[cause]]
+    return [cause for cause in BUDGETS if before[cause] - site.drained(cause) > allowed[cause]]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
@@ -688,11 +688,11 @@ def test_the_standing_is_that_of_a_naive_model_and_no_history_earns_time(
 ) -> None:
     site, naive = open_office(), Naive()
     for action, seconds in history:
-        before = {cause: site.drained(cause) for cause in Cause}
+        before = {cause: site.drained(cause) for cause in BUDGETS}
         act(site, naive, action, seconds)
         site.wait(seconds)
         naive.wait(seconds)
-        assert {cause: site.drained(cause) for cause in Cause} == naive.drained
-        assert left(site) == {cause: round(naive.left(cause)) for cause in Cause if naive.lasts[cause]}
+        assert {cause: site.drained(cause) for cause in BUDGETS} == naive.drained
+        assert left(site) == {cause: round(naive.left(cause)) for cause in BUDGETS if naive.lasts[cause]}
         assert standing(site) is naive.standing()
         assert earned_too_much(before, site, action, seconds) == []
