@@ -424,9 +424,16 @@ class Site:
 
 
 def _toml_table(name: str, keys: Mapping[str, object]) -> str:
-    # What JSON has for text, numbers and lists of them is TOML too.
-    lines = (f"{json.dumps(key)} = {json.dumps(value)}" for key, value in keys.items())
+    lines = (f"{json.dumps(key)} = {_toml_value(value)}" for key, value in keys.items())
     return "\n".join([f"[{name}]", *lines, ""])
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml_value(it)}" for key, it in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    return json.dumps(value)  # what JSON has for text and numbers is TOML too
 
 
 @dataclass(frozen=True)
