@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import keeping, licensing, operating, proving, rehearsing, reserving
+from . import doctor, keeping, licensing, operating, proving, rehearsing, reserving
 from .call import DEFAULT_SOCKET, CallError
 from .console import complain, forgive_encoding, is_closed, mute, no_room
 from .exits import FILE_TROUBLE, INTERRUPTED, PIPE_CLOSED, WRONG_USAGE, FileTrouble, sentence, status_of
@@ -31,6 +31,7 @@ The first time, in this order:
 
 \b
 When calls are refused:
+  featurekeyctl doctor                        what is wrong, why, and what to do
   featurekeyctl status                        what is wrong, and how long it may last
   featurekeyctl usage --by port               who uses how much
   featurekeyctl explain sip-trunk-channels --holder kamailio --key test
@@ -91,6 +92,8 @@ for _verb in (rehearsing.what_if, rehearsing.catalog):
 for _verb in (proving.check, proving.rescue, proving.host, proving.clock):
     tree.add_command(_verb)
 for _verb in (keeping.audit, keeping.backup, keeping.restore):
+    tree.add_command(_verb)
+for _verb in (doctor.doctor, doctor.support_bundle):
     tree.add_command(_verb)
 
 

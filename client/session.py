@@ -34,6 +34,7 @@ class Session:
 
     def __init__(self, path: str, *, as_json: bool) -> None:
         self.as_json = as_json
+        self.path = path
         self.asked = ""
         self._connection = Connection(path, max_reply=MAX_REPLY)
 

@@ -1,0 +1,390 @@
+"""What is wrong, as the daemon's answers show it: each fault with its cause and its cure, in the order of weight.
+
+Pure: replies in, faults out. What is looked at on this side of the socket stands in `surroundings`.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .console import span
+from .reading import member, needed, objects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+SOON_DAYS = 30
+"""A license that ends within these days is told: time to order another."""
+
+SILENT_SECONDS = 300
+"""A switch with calls is told as silent after this: it synchronizes every few seconds, and asks with each call."""
+
+DRIFT_SECONDS = 86_400
+"""Drift is told for a day: an older one is mended and forgotten."""
+
+FULL_PERCENT = 95
+"""From here on a file system is nearly full."""
+
+LEAST_FREE = 16 << 20
+"""Bytes that the state and the log need at least to go on for a while."""
+
+
+class Severity(enum.StrEnum):
+    """How much a fault matters."""
+
+    FAULT = "fault"
+    """Calls are refused by it, or will be."""
+    WARNING = "warning"
+    """Calls go on; it should be looked after."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong; `name` is stable, for programs."""
+
+    name: str
+    severity: Severity
+    what: str
+    cause: str
+    cure: str
+
+    def as_json(self) -> dict[str, str]:
+        """For programs."""
+        return {
+            "name": self.name,
+            "severity": str(self.severity),
+            "what": self.what,
+            "cause": self.cause,
+            "cure": self.cure,
+        }
+
+
+def in_status(reply: Mapping[str, Any]) -> Iterator[Fault]:
+    """What Status shows."""
+    yield from _in_standing(reply)
+    yield from _in_key(reply)
+    yield from _in_clock_and_host(reply)
+    yield from _in_holders(reply)
+    yield from _in_use(reply)
+    if reply.get("simulated"):
+        cause = "The reader of the settings is a simulated one, which takes only certificates for tests."
+        yield _warning(
+            "simulated", "Something of this system is simulated.", cause, "Name a real reader under [feature_key]."
+        )
+
+
+def _in_standing(reply: Mapping[str, Any]) -> Iterator[Fault]:
+    standing, grace = reply.get("standing"), objects(reply, "grace")
+    if reply.get("serial") is None:
+        yield _fault(
+            "not_certified",
+            "No Feature Key certificate is imported: nothing is licensed.",
+            "The system was never licensed, its certificate is not believed, or its state was set aside.",
+            "featurekeyctl request --output FILE, send it to the vendor, and: featurekeyctl certificate import ANSWER",
+        )
+    elif standing == "deactivated" and not grace:
+        yield _fault(
+            "retired",
+            "The vendor has retired the serial of this system.",
+            "A signed answer of the vendor says so, and no grace stands against it.",
+            "Import what the vendor sent with the Feature Key that replaced it: featurekeyctl certificate import FILE",
+        )
+    for cause in grace:
+        left = needed(cause, "seconds_left", int)
+        then = str(cause.get("consequence"))
+        what = (
+            f"{_words(cause.get('cause'))}: {then}."
+            if not left
+            else f"{_words(cause.get('cause'))}: in {span(left)} {then}."
+        )
+        yield Fault(
+            str(cause.get("cause")),
+            Severity.WARNING if left else Severity.FAULT,
+            what,
+            "It has lasted longer than its budget of time." if not left else "Its budget of time is running.",
+            str(cause.get("remedy")),
+        )
+    if reply.get("edition") == "unlicensed" and reply.get("serial") is not None:
+        yield _warning(
+            "edition_unlicensed",
+            "The edition of this product is not licensed.",
+            "Licenses that need it wait for it.",
+            "Order the edition: featurekeyctl features shows what waits for it.",
+        )
+
+
+_KEY_FAULTS = {
+    "absent": (
+        "It is not plugged in, its reader has no power, or [feature_key] reader of the settings names another place.",
+        "Put it in, firmly; then: featurekeyctl key",
+    ),
+    "no-permission": (
+        "The user featurekeyd may not open the device: the udev rules of the package did not apply to it.",
+        "udevadm control --reload && udevadm trigger, or plug it in anew; then: featurekeyctl key",
+    ),
+    "busy": (
+        "Another program holds the device open, such as ModemManager or a terminal program.",
+        "End that program (run as root, this names it); the package's udev rules keep ModemManager away.",
+    ),
+    "garbled": (
+        "The reader answers, and not as it should: a bad contact, or another program on the same port.",
+        "Plug the reader in anew, clean the contacts, try another cable or port; then: featurekeyctl key",
+    ),
+    "wrong-key": (
+        "Another Feature Key is plugged in than the one that the certificate names.",
+        "Put the right one in, or import what the vendor sent with this one: featurekeyctl certificate import FILE",
+    ),
+    "wrong-answer": (
+        "The key has the right number and does not know the secret: it was programmed anew, or is a copy.",
+        "Put the genuine key in, or ask the vendor to certify this one anew.",
+    ),
+    "uncertified": (
+        "A key is there, and no certificate for it is imported.",
+        "featurekeyctl request --output FILE, send it to the vendor, and: featurekeyctl certificate import ANSWER",
+    ),
+    "unconfigured": (
+        "The USB key has no secret in the slot that is used.",
+        "Only the vendor can program it: ask for a programmed one.",
+    ),
+    "touch-required": (
+        "The USB key is programmed to wait for a touch, which no daemon gives.",
+        "Ask the vendor for one that is programmed without it.",
+    ),
+    "unsupported": (
+        "A device is there that is no Feature Key of a known kind.",
+        "Put the vendor's key in; featurekeyctl key",
+    ),
+    "fault": ("The reader or the system reports an error.", "Plug it in anew; dmesg shows what the kernel says of it."),
+    "not-looked-yet": (
+        "The first look is not over: a slow or hanging reader.",
+        "Wait some seconds; then: featurekeyctl key",
+    ),
+}
+
+
+def _in_key(reply: Mapping[str, Any]) -> Iterator[Fault]:
+    key = needed(reply, "feature_key", dict)
+    state = str(key.get("state"))
+    if state == "present" or (state == "uncertified" and reply.get("serial") is None):
+        return
+    unknown = ("The daemon says so.", "featurekeyctl key shows what is found.")
+    cause, cure = _KEY_FAULTS.get(state, unknown)
+    spent = reply.get("standing") == "deactivated"
+    what = f"The Feature Key is not usable ({state}) at {key.get('reader')}: {key.get('finding')}"
+    yield Fault(f"key_{state.replace('-', '_')}", Severity.FAULT if spent else Severity.WARNING, what, cause, cure)
+
+
+def _in_clock_and_host(reply: Mapping[str, Any]) -> Iterator[Fault]:
+    if reply.get("clock") in _CLOCK:
+        yield _warning(f"clock_{reply['clock']}", *_CLOCK[str(reply["clock"])])
+    if reply.get("host") == "changed":
+        yield _warning(
+            "host_is_changed",
+            "This is not the host that was enrolled.",
+            "Hardware or its address was replaced, or the disk was moved to another host.",
+            "featurekeyctl host shows each part; featurekeyctl host enroll within the window, or the vendor's permit.",
+        )
+    if reply.get("check_passed") is False:
+        yield _warning(
+            "check_failing",
+            "The last check of this system failed.",
+            "Key, signatures, host, dates, state or the vendor's answer are not as they should be.",
+            "featurekeyctl check names each, with its cure.",
+        )
+
+
+_CLOCK = {
+    "set_back": (
+        "The clock is more than an hour behind what it has been.",
+        "It was ahead before, its battery is empty, or somebody set it.",
+        "Set it: timedatectl. If it was ahead before and is right now: featurekeyctl clock repair",
+    ),
+    "ahead": (
+        "The clock is far ahead of what the time explains that has passed.",
+        "Somebody set it, or a time server is wrong; dated licenses will follow it step by step.",
+        "Set it: timedatectl. If it is right: featurekeyctl clock repair",
+    ),
+    "unset": (
+        "The clock was never set.",
+        "The host has no battery for its clock, and no time server was reached since it booted.",
+        "See that it gets its time: timedatectl",
+    ),
+}
+
+
+def _in_holders(reply: Mapping[str, Any]) -> Iterator[Fault]:
+    for holder in objects(reply, "holders"):
+        name, silent = holder.get("holder"), needed(holder, "silent_seconds", int)
+        if silent >= SILENT_SECONDS and needed(holder, "leases", int):
+            yield _warning(
+                "holder_silent",
+                f"{name} holds {holder['leases']} leases and has been silent for {span(silent)}.",
+                "It is stopped or hung, it lost the socket, or it never synchronizes its list.",
+                "Is it running? If it is gone for good: featurekeyctl release --force frees its leases one by one.",
+            )
+        drifted = member(holder, "drift_seconds", int)
+        if drifted is not None and drifted < DRIFT_SECONDS:
+            times = needed(holder, "drift", int) + needed(holder, "channel_drift", int)
+            yield _warning(
+                "holder_drifts",
+                f"What {name} has and what is counted differed {times} times, the last time {span(drifted)} ago.",
+                "Its requests or releases are lost on the way; its lists mended the count each time.",
+                "A few after a restart are normal. Else compare sync_drift in the journal with the log of the switch.",
+            )
+
+
+def _in_use(reply: Mapping[str, Any]) -> Iterator[Fault]:
+    for over in objects(reply, "over_use"):
+        yield _fault(
+            "over_use",
+            f"{over.get('in_use')} of {over.get('feature')} are in use, and {over.get('limit')} are allowed.",
+            "The limit fell while they were up. None is cut, and new ones are refused until fewer are in use.",
+            f"featurekeyctl leases --feature {over.get('feature')} shows who holds them; order more, or wait.",
+        )
+    for port in objects(reply, "ports"):
+        if needed(port, "in_use", int) >= needed(port, "ceiling", int):
+            yield _warning(
+                "port_full",
+                f"{port['in_use']} calls are on {port.get('port')}, and its ceiling is {port['ceiling']}.",
+                "The contract of that trunk is used up, whatever is licensed.",
+                "Wait until a call on it ends, or change [ceilings] in featurekeyd.toml.",
+            )
+    claims = needed(reply, "emergency_claims", int)
+    if claims:
+        yield _warning(
+            "emergency_claims",
+            f"{claims} calls claimed to be emergencies to numbers that are not listed.",
+            "The switch marks other calls as emergencies, or the settings lack a number.",
+            "Add the number under [emergency] in featurekeyd.toml, or mend the switch; the journal has each call.",
+        )
+
+
+def in_features(reply: Mapping[str, Any], status: Mapping[str, Any]) -> Iterator[Fault]:
+    """What ListFeatures shows: features whose limit has refused calls."""
+    since = span(needed(status, "uptime_seconds", int))
+    for row in objects(reply, "features"):
+        denied, name = needed(row, "denied", int), row.get("feature")
+        if denied:
+            what = f"{denied} requests for {row.get('title')} were refused in the {since} since the daemon started."
+            cause = f"{row.get('in_use')} of {row.get('limit')} are in use now, at most {row.get('peak')} at once."
+            cure = (
+                f"featurekeyctl leases --feature {name} shows who holds them, featurekeyctl sizing how many would do."
+            )
+            yield _warning("requests_refused", what, cause, cure)
+
+
+def in_licenses(found: list[dict[str, Any]]) -> Iterator[Fault]:
+    """What ListLicenses shows."""
+    for row in found:
+        status, title = str(row.get("status")), f"{row.get('title')} ({row.get('key')})"
+        days = member(row, "days_left", int)
+        if status in _LICENSE:
+            severity, cure = _LICENSE[status]
+            yield Fault(
+                f"license_{status}", severity, f"The license for {title} is {status}.", str(row.get("finding")), cure
+            )
+        elif days is not None and days <= SOON_DAYS:
+            yield _warning(
+                "license_ends_soon",
+                f"The license for {title} ends in {days} days, on {row.get('expires')}.",
+                "It is a trial." if row.get("trial") else "Its term comes to an end.",
+                "Order another one in time.",
+            )
+
+
+_LICENSE = {
+    "expired": (Severity.FAULT, "Order a new one, or remove it: featurekeyctl remove KEY"),
+    "invalid": (Severity.FAULT, "Put the Feature Key in that it was issued for; featurekeyctl key"),
+    "dormant": (Severity.WARNING, "Order what it waits for; featurekeyctl features shows what is there."),
+    "unknown": (Severity.WARNING, "Import the vendor's newest list within its time: featurekeyctl import LIST.csv"),
+    "obsolete": (Severity.WARNING, "See [product] platform and release in featurekeyd.toml, or leave it."),
+}
+
+
+def in_surroundings(reply: Mapping[str, Any]) -> Iterator[Fault]:
+    """What Diagnose shows."""
+    keys, in_use = _texts(reply, "vendor_keys"), _texts(reply, "vendor_keys_in_use")
+    for wrong in _texts(reply, "vendor_keys_wrong"):
+        yield _fault(
+            "vendor_key_bad", f"A vendor key cannot be used: {wrong}", "The file is damaged or is no key.", _KEYS
+        )
+    if not keys:
+        what = "No public key of the vendor is installed: nothing signed is believed."
+        yield _fault("no_vendor_key", what, "The vendor's package is missing, or [paths] vendor_keys is wrong.", _KEYS)
+    elif keys != in_use:
+        what = "The vendor's keys on disk are others than those in use."
+        yield _warning(
+            "vendor_keys_changed", what, "They were changed since the daemon started.", "systemctl restart featurekeyd"
+        )
+    for place in objects(reply, "places"):
+        yield from _in_place(place)
+    for trouble in objects(reply, "troubles"):
+        yield from _in_trouble(trouble)
+
+
+_KEYS = "Install the vendor's public key (*.pub) in the folder that [paths] vendor_keys names, and restart featurekeyd."
+
+
+def _in_place(place: Mapping[str, Any]) -> Iterator[Fault]:
+    name, path = place.get("name"), place.get("path")
+    if place.get("problem") is not None:
+        if name != "vendor_keys":
+            cure = f"Make it writable for the user featurekeyd, or make room: df {path}; ls -ld {path}"
+            yield _fault(
+                f"{name}_unusable", f"The {name} directory {path} cannot be used.", f"{place['problem']}.", cure
+            )
+        return
+    percent, free = needed(place, "used_percent", int), needed(place, "free_bytes", int)
+    if name != "vendor_keys" and (percent >= FULL_PERCENT or free < LEAST_FREE):
+        what = f"The file system of {path} is {percent} % full, with {free >> 20} MiB left."
+        yield _warning(
+            f"{name}_nearly_full", what, "Something fills it.", f"Make room: df {path}; du -xh --max-depth=1 /var"
+        )
+
+
+_TROUBLES = {
+    "self_test_failed": "Install the packages featurekeyd and python3-cryptography anew, and restart the daemon.",
+    "state_set_aside": "featurekeyctl restore FILE brings the last backup; else import certificate and list again.",
+    "state_tampered": "featurekeyctl check --request FILE, and import the vendor's answer.",
+    "state_refused": "Import the document again from the vendor's mail, or: featurekeyctl restore FILE",
+    "state_not_stored": "Make room on the file system of the state directory.",
+    "leases_not_recorded": "Make room on the file system of the runtime directory.",
+    "leases_unreadable": "Nothing, if the switches send lists; else compare featurekeyctl leases with them.",
+    "host_not_enrolled": "featurekeyctl host shows what can be read; the message says what is missing.",
+    "settings_refused": "featurekeyd --check names each mistake; then: systemctl reload featurekeyd",
+    "client_refused": "adduser USER featurekey, and restart its service; or mend the program that breaks a limit.",
+    "log_overflow": "journalctl --disk-usage; df /var/log /run/log",
+    "unexpected": "featurekeyctl support-bundle, and send it to the vendor.",
+}
+"""Entries of the log that are faults by themselves, with the cure; the others show in the state of things."""
+
+
+def _in_trouble(trouble: Mapping[str, Any]) -> Iterator[Fault]:
+    event = str(trouble.get("event"))
+    cure = _TROUBLES.get(event)
+    if cure is None:
+        return
+    severity = Severity.FAULT if trouble.get("priority") != "warning" else Severity.WARNING
+    ago = span(needed(trouble, "seconds_ago", int))
+    times = needed(trouble, "count", int)
+    what = f"{_words(event)}, {ago} ago" + (f", {times} times since the daemon started." if times > 1 else ".")
+    yield Fault(event, severity, what, str(trouble.get("message")), cure)
+
+
+def _words(name: object) -> str:
+    text = str(name).replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def _texts(reply: Mapping[str, Any], name: str) -> list[str]:
+    return [str(each) for each in member(reply, name, list) or []]
+
+
+def _fault(name: str, what: str, cause: str, cure: str) -> Fault:
+    return Fault(name, Severity.FAULT, what, cause, cure)
+
+
+def _warning(name: str, what: str, cause: str, cure: str) -> Fault:
+    return Fault(name, Severity.WARNING, what, cause, cure)

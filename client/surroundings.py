@@ -1,0 +1,251 @@
+"""What this host shows without the daemon: its socket, its groups, who holds the reader, what systemd says of it.
+
+Everything is read below a `root` that a test can set up, and nothing is changed. What this user may not see is left
+out: `sudo featurekeyctl doctor` sees more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import shutil
+import socket
+import stat
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .faults import Fault, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SWITCHES = ("kamailio", "asterisk", "opensips", "freeswitch", "featurekey-agi")
+"""Users that telephony processes run as on Debian, and Asterisk's helper of ours."""
+
+GROUP = "featurekey"
+"""The group whose members may ask, as shipped."""
+
+COMMAND_SECONDS = 5.0
+"""How long a command of the system may take; systemctl answers in some 20 ms."""
+
+MAX_LINES = 20
+"""Lines of a command's output that are shown."""
+
+
+@dataclass(frozen=True)
+class ProcessSeen:
+    """A running process: its number, its name, and whom it runs as."""
+
+    number: int
+    name: str
+    uid: int
+    groups: frozenset[int]
+
+
+def processes(root: Path = Path("/")) -> Iterator[ProcessSeen]:
+    """The processes of the host; those that end meanwhile are left out."""
+    for folder in sorted((root / "proc").glob("[0-9]*"), key=lambda it: int(it.name) if it.name.isdigit() else 0):
+        with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+            yield _process(folder)
+
+
+def _process(folder: Path) -> ProcessSeen:
+    lines = (line.partition(":") for line in (folder / "status").read_text(errors="replace").splitlines())
+    told = {name: value.split() for name, _, value in lines}
+    groups = frozenset(int(it) for it in (told["Gid"][1], *told.get("Groups", [])))
+    return ProcessSeen(int(folder.name), " ".join(told["Name"]), int(told["Uid"][1]), groups)
+
+
+# The socket
+
+
+def socket_faults(path: str) -> Iterator[Fault]:
+    """Why the socket cannot be used by everybody, if so."""
+    place = Path(path)
+    try:
+        mode = place.stat().st_mode
+    except FileNotFoundError:
+        yield _no_socket(path)
+        return
+    except PermissionError:
+        cure = f"chmod 755 {place.parent}; RuntimeDirectory= and tmpfiles.d of the package set it so."
+        yield _fault(
+            "socket_hidden", f"{path} cannot be reached.", f"A folder above it is closed: ls -ld {place.parent}", cure
+        )
+        return
+    except OSError as error:
+        yield _fault("socket_unusable", f"{path}: {error.strerror}.", "The path is none of a socket.", "See --socket.")
+        return
+    if not stat.S_ISSOCK(mode):
+        yield _fault("socket_replaced", f"{path} is no socket.", "Something else was put there.", _RESTART)
+        return
+    if mode & 0o666 != 0o666:
+        cause = f"Its mode is {stat.S_IMODE(mode):04o}; who may ask is decided inside, by the peer's credentials."
+        yield _fault(
+            "socket_closed", f"Not everybody may connect to {path}.", cause, f"chmod 666 {path}, or: {_RESTART}"
+        )
+    yield from _nobody_listens(path)
+
+
+_RESTART = "systemctl restart featurekeyd.socket featurekeyd.service"
+
+
+def _no_socket(path: str) -> Fault:
+    cause = "featurekeyd was not started since this host booted, or [paths] socket names another place."
+    return _fault(
+        "socket_missing",
+        f"There is no socket at {path}.",
+        cause,
+        "systemctl enable --now featurekeyd.socket featurekeyd",
+    )
+
+
+def _nobody_listens(path: str) -> Iterator[Fault]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+        trial.settimeout(COMMAND_SECONDS)
+        try:
+            trial.connect(path)
+        except ConnectionRefusedError:
+            what, cause = f"Nobody listens at {path}.", "The daemon ended, and systemd does not hold its socket."
+            yield _fault("daemon_away", what, cause, _RESTART)
+        except OSError as error:
+            yield _fault("socket_unusable", f"{path} cannot be connected to.", f"{error.strerror or error}.", _RESTART)
+
+
+# Groups
+
+
+def group_faults(seen: Sequence[ProcessSeen], users: Sequence[str] = SWITCHES, group: str = GROUP) -> Iterator[Fault]:
+    """Telephony processes whose user may not ask, or that were started before it might."""
+    try:
+        entry = grp.getgrnam(group)
+    except KeyError:
+        what, cause = f"There is no group {group}.", "The package's sysusers.d was not applied."
+        yield Fault("group_missing", Severity.WARNING, what, cause, "systemd-sysusers")
+        return
+    for user in users:
+        with contextlib.suppress(KeyError):
+            yield from _user_faults(pwd.getpwnam(user), entry, seen)
+
+
+def _user_faults(user: pwd.struct_passwd, group: grp.struct_group, seen: Sequence[ProcessSeen]) -> Iterator[Fault]:
+    running = [it for it in seen if it.uid == user.pw_uid]
+    if not running or user.pw_uid == 0:
+        return
+    name = user.pw_name
+    if name not in group.gr_mem and user.pw_gid != group.gr_gid:
+        if any(group.gr_gid in it.groups for it in running):
+            return  # its unit gives it the group: SupplementaryGroups=
+        what = f"{running[0].name} runs as {name}, who is not in the group {group.gr_name}."
+        cure = f"adduser {name} {group.gr_name}, and restart its service; or name it in [access] ask_users."
+        yield _fault("user_not_in_group", what, "The daemon turns away whom the settings do not name.", cure)
+        return
+    outdated = [it for it in running if group.gr_gid not in it.groups]
+    if outdated:
+        first = outdated[0]
+        what = f"{first.name} (process {first.number}) runs as {name} without the group {group.gr_name}."
+        cause = "The user was added to the group after its service was started: groups count from the next start."
+        yield _fault("service_not_restarted", what, cause, f"Restart the service of {first.name}.")
+
+
+# Who holds the reader
+
+
+def port_faults(
+    reader: str, seen: Sequence[ProcessSeen], daemon_uid: int | None, root: Path = Path("/")
+) -> Iterator[Fault]:
+    """Programs that hold the serial port of the reader, or may take it."""
+    kind, _, name = reader.partition(":")
+    if kind != "serial" or not name:
+        return
+    port = os.path.realpath(name)
+    holders = [it for it in seen if it.uid != daemon_uid and port in _open_files(it, root)]
+    for it in holders:
+        what = f"{it.name} (process {it.number}) has {name} open, where the Feature Key's reader is."
+        cure = (
+            f"End it, and keep it from coming back: {_KEEP_AWAY if it.name == 'ModemManager' else 'see its service.'}"
+        )
+        yield _fault("port_held", what, "Two programs on one serial line take each other's answers.", cure)
+    modem = [it for it in seen if it.name == "ModemManager" and it not in holders]
+    if modem and not _is_kept_away(port, root):
+        what = f"ModemManager runs and may take {name}, where the Feature Key's reader is."
+        cause = "It tries every serial port for a modem, and the port is not marked for it to leave alone."
+        yield Fault("modem_manager", Severity.WARNING, what, cause, _KEEP_AWAY)
+
+
+_KEEP_AWAY = "the package's udev rules mark the port (udevadm trigger), or: systemctl mask --now ModemManager"
+
+
+def _open_files(process: ProcessSeen, root: Path) -> set[str]:
+    """The files that a process has open; none where this user may not see them."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for link in (root / "proc" / str(process.number) / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add(str(link.readlink()))
+    return found
+
+
+def _is_kept_away(port: str, root: Path) -> bool:
+    """Whether udev's record of the port tells ModemManager to leave it alone."""
+    try:
+        number = Path(port).stat().st_rdev
+        record = root / "run/udev/data" / f"c{os.major(number)}:{os.minor(number)}"
+        return "E:ID_MM_DEVICE_IGNORE=1" in record.read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+
+
+# The daemon that is away
+
+
+def unit_faults(daemon: str = "featurekeyd") -> Iterator[Fault]:
+    """What systemd and the program itself say of the package's daemon, which does not answer."""
+    if shutil.which(daemon) is not None:
+        checked = command(daemon, "--check")
+        if checked is not None and checked.returncode:
+            said = " ".join(_last(checked.stderr, MAX_LINES).split())
+            yield _fault(
+                "settings_bad", "The settings cannot be used.", said, f"{daemon} --check, until it says nothing."
+            )
+    if not Path("/run/systemd/system").is_dir():
+        return
+    shown = command("systemctl", "show", daemon, "--property=LoadState,ActiveState,SubState,Result,UnitFileState")
+    if shown is None or shown.returncode:
+        return
+    states = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
+    if states.get("ActiveState") == "active":
+        return
+    if states.get("LoadState") == "not-found":
+        what, cause = f"systemd knows no unit {daemon}.", "The package is not installed."
+        yield _fault("unit_missing", what, cause, f"apt install {daemon}")
+        return
+    what = (
+        f"The unit {daemon} is {states.get('ActiveState')} ({states.get('SubState')}), result {states.get('Result')}."
+    )
+    told = command("journalctl", "-u", daemon, "-p", "warning", "-n", "3", "-o", "cat", "--no-pager")
+    said = " ".join((told.stdout if told else "").split())
+    cause = f"Its last words: {said}" if said else "It was not started, or somebody stopped it."
+    yield _fault("unit_down", what, cause, f"systemctl start {daemon}; journalctl -xu {daemon}")
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str] | None:
+    """What a command of the system says; None where there is none or it takes too long."""
+    try:
+        return subprocess.run(  # noqa: S603 - the words are our own
+            words, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False, errors="replace"
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
+def _last(text: str, lines: int) -> str:
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def _fault(name: str, what: str, cause: str, cure: str) -> Fault:
+    return Fault(name, Severity.FAULT, what, cause, cure)

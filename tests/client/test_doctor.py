@@ -1,0 +1,421 @@
+"""featurekeyctl doctor: what it finds in the daemon's answers and around them, and how it says it."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from featurekeyd.client import doctor as module
+from featurekeyd.client import exits, surroundings
+from featurekeyd.client.control import run
+from featurekeyd.client.faults import Fault, Severity, in_features, in_licenses, in_status, in_surroundings
+from featurekeyd.client.redaction import redacted
+from featurekeyd.client.surroundings import (
+    ProcessSeen,
+    group_faults,
+    port_faults,
+    processes,
+    socket_faults,
+    unit_faults,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tests.client.conftest import StandIn
+
+    Control = Callable[..., tuple[int, str, str]]
+
+STATUS: dict[str, Any] = {
+    "version": "0.1.0",
+    "serial": "110123456789",
+    "standing": "licensed",
+    "grace": [],
+    "feature_key": {"state": "present", "finding": "there", "reader": "slot", "simulated": False},
+    "simulated": False,
+    "holders": [],
+    "over_use": [],
+    "ports": [],
+    "emergency_claims": 0,
+    "clock": "right",
+    "host": "same",
+    "check_passed": True,
+    "uptime_seconds": 7200,
+}
+HOLDER = {"holder": "kamailio", "uid": 1, "leases": 4, "silent_seconds": 1, "drift": 0, "channel_drift": 0}
+LICENSE = {"key": "4Q7K-…-GHJK", "title": "SIP Trunk Channels", "finding": "said", "status": "valid"}
+DIAGNOSIS: dict[str, Any] = {
+    "reader": "slot",
+    "uid": 990,
+    "places": [{"name": "state", "path": "/var/lib/x", "free_bytes": 10**9, "used_percent": 40}],
+    "vendor_keys": ["ab"],
+    "vendor_keys_wrong": [],
+    "vendor_keys_in_use": ["ab"],
+    "troubles": [],
+}
+
+
+def names(faults: Iterable[Fault]) -> list[str]:
+    return [fault.name for fault in faults]
+
+
+def test_a_system_in_order_has_no_fault() -> None:
+    assert names(in_status(STATUS)) == []
+    assert names(in_licenses([LICENSE])) == []
+    assert names(in_surroundings(DIAGNOSIS)) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ({"serial": None, "standing": "deactivated"}, "not_certified"),
+        ({"standing": "deactivated"}, "retired"),
+        ({"edition": "unlicensed"}, "edition_unlicensed"),
+        ({"clock": "set_back"}, "clock_set_back"),
+        ({"clock": "ahead"}, "clock_ahead"),
+        ({"clock": "unset"}, "clock_unset"),
+        ({"host": "changed"}, "host_is_changed"),
+        ({"check_passed": False}, "check_failing"),
+        ({"simulated": True}, "simulated"),
+        ({"emergency_claims": 2}, "emergency_claims"),
+        ({"over_use": [{"feature": "x", "in_use": 5, "limit": 4, "over": 1}]}, "over_use"),
+        ({"ports": [{"port": "trunk:a", "in_use": 10, "ceiling": 10}]}, "port_full"),
+        ({"holders": [HOLDER | {"silent_seconds": 300}]}, "holder_silent"),
+        ({"holders": [HOLDER | {"drift": 1, "drift_seconds": 5}]}, "holder_drifts"),
+    ],
+)
+def test_what_the_status_shows_is_named(more: dict[str, Any], found: str) -> None:
+    (fault,) = in_status(STATUS | more)
+    assert fault.name == found
+    assert all((fault.what, fault.cause, fault.cure))
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["absent", "no-permission", "busy", "garbled", "wrong-key", "wrong-answer", "unconfigured", "touch-required",
+     "unsupported", "fault", "not-looked-yet", "uncertified", "new-in-a-later-release"],
+)  # fmt: skip
+def test_each_state_of_the_feature_key_has_a_cause_and_a_cure_of_its_own(state: str) -> None:
+    key = STATUS["feature_key"] | {"state": state}
+    (fault,) = in_status(STATUS | {"feature_key": key})
+    assert fault.name == f"key_{state.replace('-', '_')}"
+    assert fault.severity is Severity.WARNING
+    (spent,) = (it for it in in_status(STATUS | {"feature_key": key, "standing": "deactivated"}) if "key_" in it.name)
+    assert spent.severity is Severity.FAULT
+
+
+def test_a_holder_that_is_silent_without_calls_and_drift_of_long_ago_are_nothing() -> None:
+    quiet = HOLDER | {"leases": 0, "silent_seconds": 9999}
+    mended = HOLDER | {"drift": 3, "drift_seconds": 86_400}
+    assert names(in_status(STATUS | {"holders": [quiet, mended]})) == []
+
+
+@pytest.mark.parametrize(("left", "severity"), [(1, Severity.WARNING), (0, Severity.FAULT)])
+def test_a_cause_is_a_fault_once_its_time_is_over(left: int, severity: Severity) -> None:
+    grace = [{"cause": "feature_key_absent", "seconds_left": left, "consequence": "it is dark", "remedy": "do it"}]
+    (fault,) = in_status(STATUS | {"grace": grace})
+    assert (fault.name, fault.severity, fault.cure) == ("feature_key_absent", severity, "do it")
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ({"status": "expired"}, "license_expired"),
+        ({"status": "dormant"}, "license_dormant"),
+        ({"status": "invalid"}, "license_invalid"),
+        ({"status": "unknown"}, "license_unknown"),
+        ({"status": "obsolete"}, "license_obsolete"),
+        ({"days_left": 30, "expires": "2026-12-01"}, "license_ends_soon"),
+        ({"days_left": 31, "expires": "2026-12-02"}, None),
+    ],
+)
+def test_what_the_licenses_show_is_named(more: dict[str, Any], found: str | None) -> None:
+    assert names(in_licenses([LICENSE | more])) == ([found] if found else [])
+
+
+def test_features_that_refused_calls_are_named_with_how_many() -> None:
+    row = {"feature": "x", "title": "X", "in_use": 4, "limit": 4, "peak": 4, "denied": 17}
+    (fault,) = in_features({"features": [row, row | {"denied": 0}]}, STATUS)
+    assert fault.name == "requests_refused"
+    assert "17 requests for X were refused in the 2 h" in fault.what
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ({"vendor_keys": [], "vendor_keys_in_use": []}, ["no_vendor_key"]),
+        ({"vendor_keys": ["ab", "cd"]}, ["vendor_keys_changed"]),
+        ({"vendor_keys_wrong": ["x.pub is no public key"]}, ["vendor_key_bad"]),
+        ({"places": [{"name": "state", "path": "/s", "problem": "No space left on device"}]}, ["state_unusable"]),
+        ({"places": [{"name": "run", "path": "/r", "free_bytes": 10**9, "used_percent": 95}]}, ["run_nearly_full"]),
+        ({"places": [{"name": "state", "path": "/s", "free_bytes": 1, "used_percent": 3}]}, ["state_nearly_full"]),
+        ({"places": [{"name": "vendor_keys", "path": "/v", "problem": "No such file or directory"}]}, []),
+    ],
+)  # fmt: skip
+def test_what_the_daemon_sees_around_itself_is_named(more: dict[str, Any], found: list[str]) -> None:
+    assert names(in_surroundings(DIAGNOSIS | more)) == found
+
+
+def test_entries_of_the_log_that_are_faults_by_themselves_are_named_and_others_are_not() -> None:
+    entry = {"priority": "error", "message": "edited", "seconds_ago": 60, "count": 2}
+    entries = [entry | {"event": event} for event in ("state_tampered", "sync_drift", "denied")]
+    (fault,) = in_surroundings(DIAGNOSIS | {"troubles": entries})
+    assert (fault.name, fault.cause, fault.severity) == ("state_tampered", "edited", Severity.FAULT)
+    assert fault.what == "State tampered, 1 min ago, 2 times since the daemon started."
+
+
+# This host
+
+
+def test_a_socket_that_is_missing_no_socket_closed_or_deserted_is_told_apart(tmp_path: Path) -> None:
+    assert names(socket_faults(str(tmp_path / "none"))) == ["socket_missing"]
+    (tmp_path / "file").write_text("")
+    assert names(socket_faults(str(tmp_path / "file"))) == ["socket_replaced"]
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        path.chmod(0o666)
+        assert names(socket_faults(str(path))) == ["daemon_away"]
+        listening.listen()
+        assert names(socket_faults(str(path))) == []
+        path.chmod(0o660)
+        assert names(socket_faults(str(path))) == ["socket_closed"]
+
+
+def process(number: int, name: str, uid: int, *groups: int) -> ProcessSeen:
+    return ProcessSeen(number, name, uid, frozenset(groups))
+
+
+@pytest.fixture
+def accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user asterisk, and a group featurekey that it is in or not."""
+    members = {"featurekey": ["kamailio"]}
+    numbers = {"kamailio": 101, "asterisk": 102}
+
+    def getpwnam(name: str) -> pwd.struct_passwd:
+        number = numbers[name]
+        return pwd.struct_passwd((name, "x", number, number, "", "/", "/bin/false"))
+
+    def getgrnam(name: str) -> grp.struct_group:
+        return grp.struct_group((name, "x", 900, members[name]))
+
+    monkeypatch.setattr("pwd.getpwnam", getpwnam)
+    monkeypatch.setattr("grp.getgrnam", getgrnam)
+
+
+@pytest.mark.usefixtures("accounts")
+def test_a_switch_whose_user_may_not_ask_is_named() -> None:
+    (fault,) = group_faults([process(7, "asterisk", 102, 102)])
+    assert fault.name == "user_not_in_group"
+    assert "adduser asterisk featurekey" in fault.cure
+
+
+@pytest.mark.usefixtures("accounts")
+def test_a_service_that_was_started_before_its_user_was_in_the_group_is_named() -> None:
+    (fault,) = group_faults([process(7, "kamailio", 101, 101)])
+    assert fault.name == "service_not_restarted"
+    assert "process 7" in fault.what
+
+
+@pytest.mark.usefixtures("accounts")
+def test_a_service_in_the_group_and_users_without_a_process_are_no_fault() -> None:
+    assert names(group_faults([process(7, "kamailio", 101, 101, 900), process(8, "asterisk", 102, 900)])) == []
+    assert names(group_faults([])) == []
+
+
+@pytest.mark.usefixtures("accounts")
+def test_a_host_without_the_group_is_told() -> None:
+    assert names(group_faults([], group="featurekey")) == []
+    with pytest.MonkeyPatch.context() as patch:
+
+        def nobody(name: str) -> Any:
+            raise KeyError(name)
+
+        patch.setattr("grp.getgrnam", nobody)
+        assert names(group_faults([])) == ["group_missing"]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """A root with a serial port that is none, and a process that has it open."""
+    folder = tmp_path / "proc/42"
+    (folder / "fd").mkdir(parents=True)
+    (folder / "status").write_text("Name:\tModemManager\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nGroups:\t0 20\n")
+    (tmp_path / "ttyUSB0").write_text("")
+    (folder / "fd/7").symlink_to(tmp_path / "ttyUSB0")
+    (tmp_path / "proc/43").mkdir()
+    return tmp_path
+
+
+def test_processes_are_read_and_those_that_are_gone_left_out(host: Path) -> None:
+    assert list(processes(host)) == [process(42, "ModemManager", 0, 0, 20)]
+
+
+def test_a_program_that_holds_the_port_of_the_reader_is_named(host: Path) -> None:
+    reader = f"serial:{host}/ttyUSB0"
+    assert names(port_faults(reader, list(processes(host)), 990, host)) == ["port_held"]
+    assert names(port_faults(reader, list(processes(host)), 0, host)) == ["modem_manager"]
+    assert names(port_faults("slot", list(processes(host)), 990, host)) == []
+
+
+def test_a_modem_manager_that_is_kept_away_is_no_fault(host: Path) -> None:
+    (host / "proc/42/fd/7").unlink()
+    reader, seen = f"serial:{host}/ttyUSB0", list(processes(host))
+    assert names(port_faults(reader, seen, 990, host)) == ["modem_manager"]
+    number = (host / "ttyUSB0").stat().st_rdev
+    record = host / "run/udev/data" / f"c{os.major(number)}:{os.minor(number)}"
+    record.parent.mkdir(parents=True)
+    record.write_text("E:ID_BUS=usb\nE:ID_MM_DEVICE_IGNORE=1\n")
+    assert names(port_faults(reader, seen, 990, host)) == []
+
+
+def test_a_daemon_whose_settings_are_bad_is_told_with_what_it_says_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "featurekeyd"
+    program.write_text("#!/bin/sh\necho 'product.platform: is missing' >&2; exit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    fault = next(iter(unit_faults()))
+    assert (fault.name, fault.cause) == ("settings_bad", "product.platform: is missing")
+
+
+def test_a_command_that_is_not_there_or_hangs_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "COMMAND_SECONDS", 0.05)
+    assert surroundings.command("no-such-program-anywhere") is None
+    assert surroundings.command("sh", "-c", "while :; do :; done") is None
+
+
+# The verbs
+
+
+@pytest.fixture
+def control(daemon: StandIn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Control:
+    monkeypatch.setattr(surroundings, "processes", lambda: iter(()))
+    monkeypatch.setattr(surroundings, "group_faults", lambda _: iter(()))
+    Path(daemon.path).chmod(0o666)
+
+    def start(*arguments: str) -> tuple[int, str, str]:
+        status = run(["--socket", daemon.path, *arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return start
+
+
+def prepared(daemon: StandIn, **more: Any) -> None:
+    """Let the stand-in answer everything that the doctor asks."""
+    daemon.on("Status", STATUS | more)
+    daemon.on("ListFeatures", {"features": []})
+    daemon.on("ListLicenses", {})
+    daemon.on("Diagnose", DIAGNOSIS)
+
+
+def test_all_is_well(daemon: StandIn, control: Control) -> None:
+    prepared(daemon)
+    assert control("doctor") == (exits.DONE, "all is well\n", "")
+    status, out, _ = control("doctor", "--json")
+    assert (status, json.loads(out)) == (exits.DONE, {"well": True, "faults": [], "not_seen": []})
+
+
+def test_faults_come_before_warnings_each_with_cause_and_cure(daemon: StandIn, control: Control) -> None:
+    prepared(daemon, clock="unset", over_use=[{"feature": "x", "in_use": 5, "limit": 4, "over": 1}])
+    status, out, _ = control("doctor")
+    first, second, last = out.split("\n\n")
+    assert status == exits.REFUSED
+    assert first.startswith("FAULT: 5 of x are in use, and 4 are allowed.\n  cause: The limit fell")
+    assert second.startswith("warning: The clock was never set.\n")
+    assert "  do:    See that it gets its time: timedatectl" in second
+    assert last == "1 fault, 1 warning\n"
+
+
+def test_warnings_alone_are_no_failure(daemon: StandIn, control: Control) -> None:
+    prepared(daemon, clock="unset")
+    assert control("doctor")[0] == exits.DONE
+
+
+def test_what_this_user_may_not_ask_is_said_and_the_rest_is_examined(daemon: StandIn, control: Control) -> None:
+    prepared(daemon, clock="unset")
+    daemon.on("Diagnose", daemon.refuses("org.varlink.service.PermissionDenied"))
+    status, out, _ = control("doctor")
+    assert status == exits.DONE
+    assert "The clock was never set." in out
+    assert "not seen: Diagnose: the daemon does not serve this user" in out
+
+
+def test_a_daemon_that_refuses_this_user_altogether_is_a_fault_with_a_cure(daemon: StandIn, control: Control) -> None:
+    daemon.on("Status", daemon.refuses("org.varlink.service.PermissionDenied"))
+    status, out, _ = control("doctor")
+    assert status == exits.REFUSED
+    assert "add this user to the group featurekey-admin" in out
+
+
+def test_a_daemon_that_is_away_is_examined_from_outside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--socket", str(tmp_path / "none"), "doctor", "--json"]) == exits.REFUSED
+    found = json.loads(capsys.readouterr().out)
+    assert found["faults"][0]["name"] == "socket_missing"
+
+
+def test_a_bundle_is_shown_and_written_only_when_agreed_and_for_nobody_else_to_read(
+    daemon: StandIn, control: Control, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared(daemon)
+    daemon.on("GetHost", {"nics": [{"permanent": "00:1b:21:5e:8a:01", "addresses": ["192.0.2.17"]}]})
+    daemon.on("ListAudit", {})
+    place = tmp_path / "bundle.txt"
+    for agreed, status in ((False, exits.REFUSED), (True, exits.DONE)):
+        monkeypatch.setattr(module, "agreed", lambda _, yes=agreed: yes)
+        found, out, _ = control("support-bundle", str(place))
+        assert found == status
+        assert "00:1b:21:xx:xx:xx" in out
+        assert place.exists() is agreed
+    assert place.stat().st_mode & 0o777 == 0o600
+    assert "192.0.x.x" in place.read_text()
+    assert control("support-bundle", str(place), "--yes")[0] == exits.FILE_TROUBLE  # nothing is written over
+
+
+def test_a_bundle_for_programs_is_one_json_document(daemon: StandIn, control: Control) -> None:
+    prepared(daemon, clock="unset")
+    daemon.on("GetHost", {})
+    daemon.on("ListAudit", {})
+    status, out, _ = control("--json", "support-bundle", "-")
+    found = json.loads(out)
+    assert status == exits.DONE
+    assert [fault["name"] for fault in found["faults"]] == ["clock_unset"]
+    assert found["replies"]["io.featurekey.License.Status"]["clock"] == "unset"
+    assert {"settings", "units", "journal"} <= found.keys()
+
+
+# What a bundle leaves out
+
+
+def test_license_keys_are_shortened_whatever_their_form() -> None:
+    groups = ["4Q7K", "AB1D", "9XYZ", "0123", "4567", "89AB", "CDEF", "GHJK"]
+    for key in ("-".join(groups), " ".join(groups), "".join(groups)):
+        assert redacted(f"the key {key}.") == "the key 4Q7K-…-GHJK."
+
+
+def test_digests_and_message_ids_stay() -> None:
+    text = "7e876f5ab4e24786a5577aed658e4d5c " + "ab" * 32
+    assert redacted(text) == text
+
+
+def test_the_same_call_has_the_same_mark_and_its_name_is_gone() -> None:
+    text = '"key": "a84b4c76@10.0.0.1;tag=19" LEASE=a84b4c76@10.0.0.1;tag=19 LEASE=other'
+    marks = [word.rpartition("call-")[2].strip('"') for word in redacted(text).split() if "call-" in word]
+    assert len(marks) == 3
+    assert marks[0] == marks[1] != marks[2]
+    assert "a84b4c76" not in redacted(text)
+
+
+def test_addresses_are_cut_and_left_where_that_is_wanted() -> None:
+    text = "00:1b:21:5e:8a:01 192.0.2.17 2001:db8:0:1::17 127.0.0.1 04:26:33 1.2.3"
+    assert redacted(text) == "00:1b:21:xx:xx:xx 192.0.x.x (IPv6 address) 127.0.0.1 04:26:33 1.2.3"
+    assert redacted(text, addresses=True) == text
