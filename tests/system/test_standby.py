@@ -209,7 +209,7 @@ def test_a_takeover_by_another_user_is_refused_and_changes_nothing(site: rig.Sit
     site.restart()
     for holder in ("intruder", "switch-a"):
         with site.connect_as(rig.STRANGER) as stranger:
-            wanted = {"holder": holder, "scope": "calls", "leases": [], "takes_over": "switch-a"}
+            wanted: dict[str, object] = {"holder": holder, "scope": "calls", "leases": [], "takes_over": "switch-a"}
             with pytest.raises(rig.Refused, match="HolderBelongsToAnotherUser"):
                 stranger.call("License.Sync", wanted)
     assert keys(site, "switch-a") == {key(1), key(2)}
@@ -217,7 +217,7 @@ def test_a_takeover_by_another_user_is_refused_and_changes_nothing(site: rig.Sit
 
 def test_a_name_that_the_settings_give_to_another_user_is_not_taken_over(tmp_path: Path) -> None:
     with rig.licensed_site(tmp_path, holders={"switch-a": rig.STRANGER}) as it, it.site.connect() as connection:
-        wanted = {"holder": "switch-b", "scope": "calls", "leases": [], "takes_over": "switch-a"}
+        wanted: dict[str, object] = {"holder": "switch-b", "scope": "calls", "leases": [], "takes_over": "switch-a"}
         with pytest.raises(rig.Refused, match="HolderBelongsToAnotherUser"):
             connection.call("License.Sync", wanted)
 
