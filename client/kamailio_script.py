@@ -210,7 +210,8 @@ class Routes:
         try:
             listed = list(leases())
             age = round((time.monotonic() - begun) * 1000)
-            self._client.sync(scope, listed, list_age_ms=age, ttl_seconds=ttl)
+            earlier = self._setting("takes_over") or None
+            self._client.sync(scope, listed, list_age_ms=age, ttl_seconds=ttl, takes_over=earlier)
         except (CallError, ValueError, LookupError, TypeError) as error:
             trouble = f"{type(error).__name__}: {error}"
         before, self._trouble[scope] = self._trouble.get(scope), trouble
@@ -226,7 +227,8 @@ class Routes:
         return json.loads(self._text("$jsonrpl(body)", "replace"))["result"]
 
     def _phone_key(self) -> str:
-        return phone_key(self._text("$tU") + ("@" + self._text("$td") if self._setting("use_domain") == "1" else ""))
+        """The extension, as usrloc has it; no call has the same key, since theirs have a tag."""
+        return self._text("$tU") + (f"@{self._text('$td')}" if self._setting("use_domain") == "1" else "")
 
     def _setting(self, name: str) -> str:
         """What modparam("pv", "shvset", "featurekey_NAME=...") says; empty where it says nothing."""
@@ -271,12 +273,7 @@ def list_phones(dump: dict[str, Any], words: Words) -> Iterator[SyncLease]:
         for phone in domain["Domain"]["AoRs"]:
             contacts = [contact["Contact"] for contact in phone["Info"]["Contacts"]]
             if any(contact["Expires"] not in ("expired", "deleted") for contact in contacts):
-                yield SyncLease(phone_key(phone["Info"]["AoR"]), words.wants, port=words.options.get("port"))
-
-
-def phone_key(address: str) -> str:
-    """The key of a phone: no call has the same, since theirs have a tag."""
-    return f"sip:{address}"
+                yield SyncLease(phone["Info"]["AoR"], words.wants, port=words.options.get("port"))
 
 
 def mod_init() -> Routes:

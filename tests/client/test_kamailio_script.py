@@ -324,6 +324,18 @@ def test_trouble_with_the_list_is_logged_when_it_begins_and_when_it_ends(
     assert [line.partition(":")[0] for line in ksr.log] == ["error", "notice"]
 
 
+def test_a_standby_says_whom_it_takes_over_from_the_moment_that_it_is_told(
+    daemon: StandIn, ksr: Ksr, routes: Routes
+) -> None:
+    daemon.on("Sync", {"adopted": 0, "changed": 0, "freed": 0, "held": 0})
+    ksr.jsonrpcs.results["dlg.list"] = []
+    routes.sync_calls(None)
+    assert "takes_over" not in daemon.parameters()
+    ksr.pv.values["$shv(featurekey_takes_over)"] = "switch-a"  # by kamcmd pv.shvSet
+    routes.sync_calls(None)
+    assert daemon.parameters()["takes_over"] == "switch-a"
+
+
 # Phones.
 
 
@@ -332,7 +344,7 @@ def phone(address: str, *expires: object) -> dict[str, Any]:
     return {"Info": {"AoR": address, "Contacts": contacts}}
 
 
-@pytest.mark.parametrize(("use_domain", "key"), [(None, "sip:201"), ("1", "sip:201@site.org")])
+@pytest.mark.parametrize(("use_domain", "key"), [(None, "201"), ("1", "201@site.org")])
 def test_a_phone_is_known_by_the_address_that_it_registers(
     daemon: StandIn, ksr: Ksr, routes: Routes, use_domain: str | None, key: str
 ) -> None:
@@ -350,7 +362,7 @@ def test_the_list_of_phones_has_those_with_a_contact_that_is_good(daemon: StandI
     routes.sync_phones(None, "third-party-ip-endpoints")
     sent = daemon.parameters()
     assert (sent["scope"], sent["ttl_seconds"]) == ("registrations", PHONES_TTL)
-    assert [lease["key"] for lease in sent["leases"]] == ["sip:201", "sip:203"]
+    assert [lease["key"] for lease in sent["leases"]] == ["201", "203"]
 
 
 # Loading.

@@ -67,12 +67,24 @@ class Telephone:
         call.hang_up()
         return call.answered
 
-    def invite(self, callee: str, number: str = "100", call_id: bytes = b"") -> Call:
-        """Call and acknowledge; `call_id` where the far end would choose it."""
+    def invite(
+        self,
+        callee: str,
+        number: str = "100",
+        call_id: bytes = b"",
+        *,
+        acknowledges: bool = True,
+        reached_at: str = "",
+    ) -> Call:
+        """Call and acknowledge.
+
+        `call_id` where the far end would choose it; `reached_at` where another telephone answers what comes in the
+        call, since this one does not.
+        """
         unique = b"%d-%d" % (self.port, next(_NUMBERS))
         target = f"sip:{number}@{callee}".encode()
         from_ = b"<sip:%b@127.0.0.1>;tag=%b" % (self.user.encode(), unique)
-        contact = [b"Contact: <sip:%b@127.0.0.1:%d>" % (self.user.encode(), self.port)]
+        contact = [f"Contact: <sip:{self.user}@{reached_at or f'127.0.0.1:{self.port}'}>".encode()]
         answered = self._ask(b"INVITE", target, b"<%b>" % target, from_, call_id or unique, contact)
         to = answered.header("To").encode()
         if answered.status != 200:
@@ -80,7 +92,8 @@ class Telephone:
             return Call(answered, lambda: None)
         routes = [b"Route: " + route for route in re.findall(rb"^Record-Route: *(.*?)\r$", answered.text, re.MULTILINE)]
         target = re.findall(rb"<([^>]*)>", answered.header("Contact").encode())[0]
-        self._send(b"ACK", target, to, from_, call_id or unique, routes)
+        if acknowledges:
+            self._send(b"ACK", target, to, from_, call_id or unique, routes)
         return Call(answered, lambda: self._ask(b"BYE", target, to, from_, call_id or unique, routes))
 
     def _ask(
