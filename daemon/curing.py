@@ -49,6 +49,7 @@ SORTS = {
     "ListReservations": Sort.READS,
     "Diagnose": Sort.READS,
     "ListAudit": Sort.READS,
+    "History": Sort.READS,
     "VerifyAudit": Sort.READS,
     "Backup": Sort.READS,
     "Restore": Sort.CURES,

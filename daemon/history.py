@@ -7,6 +7,7 @@ is there. Nothing of it is sealed or in a backup: it decides nothing.
 
 from __future__ import annotations
 
+import enum
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -27,8 +28,16 @@ MAX_WAITING = 1_440
 MAX_ROWS = 1_000
 """Rows of one page of what is listed: some 150 KB, read in 2 ms."""
 
-TABLES = {"minute": 60, "hour": 3600}
-"""How long a row of each table is, in seconds."""
+
+class Step(enum.StrEnum):
+    """How long a row is."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+
+
+SECONDS = {Step.MINUTE: 60, Step.HOUR: 3600}
+"""The same in seconds."""
 
 _ADD = """INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (start, series) DO UPDATE SET peak = max(peak, excluded.peak), granted = granted + excluded.granted,
@@ -38,8 +47,7 @@ _ADD = """INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?)
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows are wanted: all filters together."""
 
-    step: str
-    """A name of `TABLES`."""
+    step: Step
     since: int | None = None
     """Seconds since 1970 UTC: rows that begin then or later."""
     until: int | None = None
@@ -93,20 +101,20 @@ class Waiting:
 def save_minutes(connection: sqlite3.Connection, minutes: Sequence[Minute]) -> None:
     """Add these minutes, and forget the oldest once an hour; raises sqlite3.Error."""
     numbers = _numbers(connection, {subject for minute in minutes for subject in minute.uses})
-    for table, length in TABLES.items():
+    for step, length in SECONDS.items():
         rows = [
             (minute.start * 60 // length, numbers[subject], *msgspec.structs.astuple(use))
             for minute in minutes
             for subject, use in minute.uses.items()
         ]
-        connection.executemany(_ADD.format(table=f"history_{table}"), rows)
+        connection.executemany(_ADD.format(table=f"history_{step}"), rows)
     if any(minute.start % 60 == 0 for minute in minutes):
         _thin(connection)
 
 
 def load_page(connection: sqlite3.Connection, wanted: Wanted) -> Page:
     """One page of what is wanted; raises sqlite3.Error."""
-    length = TABLES[wanted.step]
+    length = SECONDS[wanted.step]
     conditions: dict[str, int | str | None] = {
         "start >= ?": None if wanted.since is None else -(-wanted.since // length),
         "start < ?": None if wanted.until is None else -(-wanted.until // length),

@@ -32,6 +32,7 @@ from featurekeyd.policy.standing import Grace, Standing
 from featurekeyd.policy.synchronize import ListRefused, Syncing
 
 from . import limits
+from .figures import alarms_of, figures_of
 from .methods import Client, Method, Nothing, Outcome, Permission, Slices, method, said
 from .site import Site
 from .subscribers import Subscriber
@@ -238,11 +239,13 @@ def _status(site: Site) -> dict[str, object]:
         "holders": [said(_holder(site, holder, boot)) for holder in enforcer.holders],
         "over_use": [_over_use(enforcer, name) for name in enforcer.entitlements if above_limit(enforcer, name)],
         "ports": [_port(port) for port in site.ports],
+        "alarms": alarms_of(site),
         "emergency_now": enforcer.ledger.emergencies,
         "emergency_total": enforcer.emergencies_total,
         "emergency_claims": enforcer.emergency_claims,
         "granted": site.granted,
         "denied": site.denied,
+        **figures_of(site),
         "list_number": newest.number if newest else None,
         "list_date": newest.date.isoformat() if newest else None,
         **trust_status(site),
@@ -301,6 +304,7 @@ def _feature(site: Site, name: str, entitlement: Entitlement) -> dict[str, objec
         "peak": tally.peak,
         "granted": tally.granted,
         "denied": tally.denied,
+        "expires": None if entitlement.expires is None else entitlement.expires.isoformat(),
         "lack": Reason.DEACTIVATED if deactivated else entitlement.lack,
     }
 

@@ -12,6 +12,7 @@ from featurekeyd.policy.events import Event, EventName
 from . import limits
 from .curing import locked
 from .diagnosis_service import DiagnosisService
+from .history_service import HistoryService
 from .license_service import LicenseService
 from .manage_service import ManageService
 from .methods import Calls, Permission
@@ -44,10 +45,16 @@ class Server:
     def __init__(self, site: Site, loop: asyncio.AbstractEventLoop) -> None:
         self.site = site
         self.loop = loop
-        self.turns = Turns(loop, site.settle, self.unexpected)
+        self.turns = Turns(loop, site.settle, self.unexpected, site.turn_times)
         services = (LicenseService(site), ManageService(site), RehearsalService(site), ReservationService(site))
         self.methods = service_methods()
-        for service in (*services, StateService(site), TrustService(site), DiagnosisService(site)):
+        for service in (
+            *services,
+            StateService(site),
+            TrustService(site),
+            DiagnosisService(site),
+            HistoryService(site),
+        ):
             self.methods |= service.methods()
         self.methods = locked(self.methods, site)
         self.calls = Calls(self.methods, self.unexpected)

@@ -46,6 +46,7 @@ from .storing import Storing
 from .storms import Storms
 from .subscribers import Subscribers
 from .trusting import Trusting, find_troubles, host_root, kept_of, read_answer
+from .turntimes import TurnTimes
 
 _Done = TypeVar("_Done")
 
@@ -98,6 +99,7 @@ class Site:
         self._moment: Now | None = None
         self.log = log
         self.subscribers = Subscribers()
+        self.turn_times = TurnTimes()
         self.granted = 0
         self.denied = 0
         self.ports = Ports(enforcer.rules.ceilings, enforcer.ledger)

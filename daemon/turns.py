@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from . import limits
+from .turntimes import TurnTimes
 
 
 class Ready(Protocol):
@@ -55,7 +56,11 @@ class Turns:
     """The epoll of the clients, and the work that waits by user."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, settle: Callable[[], None], unexpected: Callable[[Exception], object]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settle: Callable[[], None],
+        unexpected: Callable[[Exception], object],
+        times: TurnTimes | None = None,
     ) -> None:
         self.running = False
         """Whether a turn is being served: answers wait for its end."""
@@ -64,6 +69,9 @@ class Turns:
         self.loop = loop
         self._settle = settle
         self._unexpected = unexpected
+        self._times = times or TurnTimes()
+        self._begun = 0.0
+        """When the turn was begun whose answers are still to leave, by the loop's clock."""
         self._epoll = select.epoll()
         self._streams: dict[int, Ready] = {}
         self._shares: dict[int, Share] = {}
@@ -151,7 +159,8 @@ class Turns:
     def _serve(self, queue: Queue, users: int) -> bool:
         """Serve one of so many users for its share of the turn; whether anything is left over."""
         most = self.calls + (limits.CALLS_OF_TURN // users or 1)
-        end = self.loop.time() + limits.TURN_MICROSECONDS / 1e6 / users
+        self._begun = begun = self.loop.time()
+        end = begun + limits.TURN_MICROSECONDS / 1e6 / users
         while queue and self.calls < most:
             work = queue.popleft()
             try:
@@ -179,3 +188,5 @@ class Turns:
                 connection.send()
             except Exception as error:  # noqa: BLE001 - a bug in one connection must not keep the others' answers
                 self._unexpected(error)
+        if answers:
+            self._times.note(self.loop.time() - self._begun)

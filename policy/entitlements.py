@@ -13,6 +13,8 @@ The features of a capacity group are cut last, to what the platform supports of 
 
 from __future__ import annotations
 
+import datetime
+
 import msgspec
 
 from .catalog import UNLIMITED, CapacityGroup, Catalog, Conversion, Feature
@@ -42,6 +44,8 @@ class Entitlement(msgspec.Struct, frozen=True, kw_only=True):
     """Instances above the capacity, which have no effect."""
     lack: Reason | None = None
     """Why nothing is allowed, where the limit is 0."""
+    expires: datetime.date | None = None
+    """The first day on which one of its licenses that count ends; None where none has a term."""
 
 
 Entitlements = dict[str, Entitlement]
@@ -59,6 +63,7 @@ class _Sums(msgspec.Struct):
     counting: int = 0
     unlisted: int = 0
     expired: int = 0
+    expires: datetime.date | None = None
 
 
 def entitlements(catalog: Catalog, system: System, licenses: list[License], *, count_unlisted: bool) -> Entitlements:
@@ -103,6 +108,9 @@ def _awaited(name: str, found: Entitlements) -> str:
 def _add(sums: _Sums, license_: License, *, count_unlisted: bool) -> None:
     if license_.status is Status.VALID or (license_.status is Status.UNKNOWN and count_unlisted):
         sums.counting += license_.key.instances
+        ends = license_.key.expires
+        if ends is not None and (sums.expires is None or ends < sums.expires):
+            sums.expires = ends
     elif license_.status is Status.UNKNOWN:
         sums.unlisted += 1
     elif license_.status is Status.EXPIRED:
@@ -173,6 +181,7 @@ def _entitlement(catalog: Catalog, system: System, feature: Feature, sums: _Sums
         missing=missing,
         surplus=base + licensed - limit,
         lack=None if limit else _lack(sums, prerequisite_missing=bool(missing)),
+        expires=None if missing else sums.expires,
     )
 
 

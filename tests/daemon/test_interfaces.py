@@ -274,6 +274,9 @@ def manage(checked: Checked, certificate: str, license_list: str, key: str) -> N
 
 def keep(checked: Checked) -> None:
     checked(f"{MANAGE}.Diagnose")
+    site = checked.house.site
+    site.measuring.close(site.clock())
+    assert checked(f"{MANAGE}.History", step="minute")[0]["uses"]
     listed = checked(f"{MANAGE}.ListAudit")
     assert len(listed) == checked(f"{MANAGE}.VerifyAudit")[0]["entries"] > 3
     assert checked(f"{MANAGE}.ListAudit", after=len(listed)) == [{}]
