@@ -7,7 +7,8 @@ and tried again at its next time: nothing of it holds a decision up.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from featurekeyd.policy.catalog import LEAST_BETWEEN_CHECKS
 from featurekeyd.policy.checkevidence import CheckEvidence, read_check
 from featurekeyd.policy.enforcer import Enforcer
 from featurekeyd.policy.events import Event, EventName
-from featurekeyd.policy.findings import Unreadable
+from featurekeyd.policy.findings import Unreadable, Verdict
 from featurekeyd.policy.hostaddress import SiteAddresses
 from featurekeyd.policy.hostevidence import Evidence, evidence_of
 from featurekeyd.policy.instant import Now
@@ -79,6 +80,8 @@ class Trusting:
         self._loop = asyncio.get_running_loop()
         self._begun = False
         self._looked = float("-inf")
+        self._held = False
+        """Whether a backup is being restored."""
         self._coming: dict[str, object] = {}
         """Facts that are being stored, and count as soon as they are."""
         self._picture: object = None
@@ -123,11 +126,22 @@ class Trusting:
         self._begun = False
         for task in self._tasks:
             task.cancel()
+        self.count_claims()
         self.keep(self._clock(), at_once=True)
 
     def keep(self, now: Now, *, at_once: bool = False) -> None:
         """Store what has changed; the clock alone now and then."""
-        self._storing.keep_facts(self.facts, now.boot, now=at_once)
+        if not self._held:
+            self._storing.keep_facts(self.facts, now.boot, now=at_once)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Store nothing meanwhile: what is restored is not overwritten before it counts."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
 
     @property
     def facts(self) -> Facts:
@@ -240,11 +254,18 @@ def read_answer(answer: Answer | None, vendor_keys: VendorKeys) -> tuple[CheckEv
     if answer is None:
         return None, []
     try:
-        return read_check(answer.text, vendor_keys), []
+        evidence = read_check(answer.text, vendor_keys)
     except Unreadable as error:
-        message = f"The stored answer of the vendor is not believed: {error.finding.message} Ask for another check."
-        reason = {"REASON": str(error.finding.verdict)}
-        return None, [Event(name=EventName.STATE_REFUSED, message=message, fields=reason)]
+        return None, [_not_believed(error.finding.message, error.finding.verdict)]
+    if (evidence.serial, evidence.number) != (answer.serial, answer.number):
+        said = f"Its text is check {evidence.number} of serial {evidence.serial}, and it is stored as another."
+        return None, [_not_believed(said, Verdict.BAD_DOCUMENT)]
+    return evidence, []
+
+
+def _not_believed(why: str, verdict: Verdict) -> Event:
+    message = f"The stored answer of the vendor is not believed: {why} Ask for another check."
+    return Event(name=EventName.STATE_REFUSED, message=message, fields={"REASON": str(verdict)})
 
 
 def host_root(reader: str) -> Path:

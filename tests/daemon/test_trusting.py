@@ -206,6 +206,13 @@ def test_emergency_claims_are_counted_once(bound: House) -> None:
     assert bound.enforcer.trust.kept.claims == 3
 
 
+def test_emergency_claims_of_the_last_seconds_are_stored_at_the_end(bound: House) -> None:
+    bound.enforcer.account.emergency_claims = 3
+    bound.site.trusting.close()
+    stored, _ = bound.loop.run_until_complete(bound.storing.ask(lambda store: store.load_facts()))
+    assert stored.emergency_claims == 3
+
+
 # What a check finds beside the key
 
 
