@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import re
 import select
 import socket as sockets
@@ -46,10 +47,16 @@ class Load:
     answered: Counter[int]
     set_ups: list[float] = field(default_factory=list)
     decisions: list[float] = field(default_factory=list)
+    turns: Counter[float] = field(default_factory=Counter)
+    """Turns of the daemon by the microseconds that each took at most."""
 
     def set_up(self, percent: int) -> float:
         """That percentile of the set-up, in milliseconds."""
         return _percentile(self.set_ups, percent)
+
+    def turns_within(self, microseconds: int) -> float:
+        """The part of the daemon's turns that took no longer; no call takes longer than its turn."""
+        return sum(count for most, count in self.turns.items() if most <= microseconds) / self.turns.total()
 
     def decision(self, percent: int) -> float:
         """That percentile of a question and its answer, in milliseconds."""
@@ -71,7 +78,7 @@ class Bench:
 
     def run(self, through: Kamailio, number: str, seconds: float) -> Load:
         """Load, timed calls and questions at once, until the load is over."""
-        load, pause = Load(Counter()), threading.Event()
+        load, pause, turns = Load(Counter()), threading.Event(), self._turns()
         calls = round(RATE * seconds)
         with (
             Callee(self.folder) as callee,
@@ -88,8 +95,13 @@ class Bench:
             load.answered.update(telephones.finals().counts)
             asking.write("enough")
             load.decisions += json.loads(asking.output.wait("["))
+            load.turns = self._turns() - turns
         until(lambda: self.site.feature(TRUNK)["in_use"] == 0, "all is given back")
         return load
+
+    def _turns(self) -> Counter[float]:
+        told = self.site.status()["turn_times"]
+        return Counter({it.get("microseconds", math.inf): it["turns"] for it in told})
 
 
 def ask(socket: str) -> None:
@@ -161,7 +173,8 @@ def compare(seconds: float) -> None:
             load = it.run(through, number, seconds)
             set_up = " / ".join(f"{load.set_up(percent):.2f}" for percent in (50, 95, 99))
             decision = " / ".join(f"{load.decision(percent):.2f}" for percent in (50, 95, 99))
-            print(f"{name}: {dict(load.answered)}; set-up {set_up}; decision {decision}")
+            turns = f"{load.turns_within(2_000):.2%} of {load.turns.total()} turns within 2 ms"
+            print(f"{name}: {dict(load.answered)}; set-up {set_up}; decision {decision}; {turns}")
         (port,) = it.site.status()["ports"]
         print(f"peak {port['peak']} of {port['ceiling']}; {it.site.feature(TRUNK)['in_use']} in use")
 

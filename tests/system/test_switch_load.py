@@ -30,6 +30,8 @@ def test_at_40_calls_a_second_every_grant_is_released_and_the_ceiling_is_never_p
     assert after["in_use"] == 0
     (port,) = both.site.status()["ports"]
     assert (port["peak"], port["in_use"]) == (CEILING, 0)
+    # 2 ms are measured; a loaded machine takes the processor away in the midst of a turn.
+    assert load.turns_within(50_000) > 0.99
 
 
 def test_the_question_makes_no_call_slow_and_refuses_none_that_has_a_channel(both: Bench) -> None:
