@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 """Writes the programs that pyproject.toml names: programs FOLDER VENDORED.
 
 They start Python isolated (-I): neither the environment nor the current folder says what is imported. What the package

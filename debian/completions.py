@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 """Writes the completion of the shells for the programs made with click: completions FOLDER.
 
 `FOLDER/bash/PROGRAM` and `FOLDER/zsh/_PROGRAM`, as click makes them; each asks the program itself what fits.
@@ -19,8 +18,7 @@ def main(folder: Path) -> None:
     """Write one file for each program and shell."""
     scripts = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
     for name, target in scripts.items():
-        module, _, function = target.partition(":")
-        found = vars(importlib.import_module(module))
+        found = vars(importlib.import_module(target.partition(":")[0]))
         commands = [it for it in found.values() if isinstance(it, click.Group)]
         if not commands:
             continue
