@@ -7,7 +7,8 @@ hosts do not have until the network comes. So a mark is kept: the latest time th
 * It follows a wall clock that is ahead of it, at most a day for each day: one jump forward, however far, moves the mark
   by a day, and does no harm once the clock is right again. Who says that it is right repairs it by command.
 * Dates are held against the later of wall clock and mark, and never before the day of this release.
-* A wall clock that stands before this release says nothing: the host has booted in 1970, which is no attack.
+* A wall clock that stands before this release says nothing: the host has booted in 1970, which is no attack. On a new
+  host, the first time that comes after it is believed whole.
 
 Rules: DESIGN, Time; facts/field.md complaint 8 (an hour of tolerance, a command that repairs).
 """
@@ -59,16 +60,21 @@ class TimeMark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Seconds by which the mark may still follow a wall clock that is ahead of it, beside what passes."""
     repairs: int = 0
     """How often it was set back by command."""
+    guessed: bool = False
+    """Whether the clock was never set since the mark was made: the first time that it shows is believed as it is."""
 
 
 def first_mark(now: Now, boot_id: str, released: datetime.date) -> TimeMark:
     """The mark of a host that has none: its wall clock is believed where it is not before this release."""
-    return TimeMark(wall=max(now.wall, _seconds(released)), boot=now.boot, boot_id=boot_id)
+    earliest = _seconds(released)
+    return TimeMark(wall=max(now.wall, earliest), boot=now.boot, boot_id=boot_id, guessed=now.wall < earliest)
 
 
 def advanced(mark: TimeMark, now: Now, boot_id: str) -> TimeMark:
     """The mark as it is now; how long the host was off is known only as far as its wall clock is followed."""
     passed = max(now.boot - mark.boot, 0.0) if boot_id == mark.boot_id else 0.0
+    if mark.guessed and now.wall >= mark.wall + passed:
+        return TimeMark(wall=now.wall, boot=now.boot, boot_id=boot_id, repairs=mark.repairs)
     ahead = min(mark.ahead + passed, MOST_AHEAD_SECONDS)
     follows = min(max(now.wall - (mark.wall + passed), 0.0), ahead)
     return msgspec.structs.replace(
@@ -79,7 +85,9 @@ def advanced(mark: TimeMark, now: Now, boot_id: str) -> TimeMark:
 def repaired(mark: TimeMark, now: Now, floor: datetime.date) -> TimeMark:
     """The mark set to the wall clock, on behalf of a technician who says that it is right; never before `floor`."""
     wall = max(now.wall, _seconds(floor))
-    return msgspec.structs.replace(mark, wall=wall, boot=now.boot, ahead=MOST_AHEAD_SECONDS, repairs=mark.repairs + 1)
+    return msgspec.structs.replace(
+        mark, wall=wall, boot=now.boot, ahead=MOST_AHEAD_SECONDS, repairs=mark.repairs + 1, guessed=False
+    )
 
 
 def state_of(mark: TimeMark, now: Now, released: datetime.date) -> ClockState:

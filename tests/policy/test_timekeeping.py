@@ -112,6 +112,18 @@ def test_dates_go_by_the_mark_while_the_clock_is_back() -> None:
     assert date_of(mark(), Now(NOON - YEAR, 1000.0)) == datetime.date(2026, 12, 1)
 
 
+def test_a_new_host_without_a_battery_believes_the_first_time_it_is_set_to() -> None:
+    first = first_mark(Now(5.0, 1000.0), BOOT, RELEASED)
+    waiting = advanced(first, Now(65.0, 1060.0), BOOT)
+    assert (date_of(waiting, Now(65.0, 1060.0)), waiting.guessed) == (RELEASED, True)
+    now = Now(NOON + YEAR, 1070.0)
+    right = advanced(waiting, now, BOOT)
+    assert (right, state_of(right, now, RELEASED)) == (mark(wall=now.wall, boot=1070.0), ClockState.RIGHT)
+    again = Now(now.wall + YEAR, 1071.0)
+    assert state_of(advanced(right, again, BOOT), again, RELEASED) is ClockState.AHEAD, "once, and not each time"
+    assert not first_mark(Now(NOON, 1000.0), BOOT, RELEASED).guessed
+
+
 def test_a_repair_sets_the_mark_to_the_clock_counts_and_never_goes_before_what_is_signed() -> None:
     wrong = mark(wall=NOON + 5 * YEAR, ahead=0.0)
     right = repaired(wrong, Now(NOON, 2000.0), RELEASED)
