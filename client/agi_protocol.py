@@ -79,6 +79,7 @@ class AgiStream:
 
     _rest: bytes = b""
     _environment: dict[str, str] | None = field(default_factory=dict)
+    _environment_lines: int = 0
     _usage_lines: int = 0
 
     def receive(self, data: bytes) -> list[Environment | Reply | HungUp]:
@@ -102,10 +103,11 @@ class AgiStream:
         if not line:
             self._environment = None
             return Environment(values)
+        self._environment_lines += 1
         found = _ENVIRONMENT_LINE.fullmatch(line)
         if found is None:
-            raise AgiGarbled(f"line {len(values) + 1} is not one of agi_name: value")
-        if len(values) == MAX_ENVIRONMENT_LINES:
+            raise AgiGarbled(f"line {self._environment_lines} is not one of agi_name: value")
+        if self._environment_lines > MAX_ENVIRONMENT_LINES:
             raise AgiGarbled(f"the channel is told in more than {MAX_ENVIRONMENT_LINES} lines")
         # Once is right; what comes twice counts the first time, as a value with a line end in it cannot forge a name.
         values.setdefault(found[1], found[2] or "")

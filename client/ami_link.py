@@ -31,7 +31,7 @@ LIST_SECONDS = 5
 """Seconds for a list: one of 20,000 channels comes within two."""
 
 FIRST_PAUSE = 0.5
-"""Seconds before the second attempt; each one after that waits twice as long."""
+"""Seconds after a connection that was up; each attempt that fails doubles it."""
 
 LONGEST_PAUSE = 15.0
 """Seconds between two attempts at most: four of them within the time to live of the leases."""
@@ -72,10 +72,8 @@ class AmiLink:
         """Connect and converse for ever."""
         pause = FIRST_PAUSE
         while True:
-            begun = time.monotonic()
-            await self._attempt()
-            # Who was up for a while has earned a quick attempt: the switch was restarted.
-            pause = FIRST_PAUSE if time.monotonic() - begun > LONGEST_PAUSE else min(2 * pause, LONGEST_PAUSE)
+            # After a login a quick attempt: the switch was restarted, or the connection cut.
+            pause = FIRST_PAUSE if await self._attempt() else min(2 * pause, LONGEST_PAUSE)
             await asyncio.sleep(pause)
 
     async def channels(self) -> TakenList | None:
@@ -93,8 +91,10 @@ class AmiLink:
             self._drop()
             return None
 
-    async def _attempt(self) -> None:
+    async def _attempt(self) -> bool:
+        """One connection, from its begin to its end; whether it came to a login."""
         place = f"{self._settings.address}:{self._settings.port}"
+        was_up = False
         try:
             await self._converse(read_secret(self._settings))
         except SettingsMistake as mistake:
@@ -111,7 +111,9 @@ class AmiLink:
             )
             self._log.say(WARNING, what, "ami away")
         finally:
+            was_up = self.is_up
             self._end()
+        return was_up
 
     async def _converse(self, secret: str) -> None:
         ami = self._settings

@@ -202,12 +202,12 @@ def _value(value: str | None) -> bytes:
 class FakeAsterisk:
     """The switch; `agi_port` is where its dialplan finds featurekey-agi."""
 
-    def __init__(self, *, username: str = "featurekey", secret: str = "s3cret", may_list: bool = True) -> None:
+    def __init__(self, *, username: str = "featurekey", secret: str = "s3cret") -> None:
         self.agi_port = 0
         self.contexts: dict[str, Dialplan] = {"featurekey-release": release}
         self.faults: list[str] = []
         self.username, self.secret = username, secret
-        self.may_list = may_list
+        self.may_list = True
         self.gives_challenge = True
         self.cuts_lists = False
         """True to end each list with a wrong number of items."""
@@ -280,6 +280,13 @@ class FakeAsterisk:
         for channel in list(self._channels.values()):
             channel.hang_up()
         self.close_ami()
+
+    def put_right(self) -> None:
+        """Have everything as it was at the beginning, but for the channels."""
+        self.contexts = {"featurekey-release": release}
+        self.may_list, self.cuts_lists = True, False
+        if self._listener is None:
+            self.open_ami()
 
     # AMI
 

@@ -21,9 +21,11 @@ LINE = "agi://127.0.0.1/acquire?port=trunk:carrier-a&wants=sip-trunk-channels,vc
 
 TRUNK = "sip-trunk-channels"
 LICENSED = 4
+ORDERS = (f"{TRUNK}:{LICENSED}", "vcm-channels:30")
 PAUSE = 0.01
 SYNC_SECONDS = 0.2
-TTL_SECONDS = 2
+LONG_TTL = 120
+"""Seconds: longer than any test, so that silence frees nothing where a test is about something else."""
 
 
 def until(holds: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:
@@ -39,7 +41,7 @@ def until(holds: Callable[[], object], what: str, seconds: float = DEADLINE) -> 
 class Agi:
     """The program with its settings; started again it listens on the same port."""
 
-    def __init__(self, folder: Path, socket: Path, asterisk: FakeAsterisk, *, login: str = "challenge") -> None:
+    def __init__(self, folder: Path, socket: Path, asterisk: FakeAsterisk, *, login: str, ttl: int) -> None:
         self.log = Lines()
         self.port = 0
         self._asterisk = asterisk
@@ -49,6 +51,7 @@ class Agi:
         self.secret.write_text(asterisk.secret + "\n", encoding="utf-8")
         self._socket = socket
         self._login = login
+        self._ttl = ttl
 
     @property
     def settings(self) -> Path:
@@ -59,7 +62,7 @@ class Agi:
             f"[fastagi]\nport = {self.port}",
             f'[ami]\nusername = "featurekey"\nport = {self._asterisk.ami_port}\nlogin = "{self._login}"',
             f"secret_file = {json.dumps(str(self.secret))}",
-            f"[sync]\nseconds = {SYNC_SECONDS}\nttl = {TTL_SECONDS}",
+            f"[sync]\nseconds = {SYNC_SECONDS}\nttl = {self._ttl}",
         ]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return path
@@ -72,6 +75,11 @@ class Agi:
         line = self.log.wait("listens for FastAGI", mark)
         self.port = int(line.rpartition(":")[2].partition(",")[0])
         self._asterisk.agi_port = self.port
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not ended."""
+        return self._process is not None
 
     def kill(self) -> None:
         """Kill it with SIGKILL."""
@@ -100,9 +108,8 @@ class Agi:
 class Switch:
     """A licensed site, featurekey-agi and the peer, together."""
 
-    def __init__(self, licensed: rig.Licensed, asterisk: FakeAsterisk, agi: Agi) -> None:
-        self.licensed = licensed
-        self.site = licensed.site
+    def __init__(self, site: rig.Site, asterisk: FakeAsterisk, agi: Agi) -> None:
+        self.site = site
         self.asterisk = asterisk
         self.agi = agi
 
@@ -110,7 +117,7 @@ class Switch:
         """How much of a feature is in use."""
         return int(self.site.feature(feature)["in_use"])
 
-    def keys(self) -> set[str]:
+    def held(self) -> set[str]:
         """The keys of the leases."""
         return {str(lease["key"]) for lease in self.site.leases()}
 
@@ -120,7 +127,7 @@ class Switch:
 
     def until_keys(self, *channels: Channel) -> None:
         """Wait until the leases are those of these channels."""
-        until(lambda: self.keys() == {it.uniqueid for it in channels}, f"leases of {[it.name for it in channels]}")
+        until(lambda: self.held() == {it.uniqueid for it in channels}, f"leases of {[it.name for it in channels]}")
 
     def call(self, exten: str = "100", line: str = LINE) -> Channel:
         """A telephone calls out over the trunk: its channel, after the line was run."""
@@ -133,23 +140,45 @@ class Switch:
         with ThreadPoolExecutor(number) as pool:
             return list(pool.map(lambda _: self.call(), range(number)))
 
+    def put_right(self) -> None:
+        """Have everything run again, and no call left."""
+        if self.site.daemon is None:
+            self.site.start()
+        self.asterisk.put_right()
+        if not self.agi.is_running:
+            self.agi.start()
+        # After trouble the client leaves the daemon alone for a second.
+        until(lambda: self.call().status in ("allowed", "denied"), "an answer of the daemon")
+        for channel in self.asterisk.snapshot():
+            channel.hang_up()
+        until(lambda: not self.site.leases(), "no lease left")
+
     def wait_synced(self) -> None:
         """Wait for a list that was begun from now on, and until the daemon has taken it."""
         self.asterisk.wait_for("lists", 3)
 
 
 @contextmanager
-def switch(folder: Path, *, gives_challenge: bool = True, login: str = "challenge") -> Iterator[Switch]:
-    """Everything running, and AMI logged in."""
-    orders = (f"{TRUNK}:{LICENSED}", "vcm-channels:30")
-    with rig.licensed_site(folder, orders) as licensed, FakeAsterisk() as asterisk:
-        asterisk.gives_challenge = gives_challenge
-        agi = Agi(folder, licensed.site.socket, asterisk, login=login)
+def switch(folder: Path, *, login: str = "challenge", ttl: int = LONG_TTL) -> Iterator[Switch]:
+    """Everything running on a licensed site, and AMI logged in."""
+    with (
+        rig.licensed_site(folder, ORDERS) as licensed,
+        asking(folder, licensed.site, login=login, ttl=ttl) as it,
+    ):
+        yield it
+
+
+@contextmanager
+def asking(folder: Path, site: rig.Site, *, login: str = "challenge", ttl: int = LONG_TTL) -> Iterator[Switch]:
+    """A switch beside a daemon that runs, and AMI logged in."""
+    with FakeAsterisk() as asterisk:
+        asterisk.gives_challenge = login == "challenge"
+        agi = Agi(folder, site.socket, asterisk, login=login, ttl=ttl)
         try:
             agi.start()
             asterisk.wait_for("logins", 1 - asterisk.logins)
             asterisk.wait_for("lists", 1)
-            yield Switch(licensed, asterisk, agi)
+            yield Switch(site, asterisk, agi)
         finally:
             agi.close()
             print(f"log of featurekey-agi:\n{agi.log}")

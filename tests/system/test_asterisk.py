@@ -42,7 +42,7 @@ def test_twelve_calls_at_four_channels_are_four_through_and_eight_with_cause_34(
     assert {status: len(those) for status, those in found.items()} == {"allowed": 4, "denied": 8}
     assert {channel.variables["FEATUREKEY_CAUSE"] for channel in found["denied"]} == {"34"}
     assert {channel.variables["FEATUREKEY_REASON"] for channel in found["denied"]} == {"limit_reached"}
-    assert quiet.keys() == {channel.uniqueid for channel in found["allowed"]}
+    assert quiet.held() == {channel.uniqueid for channel in found["allowed"]}
     for channel in calls:
         channel.hang_up()
     quiet.until_in_use(0)
@@ -184,7 +184,7 @@ def test_after_an_attended_transfer_the_trunk_channel_has_the_lease(quiet: Switc
     quiet.until_keys(trunk)
     assert quiet.in_use() == 1
     quiet.wait_synced()
-    assert quiet.keys() == {trunk.uniqueid}
+    assert quiet.held() == {trunk.uniqueid}
     trunk.hang_up()
     colleague.hang_up()
     quiet.until_in_use(0)
@@ -211,7 +211,7 @@ def test_an_inbound_call_that_is_transferred_keeps_its_lease_and_gives_it_back_o
     consultation.answer(colleague)
     quiet.asterisk.attended_transfer(first, consultation, trunk, colleague)
     quiet.wait_synced()
-    assert quiet.keys() == {trunk.uniqueid}
+    assert quiet.held() == {trunk.uniqueid}
     colleague.hang_up()
     trunk.hang_up()
     quiet.until_in_use(0)
@@ -220,11 +220,11 @@ def test_an_inbound_call_that_is_transferred_keeps_its_lease_and_gives_it_back_o
 def test_the_half_of_a_local_channel_that_asked_hands_over_when_it_is_optimized_away(quiet: Switch) -> None:
     one, two = quiet.asterisk.local()
     two.agi(LINE)
-    assert quiet.keys() == {two.uniqueid}
+    assert quiet.held() == {two.uniqueid}
     leg = two.dial("PJSIP/carrier-a")
     two.answer(leg)
     quiet.wait_synced()
-    assert quiet.keys() == {two.uniqueid}
+    assert quiet.held() == {two.uniqueid}
     two.hang_up()
     one.hang_up()
     quiet.until_keys(leg)
