@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import doctor, keeping, licensing, operating, proving, rehearsing, reserving
+from . import dialogs, doctor, keeping, licensing, operating, proving, rehearsing, reserving
 from .call import DEFAULT_SOCKET, CallError
 from .console import complain, forgive_encoding, is_closed, mute, no_room
 from .exits import FILE_TROUBLE, INTERRUPTED, PIPE_CLOSED, WRONG_USAGE, FileTrouble, sentence, status_of
@@ -85,6 +85,7 @@ for _verb in (operating.usage, operating.leases, operating.acquire, operating.re
     tree.add_command(_verb)
 for _verb in (operating.explain, operating.watch, operating.holders, operating.ports):
     tree.add_command(_verb)
+tree.add_command(dialogs.sync_dialogs)
 for _verb in (reserving.reserve, reserving.unreserve, reserving.reservations):
     tree.add_command(_verb)
 for _verb in (rehearsing.what_if, rehearsing.catalog):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from systemd.daemon import notify
 
+from featurekeyd.policy.alarms import check_alarms
 from featurekeyd.policy.catalog import Catalog, Cause
 from featurekeyd.policy.catalogfile import load_catalog
 from featurekeyd.policy.enforcer import Enforcer
@@ -100,6 +101,7 @@ def _shipped_catalog(settings: Settings, name: str) -> Catalog:
     file = f"{settings.catalog}.toml"
     catalog = load_catalog((CATALOGS / file).read_text(encoding="utf-8"), file)
     mistakes = check_system(catalog, settings.system) + check_wants(settings.call_control, catalog)
+    mistakes += check_alarms(catalog, settings.alarms)
     if mistakes:
         raise FileMistakes(name, mistakes)
     return catalog

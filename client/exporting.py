@@ -1,0 +1,202 @@
+"""The verb of featurekeyctl that brings metrics out: printed, into a file, or served to a Prometheus on request.
+
+The exporter is a process of its own, because the daemon keeps to its Unix socket. It asks the daemon when it is asked,
+keeps nothing, answers any path, and has a bound on all that a stranger could take: requests at once, and their time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any, ClassVar
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+import click
+
+from .call import CallError, Connection
+from .console import complain, out
+from .exits import DONE, FileTrouble, sentence, status_of
+from .session import MAX_REPLY, Session, examples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .metrics import Collector
+
+USUAL_LISTEN = "127.0.0.1:9852"
+"""Where the exporter listens when nothing else is said: this host alone can reach it."""
+
+MAX_REQUESTS = 8
+"""Requests that are answered at once: a Prometheus sends one, two of them two, and a browser some."""
+
+REQUEST_SECONDS = 10.0
+"""Seconds for one step of a request, and for the daemon's answer."""
+
+
+@click.command(
+    short_help="Metrics for Prometheus.",
+    epilog=examples(
+        "featurekeyctl metrics",
+        "featurekeyctl metrics --textfile /var/lib/prometheus/node-exporter/featurekeyd.prom",
+        f"featurekeyctl metrics --listen {USUAL_LISTEN}",
+    ),
+)
+@click.option("--textfile", metavar="PATH", help="Write them to this file, at once, for node_exporter.")
+@click.option("--listen", metavar="ADDRESS:PORT", help="Serve them over HTTP until Ctrl-C; of this host, as a rule.")
+@click.pass_obj
+def metrics(session: Session, textfile: str | None, listen: str | None) -> int:
+    """Print the metrics of the daemon as Prometheus reads them; docs/metrics.md tells what each of them says.
+
+    With --textfile and --listen a daemon that does not answer is told as the metric `featurekeyd_up 0`.
+    """
+    if textfile is not None and listen is not None:
+        raise click.UsageError("choose one of --textfile and --listen")
+    # Here and not above: half of the start-up time of every verb would go into it.
+    from .metrics import Collector, exposition  # noqa: PLC0415
+
+    if listen is not None:
+        return _serve(session.path, listen)
+    collector = Collector(session.ask, away_is_a_value=textfile is not None)
+    text = exposition(collector)
+    if textfile is None:
+        out(text.rstrip("\n"))
+        return DONE
+    replace(Path(textfile), text)
+    return _told(collector)
+
+
+def _told(collector: Collector) -> int:
+    if collector.trouble is None:
+        return DONE
+    complain(sentence(collector.trouble, "io.featurekey.License.Status"))
+    return status_of(collector.trouble)
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file that others read, in one step: they see the old one or the new one; raises FileTrouble."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.chmod(0o644)
+        beside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise FileTrouble(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def read_address(text: str) -> tuple[str, int]:
+    """Address and port such as 127.0.0.1:9852, [::1]:9852 or :9852 for this host; raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
+    address = str(ipaddress.ip_address(host))
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ValueError(f"{port!r} is no port")
+    return address, int(port)
+
+
+class _Request(WSGIRequestHandler):
+    timeout = REQUEST_SECONDS
+    """Seconds for which nothing may come; the standard library's own name."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the standard library's own name
+        """Nothing: a scrape a minute is no news."""
+
+
+class Exporter(ThreadingMixIn, WSGIServer):
+    """Serves metrics; a request beyond so many at once is closed."""
+
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    address_families: ClassVar = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+    def __init__(self, host: str, port: int, application: Callable[..., Any]) -> None:
+        """Listens at once; raises OSError."""
+        self.address_family = self.address_families[ipaddress.ip_address(host).version]
+        self._places = threading.BoundedSemaphore(MAX_REQUESTS)
+        super().__init__((host, port), _Request)
+        self.set_app(application)
+
+    def server_bind(self) -> None:
+        """Listen, without asking a name service for the name of this host as the standard library does."""
+        socket.socket.bind(self.socket, self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread where there is room."""
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and make room."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the standard library's own
+        """Say what went wrong in a line; a client that went away is nothing."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError | TimeoutError):
+            complain(f"a request could not be answered: {type(error).__name__}: {error}")
+
+
+class _Asking:
+    """Asks the daemon on a connection of its own each time, and says once why it cannot."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._told = ""
+
+    def __call__(self, method: str) -> dict[str, Any]:
+        """The reply to a method without parameters; raises CallError."""
+        try:
+            with contextlib.closing(Connection(self._path, max_reply=MAX_REPLY)) as connection:
+                reply = connection.call(method, {}, timeout=REQUEST_SECONDS)
+        except CallError as error:
+            said, before = sentence(error, method), self._told
+            self._told = said
+            if said != before:
+                complain(said)
+            raise
+        self._told = ""
+        return reply
+
+
+def application(path: str) -> Callable[..., Any]:
+    """What answers a request: the metrics of the daemon behind that socket, on a connection of its own."""
+    from prometheus_client import CollectorRegistry, make_wsgi_app  # noqa: PLC0415 - as above
+
+    from .metrics import Collector  # noqa: PLC0415 - as above
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Collector(_Asking(path), away_is_a_value=True))
+    answer: Callable[..., Any] = make_wsgi_app(registry)
+    return answer
+
+
+def _serve(path: str, listen: str) -> int:
+    try:
+        host, port = read_address(listen)
+    except ValueError as error:
+        raise click.UsageError(f"--listen {listen!r}: {error}; write an address and a port, {USUAL_LISTEN}") from None
+    try:
+        exporter = Exporter(host, port, application(path))
+    except OSError as error:
+        raise FileTrouble(f"cannot listen on {listen}: {error.strerror or error}") from None
+    with exporter:
+        where = f"[{host}]" if ":" in host else host
+        out(f"metrics at http://{where}:{exporter.server_port}/metrics")
+        exporter.serve_forever()
+    return DONE
