@@ -6,8 +6,8 @@ Layout: a BEGIN line, fields of a name and a value, an empty line, the content (
 * It passes through the socket, so that whoever may manage can make and restore one without being root, and no path has
   to mean the same to the daemon and to its client. Therefore it must fit into one message; where it would not, the
   oldest entries of the audit are left out.
-* The digest finds damage. It is no signature: who writes a backup of his own can only advance what is drained and
-  used. The documents in it have signatures of their own, which are verified before anything is taken.
+* The digest finds damage. It is no signature: who writes a backup of his own can take away, and gives himself no right
+  (`merging`). The documents in it have signatures of their own, which are verified before anything is taken.
 * The digests of the entries of the audit are reckoned anew from their content, and must end at the head that is named.
 """
 

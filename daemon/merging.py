@@ -1,20 +1,24 @@
-"""What becomes of the state when a backup is restored into it: nothing that has advanced goes back.
+"""What becomes of the state when a backup is restored into it: nothing that has advanced here goes back.
 
-* Marks, drained time, trials, rescues, permits, checks and what the vendor is to be told are the later or larger of
-  both, so that they come out the same whichever of the two is restored into the other, and however often.
+A backup is an unsigned text: it may take away, and gives no right but what the vendor has signed in it.
+
+* Marks, drained time, trials, rescues and permits are the later or larger of both; the mark of the time as far as the
+  clock of this host has come. What the vendor is to be told is too, unless the vendor has answered here since the
+  backup was made.
 * License list and certificate are those with the higher number and the later day that either side has seen, and none
   where the side that has seen it has lost it: an earlier one would be refused as older.
 * Typed keys and reservations are those of both. What was reserved here stays as it is.
-* The enrolled host is the one of the later permit, renewal or day. Where the host is another one, the host binding says
-  so and not the backup.
-* An answer of the vendor is kept where no newer check was taken here. What waits for an answer or for an address is
-  not restored: it was asked by what is no more. Nor is it restored which causes lasted: here they are looked at.
-* The audit goes on from where it is. What only the backup has is recorded behind it, marked as brought; where the
-  backup is the same audit, only further, its entries come as they are.
+* A host that is enrolled here stays enrolled; only its counters advance. Where none is, it is the one of the backup as
+  it was first enrolled, which the certificate of a host vouches for: what it has learned since, nobody has signed.
+* What a rescue code has opened is not restored, nor what waits for an answer or for an address: it was asked by what is
+  no more. Nor is it restored which causes lasted and how the last check ended: here they are looked at.
+* The vendor's answer is the newest for the certified serial, by its own signed text. Retired serials are those of both.
+* The audit goes on from where it is. What only the backup has is recorded behind it, marked as brought.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import TypeVar
@@ -22,9 +26,10 @@ from typing import TypeVar
 import msgspec
 
 from featurekeyd.policy.audit import Entry, joined
+from featurekeyd.policy.checkevidence import CheckEvidence
 from featurekeyd.policy.hostbinding import Enrolled
 from featurekeyd.policy.licenses import Mark
-from featurekeyd.policy.rescue import Opening, RescueMark
+from featurekeyd.policy.rescue import RescueMark
 from featurekeyd.policy.reservations import MAX_RESERVATIONS, MAX_RESERVATIONS_IN_ALL, Reservation
 from featurekeyd.policy.timekeeping import TimeMark
 
@@ -35,14 +40,22 @@ _Key = TypeVar("_Key")
 _Size = TypeVar("_Size", int, float)
 _NO_MARK = Mark()
 
+COUNTS = ("emergency_claims", "tamperings", "clock_repairs")
+"""What the vendor is told of with a request, and what an answer takes off."""
 
-def merged(here: Kept, backup: Kept, serial: str | None, before_audit: str, wall: int) -> Kept:
-    """The state after a restore; `serial` is that of the backup, `before_audit` the digest before its first entry."""
+
+def merged(
+    here: Kept, backup: Kept, serial: str | None, before_audit: str, wall: int, *, vouched: CheckEvidence | None = None
+) -> Kept:
+    """The state after a restore; `serial` is that of the backup, `before_audit` the digest before its first entry.
+
+    `vouched` is what the answer in the backup says, its signature verified; None where it is not believed.
+    """
     return Kept(
         documents=merged_documents(here.documents, backup.documents, serial or ""),
         drained=_largest(here.drained, backup.drained),
         reservations=merged_reservations(here.reservations, backup.reservations),
-        facts=merged_facts(here.facts, backup.facts),
+        facts=merged_facts(here.facts, backup.facts, serial, wall, vouched),
         audit=tuple(joined(here.audit, backup.audit, before_audit, wall)),
     )
 
@@ -64,34 +77,59 @@ def merged_documents(here: Documents, other: Documents, serial: str) -> Document
     )
 
 
-def merged_facts(here: Facts, other: Facts) -> Facts:
-    """The facts of both; what waits is left as it is here."""
-    checks = _largest(here.checks, other.checks)
-    return Facts(
-        clock=_merged_clock(here.clock, other.clock),
-        host=max((it for it in (here.host, other.host) if it is not None), key=_age_of_host, default=None),
+def merged_facts(
+    here: Facts, other: Facts, serial: str | None, wall: float, vouched: CheckEvidence | None = None
+) -> Facts:
+    """What is here, and what the facts of a backup take away from it, at `wall` by the clock of this host.
+
+    `vouched` is what the answer in the backup says, its signature verified.
+    """
+    answered = {it for it, number in here.checks.items() if number > other.checks.get(it, 0)}
+    counts = {} if serial in answered else {name: max(getattr(here, name), getattr(other, name)) for name in COUNTS}
+    facts = msgspec.structs.replace(
+        here,
+        clock=_merged_clock(here.clock, other.clock, wall),
+        host=_merged_host(here.host, other.host),
         permits=_largest(here.permits, other.permits),
-        announced=here.announced,
         rescues=_merged_rescues(here.rescues, other.rescues),
-        opening=max((it for it in (here.opening, other.opening) if it is not None), key=_age_of_opening, default=None),
-        answer=_newest_answer((here.answer, other.answer), checks),
-        checks=checks,
-        retired=_merged_retired(here, other),
-        nonces=here.nonces,
-        told=here.told,
-        emergency_claims=max(here.emergency_claims, other.emergency_claims),
-        tamperings=max(here.tamperings, other.tamperings),
-        clock_repairs=max(here.clock_repairs, other.clock_repairs),
-        check_failing=here.check_failing or other.check_failing,
-        lasting=here.lasting,
+        # A newer answer that is taken here has said that it is not retired, or not any more.
+        retired=_joined(here.retired, (it for it in other.retired if it not in answered)),
+        **counts,
     )
+    if vouched is None or other.answer is None or not _replaces(vouched, here, serial):
+        return facts
+    retired = _joined(facts.retired, (vouched.serial,) if vouched.retired else ())
+    answer = Answer(serial=vouched.serial, number=vouched.number, text=other.answer.text)
+    checks = here.checks | {vouched.serial: vouched.number}
+    return msgspec.structs.replace(facts, answer=answer, checks=checks, retired=retired)
 
 
-def _merged_retired(here: Facts, other: Facts) -> tuple[str, ...]:
-    """The serials that are retired by the newer answer for each."""
-    newer = {serial for serial, number in other.checks.items() if number > here.checks.get(serial, 0)}
-    kept = [serial for serial in here.retired if serial not in newer]
-    return tuple(sorted({*kept, *(serial for serial in other.retired if serial in newer)}))
+def _replaces(vouched: CheckEvidence, here: Facts, serial: str | None) -> bool:
+    """Whether a signed answer for the certified serial is newer than all that was taken here, or is the one lost here.
+
+    One that a retired serial is to be good again counts only where it is imported itself.
+    """
+    if vouched.serial != serial or (serial in here.retired and not vouched.retired):
+        return False
+    taken = here.checks.get(vouched.serial, 0)
+    lost = here.answer is None or here.answer.serial != serial
+    return vouched.number > taken or (vouched.number == taken and lost)
+
+
+def caught_up(before: Facts, after: Facts, current: Facts) -> Facts:
+    """What was merged from `before`, with what has happened here meanwhile, where `current` is true now."""
+    counted = {name: getattr(current, name) + getattr(after, name) - getattr(before, name) for name in COUNTS}
+    return msgspec.structs.replace(
+        current,
+        clock=_merged_clock(current.clock, after.clock, math.inf),
+        host=_merged_host(current.host, after.host),
+        permits=_largest(current.permits, after.permits),
+        rescues=_merged_rescues(current.rescues, after.rescues),
+        answer=after.answer,
+        checks=after.checks,
+        retired=after.retired,
+        **counted,
+    )
 
 
 def merged_reservations(here: tuple[Reservation, ...], other: tuple[Reservation, ...]) -> tuple[Reservation, ...]:
@@ -113,12 +151,12 @@ def differences(before: Kept, after: Kept) -> list[str]:
         for what, old, new in (
             ("certificate", before.documents.certificate, after.documents.certificate),
             ("license list", before.documents.license_list, after.documents.license_list),
-            ("enrolled host", before.facts.host, after.facts.host),
             ("answer of the vendor", before.facts.answer, after.facts.answer),
-            ("rescue that is open", before.facts.opening, after.facts.opening),
         )
         if old != new and new is not None
     ]
+    if before.facts.host is None and after.facts.host is not None:
+        told.append("enrolled host from the backup")
     if before.documents.license_list is not None and after.documents.license_list is None:
         told.append("no license list: the backup has seen a later one; import the newest")
     told += [
@@ -136,7 +174,7 @@ def differences(before: Kept, after: Kept) -> list[str]:
         )
         if new > old
     ]
-    marks = ("clock", "rescues", "permits", "checks", "emergency_claims", "tamperings", "clock_repairs")
+    marks = ("clock", "rescues", "permits", "checks", "retired", *COUNTS)
     advanced = [name.replace("_", " ") for name in marks if getattr(before.facts, name) != getattr(after.facts, name)]
     return told + ([f"advanced: {', '.join(advanced)}"] if advanced else [])
 
@@ -161,29 +199,37 @@ def _largest(one: dict[_Key, _Size], other: dict[_Key, _Size]) -> dict[_Key, _Si
     return {**one, **{key: max(value, one.get(key, value)) for key, value in other.items()}}
 
 
-def _merged_clock(one: TimeMark | None, other: TimeMark | None) -> TimeMark | None:
-    if one is None or other is None:
-        return one or other
-    latest = max(one, other, key=lambda it: (it.wall, it.boot_id, it.boot))
-    return msgspec.structs.replace(latest, ahead=min(one.ahead, other.ahead), repairs=max(one.repairs, other.repairs))
+def _joined(one: Iterable[str], other: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({*one, *other}))
+
+
+def _merged_clock(here: TimeMark | None, other: TimeMark | None, wall: float) -> TimeMark | None:
+    """The later mark, the other's as far as this host's own clock: no unsigned text makes it later than it is.
+
+    How the boot time goes is known here alone.
+    """
+    if other is None:
+        return here
+    if here is None:
+        return msgspec.structs.replace(other, wall=min(other.wall, wall), boot=0.0, boot_id="")
+    later = max(here.wall, min(other.wall, wall))
+    return msgspec.structs.replace(here, wall=later, repairs=max(here.repairs, other.repairs))
+
+
+def _merged_host(here: Enrolled | None, other: Enrolled | None) -> Enrolled | None:
+    if here is None or other is None:
+        return here if other is None else msgspec.structs.replace(other, parts=other.origin)
+    # Under a later permit the renewals began anew.
+    renewals = max(here.renewals, other.renewals) if other.permit >= here.permit else here.renewals
+    changed_on = here.changed_on
+    if changed_on is not None:
+        changed_on = min(changed_on, other.changed_on or changed_on)
+    permit = max(here.permit, other.permit)
+    return msgspec.structs.replace(here, permit=permit, renewals=renewals, changed_on=changed_on)
 
 
 def _merged_rescues(one: dict[str, RescueMark], other: dict[str, RescueMark]) -> dict[str, RescueMark]:
     return {**one, **{serial: mark.merged(one.get(serial, mark)) for serial, mark in other.items()}}
-
-
-def _age_of_host(host: Enrolled) -> tuple[object, ...]:
-    return (host.permit, host.renewals, host.on, msgspec.json.encode(host, order="sorted"))
-
-
-def _age_of_opening(opening: Opening) -> tuple[object, ...]:
-    return (opening.day, opening.drained, opening.serial)
-
-
-def _newest_answer(answers: Iterable[Answer | None], checks: dict[str, int]) -> Answer | None:
-    """The newest of the answers that no newer check of their serial has replaced."""
-    standing = [it for it in answers if it is not None and it.number >= checks.get(it.serial, 0)]
-    return max(standing, key=lambda it: (it.number, it.serial, it.text), default=None)
 
 
 def _trials(documents: Documents) -> int:

@@ -38,6 +38,7 @@ from .facts import Answer
 from .journal import Log
 from .keywatch import KeyWatch
 from .measuring import Measuring
+from .merging import caught_up
 from .primary import FILE, BootRight, PrimaryWatch
 from .recording import Recording
 from .settings import Settings
@@ -309,20 +310,23 @@ class Site:
         self.storing.keep_meters(list(self.enforcer.meters.values()), now.boot, now=True)
         self.trusting.keep(now, at_once=True)
 
-    def take_back(self, kept: Kept, licenses: Licenses) -> None:
-        """Let what was restored count, of which these are the licenses; it refills nothing."""
+    def take_back(self, before: Kept, kept: Kept, licenses: Licenses) -> None:
+        """Let what was restored count, of which these are the licenses; it refills nothing.
+
+        `before` is what it was merged with; what has happened here since then goes on counting. Stored is `kept`.
+        """
         now = self.clock()
         self.documents, trust = kept.documents, self.enforcer.trust
-        trust.kept = kept_of(kept.facts, trust.kept)
-        self.trusting.answer = kept.facts.answer
-        trust.answer, refused = read_answer(kept.facts.answer, self.vendor_keys)
+        facts = caught_up(before.facts, kept.facts, self.trusting.facts)
+        trust.kept = kept_of(facts, trust.kept)
+        self.trusting.answer = facts.answer
+        trust.answer, refused = read_answer(facts.answer, self.vendor_keys)
         trust.events += refused
         for cause, meter in self.enforcer.meters.items():
             meter.drained = max(meter.drained, min(kept.drained.get(str(cause), 0.0), float(meter.rule.seconds)))
         self.enforcer.adopt_stored(licenses, now)
         self.enforcer.adopt_reservations(Reservations(kept.reservations))
         self.settle()
-        self.keep_drained()
 
     async def _to_the_end(self, work: Coroutine[Any, Any, _Done]) -> _Done:
         """Wait for the work, which goes on when the client goes away."""

@@ -11,19 +11,27 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from featurekeyd.policy.audit import Entry, Soundness, verify
+from featurekeyd.policy.catalog import Cause
+from featurekeyd.policy.checkevidence import CheckEvidence, read_check
+from featurekeyd.policy.enforcer import Enforcer
 from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.findings import Finding, Unreadable, Verdict, accept, refuse
+from featurekeyd.policy.instant import Now
+from featurekeyd.policy.licenses import Licenses
 from featurekeyd.policy.request_text import Head
+from featurekeyd.policy.reservations import Reservations
 
 from .backup import Backup, BackupTooLarge, read_backup, write_backup
 from .documents import read_documents
+from .facts import Answer
 from .merging import differences, merged
 from .methods import Client, ErrorReply, Method, Nothing, Permission, method, one_by_one, said
 from .schema import StateRefused
 from .site import Site
 from .store import Kept, Store
 from .storing import not_stored
-from .version import VERSION
+from .trusting import kept_of, read_answer
+from .version import RELEASED, VERSION
 from .wire import MANAGE, error_reply, reply
 
 _Done = TypeVar("_Done")
@@ -105,28 +113,33 @@ class StateService:
         return reply({"finding": finding, "changes": changes})
 
     async def _restored(self, backup: Backup, client: Client, *, dry_run: bool) -> tuple[Finding, list[str]]:
-        site, now = self._site, self._site.clock()
-        refusal = await asyncio.to_thread(_refusal, backup, site)
+        site, wall = self._site, int(self._site.clock().wall)
+        refusal, vouched = await asyncio.to_thread(_judged, backup, site)
         if refusal is not None:
             return refusal, []
-        site.keep_drained()
 
-        def merge(store: Store) -> tuple[Kept, Kept]:
+        def both(store: Store) -> tuple[Kept, Kept]:
             here = store.load_kept()
-            after = merged(here, backup.kept, backup.origin.serial, backup.before_audit, int(now.wall))
-            if not dry_run:
-                store.save_kept(after, int(now.wall))
-            return here, after
+            return here, merged(here, backup.kept, backup.origin.serial, backup.before_audit, wall, vouched=vouched)
 
-        before, after = await self._asked(merge)
-        changes = differences(before, after)
+        def stored(store: Store) -> tuple[Kept, Kept]:
+            before, after = both(store)  # anew: acts were recorded meanwhile, and time has drained
+            store.save_kept(after, wall)
+            return before, after
+
+        site.keep_drained()
+        before, after = await self._asked(both)
+        licenses = await asyncio.to_thread(_tried_out, after, site)
+        if isinstance(licenses, Finding):
+            return licenses, []
         of = f"of {backup.origin.written}, serial {backup.origin.serial or 'none'}"
         if dry_run:
-            return accept(Verdict.RESTORED, f"The backup {of} would be restored."), changes
-        catalog = site.enforcer.catalog.id
-        licenses, _ = await asyncio.to_thread(read_documents, after.documents, site.vendor_keys, catalog)
-        site.take_back(after, licenses)
-        message = f"The backup {of} is restored."
+            return accept(Verdict.RESTORED, f"The backup {of} would be restored."), differences(before, after)
+        with site.trusting.held():
+            before, after = await self._asked(stored)
+            site.take_back(before, after, licenses)
+        site.keep_drained()
+        message, changes = f"The backup {of} is restored.", differences(before, after)
         self._tell(EventName.STATE_RESTORED, message, client, CHANGES="; ".join(changes))
         return accept(Verdict.RESTORED, message), changes
 
@@ -144,6 +157,11 @@ class StateService:
 
 def _hint(error: sqlite3.Error | StateRefused) -> str:
     return not_stored(error) if isinstance(error, sqlite3.Error) else str(error)
+
+
+def _judged(backup: Backup, site: Site) -> tuple[Finding | None, CheckEvidence | None]:
+    """Why a backup is not taken here, None where it is, and what its answer of the vendor says, verified."""
+    return _refusal(backup, site), _vouched(backup.kept.facts.answer, site)
 
 
 def _refusal(backup: Backup, site: Site) -> Finding | None:
@@ -164,6 +182,40 @@ def _refusal(backup: Backup, site: Site) -> Finding | None:
         message = f"The backup says serial {origin.serial or 'none'}, and its certificate {licenses.serial or 'none'}."
         return refuse(Verdict.BAD_BACKUP, message)
     return None
+
+
+def _vouched(answer: Answer | None, site: Site) -> CheckEvidence | None:
+    """What the vendor's answer in a backup says, whatever stands beside it there; None where it is not believed."""
+    try:
+        evidence = None if answer is None else read_check(answer.text, site.vendor_keys)
+    except Unreadable:
+        return None  # another one can be asked for
+    return evidence if evidence is not None and evidence.catalog == site.enforcer.catalog.id else None
+
+
+def _tried_out(kept: Kept, site: Site) -> Licenses | Finding:
+    """The licenses of what would be restored, or why nothing can run by it: no daemon would start with it again."""
+    running, now = site.enforcer, site.clock()
+    drained = {cause: kept.drained[cause] for cause in Cause if cause in kept.drained}
+    try:
+        licenses, _ = read_documents(kept.documents, site.vendor_keys, running.catalog.id)
+        tried = Enforcer(
+            running.catalog,
+            running.system,
+            running.rules,
+            now,
+            released=RELEASED,
+            drained=drained,
+            boot_id=running.trust.boot_id,
+            kept=kept_of(kept.facts, running.trust.kept),
+        )
+        tried.trust.answer, _ = read_answer(kept.facts.answer, site.vendor_keys)
+        tried.adopt_stored(licenses, now)
+        tried.adopt_reservations(Reservations(kept.reservations))
+        tried.tick(Now(now.wall + 1.0, now.boot + 1.0))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it would be met at each start
+        return refuse(Verdict.BAD_BACKUP, f"Nothing can run by what is in the backup: {type(error).__name__}.")
+    return licenses
 
 
 def _listed(entry: Entry) -> dict[str, object]:

@@ -217,11 +217,11 @@ def test_an_older_list_does_not_come_back(running: House) -> None:
 
 def test_facts_come_back_to_what_decides(running: House, another: House) -> None:
     day: datetime.date = running.clock().date
-    facts = Facts(rescues={SERIAL: RescueMark(day=day)}, checks={SERIAL: 5}, emergency_claims=2)
+    facts = Facts(rescues={SERIAL: RescueMark(day=day)}, permits={SERIAL: 5}, emergency_claims=2)
     running.loop.run_until_complete(running.storing.save_facts(facts))
     restore(another, backup(running))
     kept = another.enforcer.trust.kept
-    assert (kept.rescues, kept.check_numbers, kept.claims) == ({SERIAL: RescueMark(day=day)}, {SERIAL: 5}, 2)
+    assert (kept.rescues, kept.permits, kept.claims) == ({SERIAL: RescueMark(day=day)}, {SERIAL: 5}, 2)
 
 
 def test_a_backup_of_another_serial_is_refused(running: House, another: House) -> None:

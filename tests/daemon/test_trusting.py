@@ -239,6 +239,16 @@ def test_a_stored_answer_is_verified_again(vendor: Vendor) -> None:
     assert (nothing, event.name) == (None, EventName.STATE_REFUSED)
 
 
+@pytest.mark.parametrize("beside", [("110123456789", 999), ("110123456780", 1)])
+def test_a_stored_answer_is_not_believed_under_another_number_or_serial(
+    vendor: Vendor, beside: tuple[str, int]
+) -> None:
+    serial, number = beside
+    nothing, (event,) = read_answer(Answer(serial=serial, number=number, text=answer_of(vendor)), vendor.keys)
+    assert nothing is None
+    assert "Its text is check 1 of serial 110123456789, and it is stored as another." in event.message
+
+
 def test_a_folder_in_the_settings_stands_in_for_the_host() -> None:
     assert host_root("host:/folder") == Path("/folder")
     assert {host_root(reader) for reader in ("host", "auto", "serial:/dev/ttyUSB0")} == {Path("/")}
@@ -249,7 +259,7 @@ def test_what_a_restore_brings_back_counts_at_once(bound: House) -> None:
     no = Answer(serial="110123456789", number=4, text=answer_of(bound.vendor, number=4, retired=True))
     kept = bound.loop.run_until_complete(bound.storing.ask(lambda store: store.load_kept()))
     facts = msgspec.structs.replace(bound.site.trusting.facts, answer=no, checks={"110123456789": 4})
-    bound.site.take_back(msgspec.structs.replace(kept, facts=facts), bound.enforcer.licenses)
+    bound.site.take_back(kept, msgspec.structs.replace(kept, facts=facts), bound.enforcer.licenses)
     assert bound.enforcer.standing is Standing.DEACTIVATED
     assert bound.site.trusting.facts.answer == no
     assert bound.enforcer.trust.kept.check_numbers == {"110123456789": 4}
