@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
+from .callrules import TAG
 from .lately import Lately
 from .ledger import Lease, Ledger
-
-TAG = ";tag="
-"""What stands between Call-ID and From-tag in the key of a SIP call (facts/telephony.md section 2)."""
 
 MOST_FOUND = 32
 """Leases and ended keys that one answer names. One or two are usual: a call that passes two switches has two leases;
