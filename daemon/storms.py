@@ -28,6 +28,11 @@ DEED_ENTRIES = 100
 """Deeds of technicians in a minute that are an entry each: the keys of a large order; a list that is imported has its
 own entry besides."""
 
+CARE_ENTRIES = 10
+"""Acts of care of one user in a minute that are an entry each (backups, refused codes, enrollments): more than anybody
+does by hand. What a program does over and over is a sum each minute, so that it pushes no act of others out of the
+audit in less than days."""
+
 BUG_ENTRIES = 10
 """Exceptions of one sort in a minute that are an entry each: enough to see what they have in common."""
 
@@ -85,6 +90,15 @@ BOUNDS = {
         ("ERROR",), "{count} more exceptions {ERROR} that nobody foresaw; those before show where.", BUG_ENTRIES
     ),
     EventName.UNRESERVED: Bound(("BY",), "{count} more reservations were given up by {BY}.", DEED_ENTRIES),
+    EventName.CERTIFICATE_IMPORTED: Bound(("BY",), "{count} more certificates were imported by {BY}.", CARE_ENTRIES),
+    EventName.LIST_IMPORTED: Bound(("BY",), "{count} more license lists were imported by {BY}.", CARE_ENTRIES),
+    EventName.LICENSES_EXPORTED: Bound(("BY",), "{count} more lists of licenses were exported by {BY}.", CARE_ENTRIES),
+    EventName.CLOCK_REPAIRED: Bound(("BY",), "{BY} said {count} more times that the clock is right.", CARE_ENTRIES),
+    EventName.HOST_ENROLLED: Bound(("BY",), "The host was enrolled {count} more times by {BY}.", CARE_ENTRIES),
+    EventName.ADDRESS_ANNOUNCED: Bound(("BY",), "{count} more addresses were announced by {BY}.", CARE_ENTRIES),
+    EventName.RESCUE_REFUSED: Bound(("BY",), "{count} more rescue codes entered by {BY} were refused.", CARE_ENTRIES),
+    EventName.STATE_BACKED_UP: Bound(("BY",), "{count} more backups of the state were taken by {BY}.", CARE_ENTRIES),
+    EventName.STATE_RESTORED: Bound(("BY",), "{count} more backups were restored by {BY}.", CARE_ENTRIES),
 }
 """The events that a client, a list or a fault can cause without end."""
 

@@ -34,6 +34,10 @@ the heads of what came before."""
 KEPT_ENTRIES = 9_000
 """Entries that stay when that many are exceeded: a tenth goes at once, so that checkpoints are few."""
 
+MAX_BROUGHT = 5_000
+"""Entries of other chains that backups bring into one, at most half of it: what somebody has written himself must not
+push out what was recorded here."""
+
 MAX_FIELDS = 16
 """Fields of an entry: the richest event has ten."""
 
@@ -54,6 +58,7 @@ _LABEL = b"featurekeyd audit 1"
 AUDITED = frozenset(
     {
         EventName.SELF_TEST_FAILED,
+        EventName.SETTINGS_READ_ANEW,
         EventName.STANDING_LICENSED,
         EventName.STANDING_GRACE,
         EventName.STANDING_RESTRICTED,
@@ -94,6 +99,7 @@ NOT_AUDITED = frozenset(
     {
         EventName.STARTED,
         EventName.STOPPED,
+        EventName.SETTINGS_REFUSED,
         EventName.FEATURE_KEY_FOUND,
         EventName.FEATURE_KEY_TROUBLE,
         EventName.LICENSE_EXPIRES_SOON,
@@ -232,20 +238,17 @@ def digest_before(entries: Sequence[Entry]) -> str | None:
 def joined(own: Sequence[Entry], other: Sequence[Entry], before_other: str, wall: int) -> list[Entry]:
     """The chain `own` and what only `other` has, which is sound behind `before_other`; it goes on from its head.
 
-    Where `other` is the same chain, only further, its entries come as they are. Else they are recorded here as what was
-    brought, each with the digest that it had: so nothing is lost, and nothing that is here is numbered anew.
+    They are recorded as what was brought, each with the digest that it had: nothing that is here is numbered anew, and
+    none passes for what was recorded here, also where `other` is the same chain, only further: anybody can reckon on a
+    chain. Of many the newest are brought. A chain that has nothing yet takes the other as it is.
     """
     if not own:
         return _begun(other, before_other, wall)
-    heads = {Head(it.number, it.digest): place for place, it in enumerate(other, 1)}
-    if other:
-        heads[Head(other[0].number - 1, before_other)] = 0
-    head = head_of(own)
-    if head in heads:
-        return [*own, *other[heads[head] :]]
-    known = {it.digest for it in own} | {it.fields[BROUGHT] for it in own if BROUGHT in it.fields}
-    missing = (it for it in other if known.isdisjoint((it.digest, it.fields.get(BROUGHT, it.digest))))
-    return [*own, *extended(head, map(_brought, missing))]
+    brought = [it.fields[BROUGHT] for it in own if BROUGHT in it.fields]
+    known = {it.digest for it in own} | set(brought)
+    missing = [it for it in other if known.isdisjoint((it.digest, it.fields.get(BROUGHT, it.digest)))]
+    room = max(MAX_BROUGHT - len(brought), 0)
+    return [*own, *extended(head_of(own), map(_brought, missing[max(len(missing) - room, 0) :]))]
 
 
 def _begun(other: Sequence[Entry], before: str, wall: int) -> list[Entry]:

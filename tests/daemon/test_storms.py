@@ -11,6 +11,7 @@ from featurekeyd.daemon import storms as module
 from featurekeyd.daemon.storms import (
     BOUNDS,
     BUG_ENTRIES,
+    CARE_ENTRIES,
     DEED_ENTRIES,
     EMERGENCY_ENTRIES,
     MAX_KINDS,
@@ -182,3 +183,30 @@ def test_a_bug_that_is_met_again_and_again_is_so_many_entries_and_a_sum(house: H
     assert len(house.log.events) == BUG_ENTRIES + 1
     house.site.close()
     assert house.log.events[-1].fields == {"ERROR": "ZeroDivisionError", "COUNT": str(1000 - BUG_ENTRIES)}
+
+
+CARE = sorted(name for name, bound in BOUNDS.items() if bound.at_once == CARE_ENTRIES and bound.by == ("BY",))
+
+
+@pytest.mark.parametrize("name", CARE)
+def test_acts_of_care_are_an_entry_each_as_far_as_a_hand_does_them_and_then_a_sum(
+    storms: Storms, name: EventName
+) -> None:
+    event = Event(name=name, message="Done.", fields={"BY": "uid 7"})
+    passed = sum(storms.passes(event, 0.0) for _ in range(10_100))
+    assert passed == CARE_ENTRIES
+    assert storms.passes(Event(name=name, message="Done.", fields={"BY": "uid 8"}), 0.0), "nobody hides another"
+    sums = {sum_.fields["BY"]: sum_ for sum_ in storms.ended(WINDOW_SECONDS)}
+    assert sums["uid 7"].fields["COUNT"] == str(10_100 - CARE_ENTRIES)
+    assert "uid 7" in sums["uid 7"].message
+
+
+def test_every_act_of_care_that_is_recorded_is_bounded() -> None:
+    assert {
+        EventName.RESCUE_REFUSED,
+        EventName.STATE_BACKED_UP,
+        EventName.STATE_RESTORED,
+        EventName.HOST_ENROLLED,
+        EventName.ADDRESS_ANNOUNCED,
+        EventName.CLOCK_REPAIRED,
+    } <= set(CARE)

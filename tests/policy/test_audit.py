@@ -12,6 +12,7 @@ from featurekeyd.policy.audit import (
     BROUGHT,
     CHECKPOINT,
     GENESIS,
+    MAX_BROUGHT,
     MAX_FIELDS,
     MAX_TEXT,
     NOT_AUDITED,
@@ -165,10 +166,25 @@ def test_a_chain_that_has_all_of_the_other_stays_as_it_is() -> None:
     assert joined(own, [], GENESIS, 5) == own
 
 
-def test_a_chain_that_the_other_goes_on_from_goes_on() -> None:
+def test_a_chain_that_goes_on_from_this_one_is_marked_as_brought_too() -> None:
     other = chain("a", "b", "c")
-    assert joined(other[:1], other, GENESIS, 5) == other
+    both = joined(other[:1], other, GENESIS, 5)
+    assert names(both) == ["a", "b", "c"]
+    assert [it.fields.get(BROUGHT) for it in both] == [None, other[1].digest, other[2].digest]
+    assert joined(both, other, GENESIS, 5) == both
+
+
+def test_a_chain_without_entries_takes_the_other_as_it_is() -> None:
+    other = chain("a", "b", "c")
     assert joined([], other, GENESIS, 5) == other
+
+
+def test_so_many_entries_are_brought_and_of_more_the_newest() -> None:
+    own, other = chain("a"), chain(*map(str, range(MAX_BROUGHT + 7)))
+    both = joined(own, other, GENESIS, 5)
+    assert len(both) == 1 + MAX_BROUGHT
+    assert (both[0], both[-1].what) == (own[0], str(MAX_BROUGHT + 6))
+    assert joined(both, chain(*"bcd"), GENESIS, 5) == both
 
 
 def test_what_only_the_other_has_comes_after_marked_as_brought() -> None:
@@ -190,12 +206,6 @@ def test_a_chain_without_its_beginning_gets_the_checkpoint_that_it_needs() -> No
     assert names(both) == ["b", "c", CHECKPOINT]
     assert verify(both).sound
     assert joined(both, whole[1:], whole[0].digest, 6) == both
-
-
-def test_a_chain_that_was_cut_off_goes_on_where_this_one_ends() -> None:
-    whole = chain("a", "b", "c")
-    assert joined(whole[:2], whole[1:], whole[0].digest, 5) == whole
-    assert joined(whole[:1], whole[1:], whole[0].digest, 5) == whole
 
 
 @given(CHAINS, CHAINS, st.integers(0, 7))
