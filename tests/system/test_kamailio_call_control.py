@@ -64,6 +64,16 @@ class Switch:
     def in_use(self, feature: str = TRUNK) -> int:
         return int(self.site.feature(feature)["in_use"])
 
+    def until_in_use_by_lists(self, number: int) -> float:
+        """Wait until so many are in use, with lists of the dialogs; what began within the last 2 s is spared."""
+        return until(lambda: self.sync_dialogs() and self.in_use() == number, f"{number} in use, by lists")
+
+    def sync_dialogs(self) -> rig.Ran:
+        synced = self.site.ctl("sync-dialogs", "--rpc", str(self.kamailio.short / "rpc"), "--json")
+        assert (synced.status, synced.err) == (0, "")
+        assert synced.json()["adopted"] == synced.json()["changed"] == 0
+        return synced
+
     def until_in_use(self, number: int, feature: str = TRUNK) -> float:
         return until(lambda: self.in_use(feature) == number, f"{number} of {feature} in use")
 
@@ -249,6 +259,22 @@ def test_calls_that_end_while_the_daemon_stands_still_are_given_back_when_it_goe
                 os.kill(switch.site.pid, signal.SIGCONT)
             assert caller.finals().counts == {200: 1}
     assert switch.until_in_use(0) < 5
+
+
+def test_calls_that_ended_while_the_daemon_was_away_are_given_back_by_the_list_of_dialogs(tmp_path: Path) -> None:
+    with licensed(tmp_path) as site, asking(tmp_path, site) as kamailio, Callee(tmp_path) as callee:
+        kamailio.start()
+        switch = Switch(site, kamailio, callee, tmp_path)
+        with switch.talking(1, number="112"), switch.talking(1) as answered:
+            with switch.talking(3) as more:
+                assert answered + more == [200] * LIMIT
+                site.kill()
+            site.start()
+            assert switch.in_use() == LIMIT
+            assert switch.until_in_use_by_lists(1) < 10
+            assert site.status()["emergency_now"] == 1
+        # The workers that found the daemon away rest, so these ends may be lost too.
+        switch.until_in_use_by_lists(0)
 
 
 def test_the_calls_of_a_kamailio_that_is_killed_are_given_back_and_the_next_one_has_all_channels(
