@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import dialogs, doctor, keeping, licensing, operating, proving, rehearsing, reserving
+from . import (
+    dialogs,
+    doctor,
+    exporting,
+    history,
+    keeping,
+    licensing,
+    operating,
+    proving,
+    rehearsing,
+    reserving,
+    sizing,
+)
 from .call import DEFAULT_SOCKET, CallError
 from .console import complain, forgive_encoding, is_closed, mute, no_room
 from .exits import FILE_TROUBLE, INTERRUPTED, PIPE_CLOSED, WRONG_USAGE, FileTrouble, sentence, status_of
@@ -91,6 +103,8 @@ for _verb in (reserving.reserve, reserving.unreserve, reserving.reservations):
 for _verb in (rehearsing.what_if, rehearsing.catalog):
     tree.add_command(_verb)
 for _verb in (proving.check, proving.rescue, proving.host, proving.clock):
+    tree.add_command(_verb)
+for _verb in (history.history, sizing.sizing, exporting.metrics):
     tree.add_command(_verb)
 for _verb in (keeping.audit, keeping.backup, keeping.restore):
     tree.add_command(_verb)

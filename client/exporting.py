@@ -20,9 +20,9 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import click
 
 from .call import CallError, Connection
-from .console import complain, out
+from .console import complain, out, out_json
 from .exits import DONE, FileTrouble, sentence, status_of
-from .session import MAX_REPLY, Session, examples
+from .session import MAX_REPLY, Session, examples, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,20 +49,24 @@ REQUEST_SECONDS = 10.0
 )
 @click.option("--textfile", metavar="PATH", help="Write them to this file, at once, for node_exporter.")
 @click.option("--listen", metavar="ADDRESS:PORT", help="Serve them over HTTP until Ctrl-C; of this host, as a rule.")
+@json_option
 @click.pass_obj
 def metrics(session: Session, textfile: str | None, listen: str | None) -> int:
     """Print the metrics of the daemon as Prometheus reads them; docs/metrics.md tells what each of them says.
 
     With --textfile and --listen a daemon that does not answer is told as the metric `featurekeyd_up 0`.
     """
-    if textfile is not None and listen is not None:
-        raise click.UsageError("choose one of --textfile and --listen")
+    if sum((textfile is not None, listen is not None, session.as_json)) > 1:
+        raise click.UsageError("choose one of --textfile, --listen and --json")
     # Here and not above: half of the start-up time of every verb would go into it.
-    from .metrics import Collector, exposition  # noqa: PLC0415
+    from .metrics import Collector, exposition, listed  # noqa: PLC0415
 
     if listen is not None:
         return _serve(session.path, listen)
     collector = Collector(session.ask, away_is_a_value=textfile is not None)
+    if session.as_json:
+        out_json({"metrics": listed(collector)})
+        return DONE
     text = exposition(collector)
     if textfile is None:
         out(text.rstrip("\n"))

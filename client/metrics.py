@@ -117,6 +117,15 @@ def exposition(collector: Collector) -> str:
     return bytes(generate_latest(registry)).decode()
 
 
+def listed(collector: Collector) -> list[dict[str, Any]]:
+    """The same as plain values, for JSON, which knows no infinity: it is null; raises CallError."""
+    return [
+        {"name": it.name, "labels": dict(it.labels), "value": None if it.value == float("inf") else it.value}
+        for family in collector.collect()
+        for it in family.samples
+    ]
+
+
 def families(status: Mapping[str, Any], features: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
     """The families of these replies; raises ReplyGarbled."""
     samples: Samples = {name: [] for name in METRICS}

@@ -169,6 +169,7 @@ def _verb(*verb: str) -> list[str]:
         "backup": ["-"],
         "restore": ["-"],
         "support-bundle": ["-"],
+        "sizing": ["f"],
     }
     return [*verb, *needed.get(verb[-1], [])]
 
@@ -201,6 +202,7 @@ def test_a_missing_permission_names_the_group(daemon: StandIn, control: Control,
     methods = "Status CheckNow Request ImportCertificate ImportList AddLicense RemoveLicense ListLicenses"
     methods += (
         " ExportLicenses WhatIf CheckCatalog Reserve Unreserve ListReservations ListAudit Backup Restore Rescue GetHost"
+        " History"
     )
     for method in [*methods.split(), "ListFeatures", "ListLeases", "Acquire", "Release", "Explain", "Watch"]:
         daemon.on(method, denied)
@@ -221,6 +223,7 @@ def test_a_missing_permission_names_the_group(daemon: StandIn, control: Control,
         "catalog",
     }
     managing = managing or verb[0] in {"reserve", "unreserve", "reservations", "check", "rescue", "host"}
+    managing = managing or verb[0] in {"history", "sizing"}
     assert ("group featurekey-admin;" in err) is managing
     assert ("group featurekey;" in err) is not managing
 
@@ -238,6 +241,7 @@ def test_a_reply_without_what_was_promised_is_an_error_and_no_traceback(
             daemon.on(method, reply | {"reservation": 1})
         for method in ("Rescue", "GetHost"):
             daemon.on(method, reply)
+        daemon.on("History", reply | {"uses": [{"time": "never"}]})
         assert control(*verb, stdin=b"text")[0] in {exits.DAEMON_ERROR, exits.DONE}
 
 
