@@ -39,6 +39,8 @@ TIME_LIMIT = 10.0
 MAX_LIST = 8 * 1024 * 1024
 """Bytes of that answer, more than a datagram can have: the kernel's own limit decides."""
 
+_COUNTS = ("adopted", "changed", "freed")
+
 ANSWERED, DELETED = 3, 5
 """States of a dialog: answered and not acknowledged yet; over, and kept for a moment."""
 
@@ -69,13 +71,18 @@ def sync_dialogs(session: Session, holder: str, rpc: str, no_ack: int) -> int:
     taken = time.clock_gettime(time.CLOCK_BOOTTIME) - SPARED_SECONDS
     found = session.collect(f"{LICENSE}.ListLeases", "lease", holder=name)
     calls = [lease for lease in found if needed(lease, "scope", str) == "calls"]
+    if not calls:  # then there is nothing to give back, whatever Kamailio has
+        return _show(session, 0, 0, dict.fromkeys(_COUNTS, 0))
     alive = set(keys_of(list_dialogs(rpc), no_ack))
     kept = [_on_wire(lease) for lease in calls if needed(lease, "key", str) in alive]
-    result = _synchronize(session, name, kept, round(taken * 1000))
+    return _show(session, len(calls), len(alive), _synchronize(session, name, kept, round(taken * 1000)))
+
+
+def _show(session: Session, before: int, alive: int, counts: dict[str, int]) -> int:
     if session.as_json:
-        out_json(result)
+        out_json(counts)
     else:
-        out_fields([("calls of Kamailio", len(alive)), ("leases before", len(calls)), ("given back", result["freed"])])
+        out_fields([("leases before", before), ("calls of Kamailio", alive), ("given back", counts["freed"])])
     return DONE
 
 
@@ -120,7 +127,7 @@ def _on_wire(lease: dict[str, Any]) -> dict[str, Any]:
 
 
 def _synchronize(session: Session, holder: str, leases: list[dict[str, Any]], taken_ms: int) -> dict[str, int]:
-    parts, sums = sync_parts(leases), dict.fromkeys(("adopted", "changed", "freed"), 0)
+    parts, sums = sync_parts(leases), dict.fromkeys(_COUNTS, 0)
     common = {"holder": holder, "scope": "calls", "taken_ms": max(taken_ms, 0), "generation": max(taken_ms, 0)}
     for number, part in enumerate(parts, 1):
         said = {**common, "leases": part, "part": number, "last": number == len(parts)}
