@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .answer import SyncResult
     from .license import CallClass, SyncLease
 
-ANSWER_SECONDS = 0.5
+ANSWER_MILLISECONDS = 500
 """The longest that a call waits: the time limit of two questions, its own and one before it; a caller's telephone
 sends its INVITE again after as long."""
 
@@ -55,7 +55,7 @@ class Asking:
         """The answer to a question; never an exception, and never later than the limit."""
         asked = self._thread.submit(self._acquire, question)
         try:
-            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(asked)), ANSWER_SECONDS)
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(asked)), ANSWER_MILLISECONDS / 1000)
         except TimeoutError:
             answer = _too_late(question)
             if not answer.allowed:
@@ -136,7 +136,7 @@ class Asking:
 def _too_late(question: Question) -> Answer:
     if question.emergency:
         return EMERGENCY_GRANTED
-    message = f"no answer from featurekeyd within {ANSWER_SECONDS} s"
+    message = f"no answer from featurekeyd within {ANSWER_MILLISECONDS} ms"
     return Answer(allowed=question.fail_open, reason=DAEMON_AWAY, message=message, from_daemon=False)
 
 

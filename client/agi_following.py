@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .agi_calls import Call, Calls, Moved, is_remains
-from .agi_log import INFO, NOTICE, WARNING, Log
+from .agi_log import ERROR, INFO, NOTICE, WARNING, Log
 from .ami_link import AmiLink
 from .answer import DAEMON_AWAY, EMERGENCY
 from .call import CallError
@@ -54,6 +54,7 @@ class Following:
         self._tasks: set[asyncio.Task[None]] = set()
         self._leg_ended = asyncio.Event()
         self._now = asyncio.Event()
+        self._undelivered = asyncio.Event()
 
     async def run(self) -> None:
         """Keep the daemon's leases as the channels are, for ever."""
@@ -75,11 +76,11 @@ class Following:
                 self._log.say(WARNING, "too many calls are followed; this one is left to its hangup handler", "full")
         return answer
 
-    async def release(self, key: str, channel: str = "") -> None:
-        """The hangup handler of a channel ran."""
+    def release(self, key: str, channel: str = "") -> None:
+        """The hangup handler of a channel runs; it is not held up, for nothing may be in the way of a hangup."""
         if self._link is not None and self._link.is_up and is_remains(channel):
             return  # the call goes on in another channel, and AMI tells in which
-        await self._end(key)
+        self._spawn(self._end(key))
 
     async def established(self, key: str) -> None:
         """The dialplan says that a call is answered."""
@@ -124,7 +125,7 @@ class Following:
                 await self._carry(moved, taken)
             else:
                 self.calls.remove(key)
-                await self._asking.release(key)
+                await self._give_back(key)
         finally:
             self._ending.discard(key)
 
@@ -153,7 +154,11 @@ class Following:
         if taken is None and self._link is not None:
             taken = await self._link.channels()
         if taken is not None and await self._send_list(taken):
-            await self._asking.release(moved.old)
+            await self._give_back(moved.old)
+
+    async def _give_back(self, key: str) -> None:
+        if not await self._asking.release(key) and self._asking.pending_releases:
+            self._undelivered.set()
 
     # Lists
 
@@ -175,8 +180,7 @@ class Following:
         taken = await self._link.channels()
         if taken is None:
             return
-        for call in self.calls.learn(taken.channels):
-            call.established = True
+        self.calls.learn(taken.channels)
         await self._send_list(taken)
         for call in self.calls:
             if call.established and not call.told:
@@ -218,15 +222,20 @@ class Following:
 
     async def _deliver(self) -> None:
         while True:
-            await asyncio.sleep(TICK_SECONDS)
-            if self._asking.pending_releases:
+            await self._undelivered.wait()
+            self._undelivered.clear()
+            while self._asking.pending_releases:
+                await asyncio.sleep(TICK_SECONDS)
                 await self._asking.deliver()
 
     async def _tell_established(self, call: Call) -> None:
-        if not call.told and call.wants:
+        # What has ended meanwhile must not be taken again.
+        if not call.told and call.wants and self.calls.get(call.key) is call:
             call.told = await self._asking.established(call)
 
     def _tell_of_daemon(self, answer: Answer) -> None:
+        if self._asking.pending_releases:
+            self._undelivered.set()
         if answer.from_daemon:
             self._log.forget("daemon")
         elif answer.reason in (DAEMON_AWAY, EMERGENCY):
@@ -238,7 +247,13 @@ class Following:
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        trouble = None if task.cancelled() else task.exception()
+        if trouble is not None:
+            self._log.say(ERROR, f"a fault of this program: {trouble!r}", "fault")
 
     async def settle(self) -> None:
         """Wait for what is under way, before leaving."""

@@ -22,7 +22,15 @@ from .agi_asking import Asking
 from .agi_following import Following
 from .agi_log import NOTICE, WARNING, Log
 from .agi_session import AgiSession, HangupContext
-from .agi_settings import DEFAULT_PATH, AgiSettings, SettingsMistake, address, checked_address, read_settings
+from .agi_settings import (
+    DEFAULT_PATH,
+    AgiSettings,
+    SettingsMistake,
+    address,
+    checked_address,
+    read_secret,
+    read_settings,
+)
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -150,6 +158,8 @@ def main(settings: Path | None, daemon: str | None, listen: str | None, *, check
     try:
         read = _settings(settings, daemon, listen)
         warning = checked_address(read)
+        if check and read.ami is not None:
+            read_secret(read.ami)
     except SettingsMistake as mistake:
         click.echo(f"featurekey-agi: {mistake}", err=True)
         sys.exit(WRONG_SETTINGS)

@@ -110,7 +110,7 @@ class AgiSession:
 
     async def _carry_out(self, question: Question) -> None:
         if question.verb == "release" and question.key:
-            await self._following.release(question.key, question.channel_name)
+            self._following.release(question.key, question.channel_name)
         elif question.verb == "answered" and question.key:
             await self._following.established(question.key)
         else:
@@ -129,7 +129,7 @@ class AgiSession:
         except BaseException:
             # An emergency call goes on also where the dialplan was told nothing.
             if answer.allowed and not held_before and not question.emergency:
-                await self._following.release(question.key)
+                self._following.release(question.key)
             raise
 
     async def _say(self, question: Question, answer: Answer) -> None:

@@ -57,8 +57,10 @@ def test_a_switch_that_was_killed_and_is_back_says_by_its_first_list_what_is_ove
 
 def test_an_orderly_stop_gives_everything_back(pbx: Switch) -> None:
     pbx.calls(LICENSED)
+    mark = pbx.agi.log.mark()
     pbx.asterisk.stop()
-    assert pbx.in_use() == 0
+    pbx.until_in_use(0)
+    assert [line for line in pbx.agi.log.so_far(mark) if "freed" in line] == []
 
 
 # AMI
