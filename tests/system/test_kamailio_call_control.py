@@ -149,6 +149,20 @@ def test_the_rules_say_what_a_call_takes(switch: Switch) -> None:
         assert switch.calls(1, number="201").counts == {200: 1}  # within the house: not counted
 
 
+def test_a_switch_may_refuse_with_another_status_and_the_same_reason(switch: Switch, tmp_path: Path) -> None:
+    other = {"REFUSED_STATUS": '"486"', "REFUSED_PHRASE": '"Busy Here"'}
+    with switch.talking(), asking(tmp_path, switch.site, **other) as kamailio:
+        kamailio.start()
+        finals = Switch(switch.site, kamailio, switch.callee, tmp_path).calls(2)
+        assert (finals.counts, finals.reasons(486)) == ({486: 2}, {FULL})
+
+
+def test_a_switch_may_go_on_while_the_daemon_is_away(switch: Switch, tmp_path: Path) -> None:
+    with asking(tmp_path, switch.site, CALL_CONTROL_SOCKET='"/nowhere"', AWAY_OPEN="") as kamailio:
+        kamailio.start()
+        assert Switch(switch.site, kamailio, switch.callee, tmp_path).calls(2).counts == {200: 2}
+
+
 def test_an_answered_call_keeps_its_channel_and_gives_back_what_its_set_up_took(switch: Switch) -> None:
     with switch.talking(2):
         switch.until_in_use(0, SETUP)
