@@ -59,7 +59,12 @@ PURE = {
 IMPURE_NAMES = {"open", "print", "input", "exec", "eval", "compile", "__import__", "breakpoint", "globals"}
 CLOCKS = {"now", "today", "utcnow"}
 
-DISTRIBUTIONS = {"serial": "pyserial", "usb": "pyusb", "systemd": "systemd-python"}
+DISTRIBUTIONS = {
+    "prometheus_client": "prometheus-client",
+    "serial": "pyserial",
+    "systemd": "systemd-python",
+    "usb": "pyusb",
+}
 """Import names that differ from the name of their distribution."""
 
 
