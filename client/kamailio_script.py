@@ -58,7 +58,9 @@ GRANTED_CLASS = {"emergency": "emergency", "emergency_callback": "callback"}
 COUNTED = {"limit_reached", "reserved", "others_wait", "ceiling_reached"}
 """Reasons that the numbers explain better than words."""
 
-_KEY, _WORDS = "$dlg_var(featurekey_key)", "$dlg_var(featurekey_words)"
+_KEPT, _KEY = "$dlg_var(featurekey)", " key="
+"""The variable of a dialog: the words of its lease, and behind the mark its key."""
+
 _PLACE = ("port", "channel")
 _OPTIONS = {*_PLACE, "class", "away", "refuse"}
 
@@ -82,6 +84,12 @@ def read_words(text: str) -> Words:
     except ValueError as error:
         return Words((), options, str(error))
     return Words(wants, options, f"not understood: {' '.join(wrong)}" if wrong else "")
+
+
+def read_kept(text: str) -> tuple[Words, str]:
+    """The words and the key that were kept with a dialog; an empty key where nothing was."""
+    words, _, key = text.partition(_KEY)
+    return read_words(words), key
 
 
 def _is_option(name: str, value: str) -> bool:
@@ -122,20 +130,19 @@ class Routes:
         if answer.allowed and words.wants:
             kept = {name: value for name, value in words.options.items() if name in _PLACE} | {"class": granted_class}
             wants = [f"{want.feature}:{want.instances}" for want in words.wants]
-            self._ksr.pv.sets(_KEY, key)
-            self._ksr.pv.sets(_WORDS, " ".join([*wants, *map("=".join, kept.items())]))
+            self._ksr.pv.sets(_KEPT, " ".join([*wants, *map("=".join, kept.items())]) + _KEY + key)
         return self._tell(answer, words, granted_class)
 
     def answer_license(self, _message: object, _text: str = "") -> int:
         """Give back what the call held for its set-up only; in event_route[dialog:start]."""
-        key, words = self._text(_KEY), read_words(self._text(_WORDS))
+        words, key = read_kept(self._text(_KEPT))
         if key and words.options.get("class") == "normal":
             self._client.acquire(key, words.wants, phase="established")
         return 1
 
     def release_license(self, _message: object, _text: str = "") -> int:
         """Give back what the call held; in event_route[dialog:end] and event_route[dialog:failed]."""
-        key = self._text(_KEY)
+        _, key = read_kept(self._text(_KEPT))
         if key:
             self._client.release(key)
         return 1
@@ -253,8 +260,7 @@ def list_calls(dialogs: list[dict[str, Any]], no_ack_seconds: int) -> Iterator[S
     named = set[str]()
     for dialog in dialogs:
         variables = {name: value for pair in dialog["variables"] for name, value in pair.items()}
-        key = variables.get("featurekey_key")
-        words = read_words(variables.get("featurekey_words", ""))
+        words, key = read_kept(variables.get("featurekey", ""))
         if key and words.wants and key not in named and _goes_on(dialog, no_ack_seconds):
             named.add(key)
             place = {name: words.options.get(name) for name in _PLACE}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,8 +91,8 @@ class Ksr:
     def told(self, name: str) -> object:
         return self.pv.values[f"$avp(featurekey_{name})"]
 
-    def kept(self) -> tuple[object, object]:
-        return self.pv.values.get("$dlg_var(featurekey_key)"), self.pv.values.get("$dlg_var(featurekey_words)")
+    def kept(self) -> object:
+        return self.pv.values.get("$dlg_var(featurekey)")
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def routes(ksr: Ksr) -> Iterator[Routes]:
 def dialog(
     key: str | None = KEY, words: str = f"{TRUNK}:1 class=normal", state: int = 4, age: int = 9
 ) -> dict[str, Any]:
-    variables = [] if key is None else [{"featurekey_key": key}, {"featurekey_words": words}]
+    variables = [] if key is None else [{"another": "x"}, {"featurekey": f"{words} key={key}"}]
     return {"state": state, "duration": age, "variables": variables, "call-id": "not looked at"}
 
 
@@ -121,7 +122,7 @@ def test_a_grant_lets_the_route_go_on_and_is_kept_with_the_dialog(daemon: StandI
     assert routes.acquire_license(None, f"{WORDS} channel=7") == 1
     asked = {"holder": "kamailio", "key": KEY, "wants": [{"feature": TRUNK, "instances": 1}], "dialed": "100"}
     assert daemon.parameters() == asked | {"port": "trunk:carrier-a", "channel": "7"}
-    assert ksr.kept() == (KEY, f"{TRUNK}:1 port=trunk:carrier-a channel=7 class=normal")
+    assert ksr.kept() == f"{TRUNK}:1 port=trunk:carrier-a channel=7 class=normal key={KEY}"
     told = {name: ksr.told(name) for name in ("reason", "limit", "in_use", "port", "channel", "class", "message")}
     assert told == {
         "reason": "granted",
@@ -137,7 +138,7 @@ def test_a_grant_lets_the_route_go_on_and_is_kept_with_the_dialog(daemon: StandI
 def test_a_denial_refuses_and_leaves_nothing_with_the_dialog(daemon: StandIn, ksr: Ksr, routes: Routes) -> None:
     daemon.on("Acquire", daemon.DENIED)
     assert routes.acquire_license(None, WORDS) == -1
-    assert ksr.kept() == (None, None)
+    assert ksr.kept() is None
     assert (ksr.told("status"), ksr.told("phrase")) == (503, "Service Unavailable")
     assert ksr.told("header") == 'Q.850;cause=34;text="4 of 4 channels in use"'
     assert ksr.told("message") == "all 4 sip-trunk-channels are in use"
@@ -155,10 +156,10 @@ def test_a_site_chooses_what_a_call_is_refused_with(
 def test_each_trunk_fails_open_or_closed_and_says_that_the_daemon_is_away(ksr: Ksr, routes: Routes) -> None:
     assert routes.acquire_license(None, WORDS) == -1
     assert ksr.told("header") == 'Q.850;cause=38;text="license daemon is away"'
-    assert ksr.kept() == (None, None)
+    assert ksr.kept() is None
     assert routes.acquire_license(None, f"{WORDS} away=open") == 1
     assert ksr.told("reason") == "daemon_away"
-    assert ksr.kept()[0] == KEY
+    assert ksr.kept() == f"{TRUNK}:1 port=trunk:carrier-a class=normal key={KEY}"
 
 
 def test_what_the_daemon_refuses_to_decide_is_no_question_of_limits(daemon: StandIn, ksr: Ksr, routes: Routes) -> None:
@@ -216,10 +217,10 @@ def test_the_emergency_numbers_of_the_site_count_locally(ksr: Ksr, routes: Route
 
 def test_a_call_is_listed_in_the_class_that_it_was_granted_in(daemon: StandIn, ksr: Ksr, routes: Routes) -> None:
     routes.acquire_license(None, f"{WORDS} class=callback")
-    assert ksr.kept()[1] == f"{TRUNK}:1 port=trunk:carrier-a class=normal"
+    assert ksr.kept() == f"{TRUNK}:1 port=trunk:carrier-a class=normal key={KEY}"
     daemon.on("Acquire", {"allowed": True, "reason": "emergency_callback"})
     routes.acquire_license(None, f"{WORDS} class=callback")
-    assert ksr.kept()[1] == f"{TRUNK}:1 port=trunk:carrier-a class=callback"
+    assert ksr.kept() == f"{TRUNK}:1 port=trunk:carrier-a class=callback key={KEY}"
 
 
 # What a far end chooses.
@@ -352,7 +353,7 @@ def test_a_phone_is_known_by_the_address_that_it_registers(
     assert routes.acquire_phone(None, "third-party-ip-endpoints refuse=403") == 1
     assert routes.release_phone(None) == 1
     assert daemon.asked() == [f"Acquire {key}", f"Release {key}"]
-    assert ksr.kept() == (None, None)
+    assert ksr.kept() is None
 
 
 def test_the_list_of_phones_has_those_with_a_contact_that_is_good(daemon: StandIn, ksr: Ksr, routes: Routes) -> None:
@@ -363,6 +364,21 @@ def test_the_list_of_phones_has_those_with_a_contact_that_is_good(daemon: StandI
     sent = daemon.parameters()
     assert (sent["scope"], sent["ttl_seconds"]) == ("registrations", PHONES_TTL)
     assert [lease["key"] for lease in sent["leases"]] == ["201", "203"]
+
+
+# The page.
+
+
+def test_the_page_explains_every_setting_option_and_answer(daemon: StandIn, ksr: Ksr, routes: Routes) -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "kamailio.md").read_text(encoding="utf-8")
+    script = (root / "client" / "kamailio_script.py").read_text(encoding="utf-8")
+    routes.acquire_license(None, WORDS)
+    names = re.findall(r'_(?:setting|number)\("(\w+)"', script)
+    names += [name.removeprefix("$avp(featurekey_").rstrip(")") for name in ksr.pv.values if name.startswith("$avp")]
+    assert len(names) > 12
+    assert [name for name in names if f"`{name}`" not in page] == []
+    assert [name for name in ("port", "channel", "class", "away", "refuse") if f"| `{name}=" not in page] == []
 
 
 # Loading.

@@ -6,7 +6,12 @@ it; a Debian package needs none.
 
 from __future__ import annotations
 
+import atexit
+import functools
+import os
+import shutil
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -45,14 +50,28 @@ def settings(**said: str) -> str:
 
 
 def dialog_database(path: Path) -> str:
-    """An empty database for the dialogs of a Kamailio, made with its own tables; the value of DIALOG_DB."""
+    """An empty database for the dialogs of a Kamailio, made with its own tables; the value of DIALOG_DB.
+
+    It lies in memory, as docs/kamailio.md tells sites, and `path` is a link to it.
+    """
+    path.symlink_to(_memory() / f"{path.stem}-{time.monotonic_ns()}.sqlite")
     folders = (UNPACKED / "usr/share/kamailio/db_sqlite", Path("/usr/share/kamailio/db_sqlite"))
     folder = next(folder for folder in folders if folder.exists())
     with sqlite3.connect(path) as database:
+        database.execute("PRAGMA journal_mode=WAL")
         for name in ("standard-create.sql", "dialog-create.sql"):
             database.executescript((folder / name).read_text(encoding="utf-8"))
     database.close()
     return f'"sqlite://{path}"'
+
+
+@functools.cache
+def _memory() -> Path:
+    """A folder in memory where there is one, until the tests are over."""
+    shared = Path("/dev/shm")
+    folder = tempfile.mkdtemp(prefix="fk-", dir=shared if os.access(shared, os.W_OK) else None)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def until(holds: Callable[[], object], what: str, seconds: float = DEADLINE) -> float:

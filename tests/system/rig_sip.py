@@ -75,17 +75,18 @@ class Telephone:
         *,
         acknowledges: bool = True,
         reached_at: str = "",
+        copies: int = 1,
     ) -> Call:
         """Call and acknowledge.
 
         `call_id` where the far end would choose it; `reached_at` where another telephone answers what comes in the
-        call, since this one does not.
+        call, since this one does not; `copies` of the INVITE at once, as of a network that delivers twice.
         """
         unique = b"%d-%d" % (self.port, next(_NUMBERS))
         target = f"sip:{number}@{callee}".encode()
         from_ = b"<sip:%b@127.0.0.1>;tag=%b" % (self.user.encode(), unique)
         contact = [f"Contact: <sip:{self.user}@{reached_at or f'127.0.0.1:{self.port}'}>".encode()]
-        answered = self._ask(b"INVITE", target, b"<%b>" % target, from_, call_id or unique, contact)
+        answered = self._ask(b"INVITE", target, b"<%b>" % target, from_, call_id or unique, contact, copies)
         to = answered.header("To").encode()
         if answered.status != 200:
             self._send(b"ACK", target, to, from_, call_id or unique, (), again=True)
@@ -97,10 +98,17 @@ class Telephone:
         return Call(answered, lambda: self._ask(b"BYE", target, to, from_, call_id or unique, routes))
 
     def _ask(
-        self, method: bytes, target: bytes, to: bytes, from_: bytes, call_id: bytes, more: Sequence[bytes]
+        self,
+        method: bytes,
+        target: bytes,
+        to: bytes,
+        from_: bytes,
+        call_id: bytes,
+        more: Sequence[bytes],
+        copies: int = 1,
     ) -> Answered:
         begun = time.perf_counter()
-        branch = self._send(method, target, to, from_, call_id, more)
+        branch = self._send(method, target, to, from_, call_id, more, copies=copies)
         deadline = time.monotonic() + self._patience
         while (left := deadline - time.monotonic()) > 0:
             self._opened.settimeout(left)
@@ -123,6 +131,7 @@ class Telephone:
         more: Sequence[bytes],
         *,
         again: bool = False,
+        copies: int = 1,
     ) -> bytes:
         """Send a request; `again` for the ACK of a refusal, which has the branch of its INVITE."""
         number = next(_NUMBERS) - (1 if again else 0)
@@ -140,7 +149,8 @@ class Telephone:
             b"",
             b"",
         ]
-        self._opened.send(b"\r\n".join(lines))
+        for _ in range(copies):
+            self._opened.send(b"\r\n".join(lines))
         return branch
 
     def close(self) -> None:

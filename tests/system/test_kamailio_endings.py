@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from rig_kamailio import Callee, Caller, Kamailio, dead_telephone
+from rig_kamailio import CHECKOUT, Callee, Caller, Kamailio, dead_telephone
 from rig_kamailio_script import dialog_database, scripted, settings, until
 from rig_sip import Answerer, Call, Telephone
 
@@ -226,6 +227,8 @@ def test_a_kamailio_with_a_database_keeps_its_calls_over_a_restart(
         end(it.kamailio)
         it.kamailio.start()
         assert it.in_use() == LIMIT
+        variables = [dialog["variables"] for dialog in it.kamailio.rpc("dlg.list")]
+        assert sum("featurekey" in pair for pairs in variables for pair in pairs) == LIMIT
         assert it.refused() == 'Q.850;cause=34;text="4 of 4 channels in use"'
         for call in calls:
             call.hang_up()
@@ -243,14 +246,29 @@ def test_a_kamailio_without_a_database_forgets_its_calls_and_they_are_given_back
         it.until_in_use(0, NEXT_LIST)
 
 
-def test_a_kamailio_that_never_comes_back_loses_its_calls_after_its_silence(site: rig.Site, tmp_path: Path) -> None:
-    with through(site, tmp_path, holder="gone") as it:
+def test_a_kamailio_that_is_silent_loses_its_calls_and_has_them_again_when_it_is_back(
+    site: rig.Site, tmp_path: Path
+) -> None:
+    with through(site, tmp_path, holder="silent", DIALOG_DB=dialog_database(tmp_path / "dialogs.sqlite")) as it:
         # What no dialog stands behind is freed by a list: so one has come, and the daemon knows how long to wait.
-        site.call("License.Acquire", {"holder": "gone", "key": "stray", "wants": [{"feature": TRUNK}]})
+        site.call("License.Acquire", {"holder": "silent", "key": "stray", "wants": [{"feature": TRUNK}]})
         it.until_in_use(0, NEXT_LIST)
-        it.talk()
+        calls = it.talk()
         it.kamailio.kill()
         it.until_in_use(0, CALLS_TTL + AT_ONCE)
+        it.kamailio.start()
+        it.until_in_use(LIMIT, NEXT_LIST)
+        for call in calls:
+            call.hang_up()
+        it.until_in_use(0, AT_ONCE)
+
+
+def test_the_page_names_only_tests_that_are_there() -> None:
+    page = (CHECKOUT / "docs" / "kamailio.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", page))
+    texts = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py")]
+    assert len(named) > 10
+    assert {name for name in named if not any(f"def {name}(" in text for text in texts)} == set()
 
 
 @pytest.mark.skipif(LONG not in os.environ, reason=f"takes a minute; {LONG}=1 runs it")

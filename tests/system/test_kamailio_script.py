@@ -100,6 +100,14 @@ def test_12_calls_that_share_one_call_id_are_12_calls(switch: Switch) -> None:
         assert switch.in_use() == LIMIT
 
 
+def test_an_invite_that_comes_several_times_is_one_question(switch: Switch) -> None:
+    before = switch.site.feature(TRUNK)["granted"]
+    with switch.talking(LIMIT, copies=5) as answered:
+        assert answered == [200] * LIMIT
+        assert switch.in_use() == LIMIT
+    assert switch.site.feature(TRUNK)["granted"] - before == LIMIT
+
+
 def test_another_trunk_refuses_as_its_words_say(switch: Switch) -> None:
     with switch.talking():
         finals = switch.calls(1, number="900")
