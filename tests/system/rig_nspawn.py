@@ -38,6 +38,7 @@ LEFT_OUT = ("man", "doc", "locale", "info")
 """Folders of /usr/share that nobody reads there."""
 
 _TOOLS = ("systemd-nspawn", "mmdebstrap", "zstd", "nsenter", "dpkg-deb")
+_BUILDERS = ("dpkg-buildpackage", "dh", "dh_python3")
 _HIERARCHIES = (Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
 """Where control groups are: systemd's own and the unified one on a host that has both kinds, else the unified one."""
 
@@ -64,6 +65,14 @@ def missing() -> str:
     if not _hierarchies():
         return "no control groups can be made on this machine"
     return ""
+
+
+def cannot_build() -> str:
+    """Why the packages cannot be built here; empty where they can."""
+    tools = [name for name in _BUILDERS if shutil.which(name) is None]
+    if tools:
+        return f"{', '.join(tools)} not installed: ./dev deb installs what is missing"
+    return "" if (BUILD / "vendored").is_dir() else "what the package carries is not fetched: ./dev deb does so"
 
 
 def _hierarchies() -> list[Path]:

@@ -1,0 +1,109 @@
+"""The Debian packages as they are built: nothing for lintian to say, what is in them, and what they depend on."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import rig_nspawn
+
+pytestmark = pytest.mark.timeout(rig_nspawn.MAKING)
+
+ROOMS = ("client", "daemon", "hwio", "issuer", "policy")
+NAMES = {"featurekeyd", "featurekey-issue", "python3-featurekeyd"}
+
+
+def ran(*command: object) -> str:
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def packages() -> dict[str, Path]:
+    """The built packages by name."""
+    why = rig_nspawn.cannot_build()
+    if why:
+        pytest.skip(why)
+    return {path.name.partition("_")[0]: path for path in rig_nspawn.build_packages()}
+
+
+def contents(package: Path) -> dict[str, str]:
+    """The paths in a package, each with its mode."""
+    lines = [line.split(None, 5) for line in ran("dpkg-deb", "-c", package).splitlines()]
+    return {it[5].removeprefix(".").partition(" ->")[0]: it[0] for it in lines}
+
+
+def test_lintian_has_nothing_to_say(packages: dict[str, Path]) -> None:
+    lintian = shutil.which("lintian")
+    if lintian is None:
+        pytest.skip("lintian is not installed: ./dev test installs it")
+    (changes,) = packages["featurekeyd"].parent.glob("*.changes")
+    assert ran(lintian, "--fail-on", "error,warning", "--allow-root", changes) == ""
+
+
+def test_every_package_is_built_and_brings_no_more_than_it_should(packages: dict[str, Path]) -> None:
+    assert set(packages) == NAMES
+    host, modules = contents(packages["featurekeyd"]), contents(packages["python3-featurekeyd"])
+    assert not any("/featurekeyd/issuer/" in path for path in [*host, *modules]), "a host needs nothing of the vendor's"
+    assert any(path.endswith("/featurekeyd/issuer/command.py") for path in contents(packages["featurekey-issue"]))
+    everything = [path for package in packages.values() for path in contents(package)]
+    assert [path for path in everything if path.endswith((".pyc", "__pycache__/", ".md~"))] == []
+    files = [path for path in everything if not path.endswith("/")]
+    assert len(files) == len(set(files))
+
+
+def test_every_tracked_module_is_in_a_package(packages: dict[str, Path]) -> None:
+    brought = {path for package in packages.values() for path in contents(package)}
+    listed = ran("git", "-C", rig_nspawn.CHECKOUT, "ls-files", *ROOMS).split()
+    wanted = {
+        f"/usr/lib/python3/dist-packages/featurekeyd/{path}" for path in listed if path.endswith((".py", ".varlink"))
+    }
+    assert len(wanted) > 100
+    assert wanted - brought == set()
+
+
+def test_the_settings_are_kept_on_an_upgrade(packages: dict[str, Path], tmp_path: Path) -> None:
+    ran("dpkg-deb", "-e", packages["featurekeyd"], tmp_path / "control")
+    assert (tmp_path / "control/conffiles").read_text().split() == ["/etc/featurekeyd/featurekeyd.toml"]
+
+
+def test_programs_start_python_isolated_and_with_what_the_package_carries(
+    packages: dict[str, Path], tmp_path: Path
+) -> None:
+    for package in packages.values():
+        ran("dpkg-deb", "-x", package, tmp_path)
+    programs = sorted((tmp_path / "usr/bin").iterdir())
+    assert len(programs) == 5
+    for program in programs:
+        first, *rest = program.read_text().splitlines()
+        assert first == "#!/usr/bin/python3 -I"
+        assert any('sys.path.insert(0, "/usr/lib/featurekeyd/vendored")' in line for line in rest)
+    (extension,) = (tmp_path / "usr/lib/featurekeyd/vendored/msgspec").glob("_core*.so")
+    assert extension.read_bytes()[:4] == b"\x7fELF"
+
+
+def test_every_dependency_of_the_project_is_debians_or_carried(packages: dict[str, Path]) -> None:
+    depends = rig_nspawn.dependencies(list(packages.values()))
+    carried = re.findall(r"^(\w+)==", (rig_nspawn.CHECKOUT / "debian/vendored.txt").read_text(), re.MULTILINE)
+    names = {"pyserial": "serial", "pyusb": "usb", "systemd-python": "systemd"}
+    text = (rig_nspawn.CHECKOUT / "pyproject.toml").read_text()
+    (listed,) = re.findall(r"^dependencies = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    for name in re.findall(r'"([\w-]+)', listed):
+        assert name in carried or f"python3-{names.get(name, name)}" in depends, name
+
+
+def test_an_archive_with_another_hash_is_refused(tmp_path: Path) -> None:
+    if why := rig_nspawn.cannot_build():
+        pytest.skip(why)
+    checkout = tmp_path / "checkout"
+    subprocess.run(["git", "clone", "-q", rig_nspawn.CHECKOUT, checkout], check=True)
+    carried = checkout / "build/vendored"
+    carried.mkdir(parents=True)
+    (carried / "msgspec-0.22.0.tar.gz").write_bytes(b"something else")
+    done = subprocess.run([checkout / "debian/build"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert "no archive has the hash" in done.stderr
