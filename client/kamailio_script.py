@@ -26,6 +26,7 @@ from featurekeyd.client.answer import EMERGENCY_GRANTED, REFUSED, Answer
 from featurekeyd.client.call import DEFAULT_SOCKET, CallError
 from featurekeyd.client.callrequest import is_emergency
 from featurekeyd.client.license import EMERGENCY_NUMBERS, TIME_LIMIT, LicenseClient, SyncLease
+from featurekeyd.client.limits import key_text
 from featurekeyd.client.wantsyntax import Want, parse_wants
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Routes:
 
     def acquire_license(self, _message: object, text: str = "") -> int:
         """Take what the words say for the call of this INVITE; after t_newtran and before dlg_manage."""
-        key, words = f"{self._text('$ci')};tag={self._text('$ft')}", read_words(text)
+        key, words = key_text(f"{self._text('$ci')};tag={self._text('$ft')}"), read_words(text)
         answer = self._answer(key, words, dialed=self._text("$rU"))
         granted_class = GRANTED_CLASS.get(answer.reason, "normal")
         if answer.allowed and words.wants:
@@ -164,7 +165,9 @@ class Routes:
 
     def release_phone(self, _message: object, _text: str = "") -> int:
         """Give back what the phone of this REGISTER held; after a save that took its last contact away."""
-        self._client.release(self._phone_key())
+        key = self._phone_key()
+        if key:
+            self._client.release(key)
         return 1
 
     def sync_phones(self, _message: object, text: str = "") -> int:
@@ -274,12 +277,15 @@ def _goes_on(dialog: dict[str, Any], no_ack_seconds: int) -> bool:
 
 
 def list_phones(dump: dict[str, Any], words: Words) -> Iterator[SyncLease]:
-    """The leases of the phones that ul.dump names with a contact that has not expired."""
-    for domain in dump["Domains"]:
-        for phone in domain["Domain"]["AoRs"]:
-            contacts = [contact["Contact"] for contact in phone["Info"]["Contacts"]]
-            if any(contact["Expires"] not in ("expired", "deleted") for contact in contacts):
-                yield SyncLease(phone["Info"]["AoR"], words.wants, port=words.options.get("port"))
+    """The leases of the phones that ul.dump names with a contact that has not expired, each once."""
+    phones = [phone["Info"] for domain in dump["Domains"] for phone in domain["Domain"]["AoRs"]]
+    registered = {phone["AoR"]: None for phone in phones if phone["AoR"] and _is_registered(phone["Contacts"])}
+    for address in registered:
+        yield SyncLease(address, words.wants, port=words.options.get("port"))
+
+
+def _is_registered(contacts: list[dict[str, Any]]) -> bool:
+    return any(contact["Contact"]["Expires"] not in ("expired", "deleted") for contact in contacts)
 
 
 def mod_init() -> Routes:

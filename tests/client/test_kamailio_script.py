@@ -235,15 +235,16 @@ def test_bytes_that_are_no_text_make_no_two_calls_one(daemon: StandIn, ksr: Ksr,
     assert len(set(keys)) == 2
 
 
-def test_a_call_id_of_any_length_is_asked_for_and_released_by_one_key(
+def test_a_call_id_of_any_length_and_content_is_asked_for_and_released_by_one_key(
     daemon: StandIn, ksr: Ksr, routes: Routes
 ) -> None:
-    ksr.pv.values["$ci"] = "x" * 5000
+    ksr.pv.values["$ci"] = "x\0 key=y\n" * 500
     assert routes.acquire_license(None, WORDS) == 1
     routes.release_license(None)
     acquired, released = daemon.parameters(0)["key"], daemon.parameters(1)["key"]
     assert acquired == released
     assert len(acquired) <= MAX_KEY
+    assert str(ksr.kept()).isprintable()
 
 
 # The rest of a call.
@@ -359,11 +360,19 @@ def test_a_phone_is_known_by_the_address_that_it_registers(
 def test_the_list_of_phones_has_those_with_a_contact_that_is_good(daemon: StandIn, ksr: Ksr, routes: Routes) -> None:
     daemon.on("Sync", {"adopted": 0, "changed": 0, "freed": 0, "held": 2})
     phones = [phone("201", 60), phone("202", "expired"), phone("203", "deleted", "permanent"), phone("204")]
+    phones += [phone("201", 5), phone("", 60)]
     ksr.jsonrpcs.results["ul.dump"] = {"Domains": [{"Domain": {"Domain": "location", "AoRs": phones}}]}
     routes.sync_phones(None, "third-party-ip-endpoints")
     sent = daemon.parameters()
     assert (sent["scope"], sent["ttl_seconds"]) == ("registrations", PHONES_TTL)
     assert [lease["key"] for lease in sent["leases"]] == ["201", "203"]
+
+
+def test_a_phone_without_a_name_is_refused_and_releases_nothing(daemon: StandIn, ksr: Ksr, routes: Routes) -> None:
+    ksr.pv.values["$tU"] = None
+    assert routes.acquire_phone(None, "third-party-ip-endpoints") == -1
+    assert routes.release_phone(None) == 1
+    assert daemon.asked() == []
 
 
 # The page.
