@@ -61,6 +61,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Emergency calls without a listed number that no answer of the vendor covers."""
     tamperings: int = 0
     """Starts that found the state changed by somebody else, of which the same holds."""
+    state_losses: int = 0
+    """Starts that found it damaged and set it aside, of which the same holds."""
     clock_repairs: int = 0
     """Repairs of the clock, of which the same holds."""
     check_failing: bool = False

@@ -225,10 +225,6 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
         clock=clock.now,
         answer=facts.answer,
     )
-    if any(event.name is EventName.STATE_TAMPERED for event in told):
-        enforcer.trust.note_tampering()
-        # Before anything else seals the state anew: no later start would find it.
-        site.trusting.keep(now, at_once=True)
     for event in told:
         site.tell(event)
     return site

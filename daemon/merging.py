@@ -40,7 +40,7 @@ _Key = TypeVar("_Key")
 _Size = TypeVar("_Size", int, float)
 _NO_MARK = Mark()
 
-COUNTS = ("emergency_claims", "tamperings", "clock_repairs")
+COUNTS = ("emergency_claims", "tamperings", "state_losses", "clock_repairs")
 """What the vendor is told of with a request, and what an answer takes off."""
 
 
@@ -114,6 +114,20 @@ def _replaces(vouched: CheckEvidence, here: Facts, serial: str | None) -> bool:
     taken = here.checks.get(vouched.serial, 0)
     lost = here.answer is None or here.answer.serial != serial
     return vouched.number > taken or (vouched.number == taken and lost)
+
+
+def gone_on(remembered: Kept, file: Kept, wall: float) -> Kept:
+    """What a state file says, beside what this boot of the host remembers, of which the file sets nothing back."""
+    marks = {
+        each: _merged_mark(remembered.documents.marks.get(each, _NO_MARK), file.documents.marks.get(each, _NO_MARK))
+        for each in sorted(remembered.documents.marks.keys() | file.documents.marks.keys())
+    }
+    return msgspec.structs.replace(
+        file,
+        documents=msgspec.structs.replace(file.documents, marks=marks),
+        drained=_largest(file.drained, remembered.drained),
+        facts=merged_facts(remembered.facts, file.facts, None, wall),
+    )
 
 
 def caught_up(before: Facts, after: Facts, current: Facts) -> Facts:

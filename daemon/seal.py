@@ -7,8 +7,8 @@ derived from the machine id, which is not in the file.
 What it stops, and what not (README says the same of the whole):
 
 * An edit with a database tool is noticed at the next start, and so is a file of another host or of its backup.
-* A file put back under a running boot, also while the daemon is stopped, is noticed: the runtime directory remembers
-  the number until the next reboot.
+* A file put back, taken away or damaged under a running boot, also while the daemon is stopped, gives nothing back: the
+  runtime directory remembers the number, and what was drained, marked and told, until the next reboot.
 * Root can read the machine id and this source, and reckon the seal anew. An earlier copy put back across a reboot has a
   good seal. Both are left to the vendor: the request for a check carries the number and the digest, which go back then.
 * A mismatch is told and recorded, and stops nothing at once: a disk that was moved into a new host, or a machine id
@@ -24,8 +24,13 @@ import hmac
 import sqlite3
 from pathlib import Path
 
+import msgspec
+
 from featurekeyd.policy.encoding import length_prefixed
-from featurekeyd.policy.request_text import Head, read_head
+from featurekeyd.policy.licenses import Mark
+from featurekeyd.policy.request_text import Head
+
+from .facts import Facts
 
 _KEY_LABEL = b"featurekeyd state seal 1"
 
@@ -43,10 +48,13 @@ def seal_key(machine_id: str) -> bytes:
     return hmac.digest(machine_id.strip().encode(), _KEY_LABEL, "sha256")
 
 
-def sealed(connection: sqlite3.Connection, key: bytes) -> Head:
-    """Seal what the file holds now, within the transaction that changed it; raises sqlite3.Error."""
+def sealed(connection: sqlite3.Connection, key: bytes, behind: int = 0) -> Head:
+    """Seal what the file holds now, within the transaction that changed it; raises sqlite3.Error.
+
+    The number is behind that of the seal before, and `behind` that one too.
+    """
     before = stored_seal(connection)
-    number = before.number + 1 if before else 1
+    number = max(before.number if before else 0, behind) + 1
     head = Head(number, _digest(connection, key, number))
     connection.execute("INSERT OR REPLACE INTO seal VALUES (1, ?, ?)", (head.number, head.digest))
     return head
@@ -75,32 +83,44 @@ def find_tampering(connection: sqlite3.Connection, key: bytes, remembered: Head 
     return None
 
 
+class Remembered(msgspec.Struct, frozen=True, kw_only=True):
+    """What this boot remembers beside the state file, so that a file that is damaged or put back gives nothing back."""
+
+    head: Head
+    """The last seal that this boot has seen."""
+    drained: dict[str, float] = {}
+    marks: dict[str, Mark] = {}
+    facts: Facts = Facts()
+
+
+_read_remembered = msgspec.json.Decoder(Remembered).decode
+
+
 class BootMemory:
-    """A file in the runtime directory that remembers the last seal of this boot."""
+    """A file in the runtime directory that remembers what the state file was sealed with last in this boot.
+
+    The first line is the boot id, the second what is remembered, as JSON.
+    """
 
     def __init__(self, path: Path, boot_id: str) -> None:
         self._path = path
         self._boot_id = boot_id
 
-    def recall(self) -> Head | None:
-        """The last seal that this boot has seen, None where it has seen none."""
+    def recall(self) -> Remembered | None:
+        """What this boot has seen last, None where it has seen nothing."""
         try:
-            boot_id, _, head = self._path.read_text(encoding="utf-8").strip().partition("\n")
-            return read_head(head) if boot_id == self._boot_id else None
-        except (OSError, ValueError):
+            boot_id, _, remembered = self._path.read_bytes().partition(b"\n")
+            return _read_remembered(remembered) if boot_id == self._boot_id.encode() else None
+        except (OSError, ValueError, msgspec.MsgspecError):
             return None
 
-    def remember(self, head: Head) -> None:
-        """Remember a seal; one that cannot be written leaves an earlier one there, which accuses nobody."""
+    def remember(self, remembered: Remembered) -> None:
+        """Remember this; what cannot be written leaves an earlier one there, which accuses nobody."""
         beside = self._path.with_suffix(".new")
         with contextlib.suppress(OSError):
-            beside.write_text(f"{self._boot_id}\n{head}\n", encoding="utf-8")
+            beside.touch(mode=0o600)
+            beside.write_bytes(self._boot_id.encode() + b"\n" + msgspec.json.encode(remembered))
             beside.replace(self._path)
-
-    def forget(self) -> None:
-        """Begin anew, as with a new state file."""
-        with contextlib.suppress(OSError):
-            self._path.unlink()
 
 
 def _digest(connection: sqlite3.Connection, key: bytes, number: int) -> str:

@@ -29,7 +29,7 @@ from .facts import Facts, load_facts, save_facts
 from .history import Page, Wanted, load_page, save_minutes
 from .plausible import find_implausible
 from .schema import SCHEMA_VERSION, StateDamaged, StateRefused, check_whole, open_state, transaction, unusable
-from .seal import BootMemory, find_tampering, seal_key, sealed, stored_seal
+from .seal import BootMemory, Remembered, find_tampering, seal_key, sealed, stored_seal
 
 __all__ = ["SCHEMA_VERSION", "Documents", "Kept", "StateDamaged", "StateRefused", "Store"]
 
@@ -88,7 +88,7 @@ class Store:
         check_whole(self._connection, self.path)
         remembered = None if self._memory is None else self._memory.recall()
         with self._readable():
-            return find_tampering(self._connection, self._key, remembered)
+            return find_tampering(self._connection, self._key, remembered.head if remembered else None)
 
     def load(self) -> tuple[Documents, dict[str, float]]:
         """The documents, and the drained seconds of each meter by its cause; raises StateRefused."""
@@ -198,9 +198,12 @@ class Store:
             audit = tuple(self.load_audit())
         return Kept(documents=documents, drained=drained, reservations=tuple(reservations), facts=facts, audit=audit)
 
-    def save_kept(self, kept: Kept, wall: int) -> None:
-        """Keep all of this instead of what was before, in one transaction; raises sqlite3.Error."""
-        with self._transaction(seal=True) as connection:
+    def save_kept(self, kept: Kept, wall: int, behind: int = 0) -> None:
+        """Keep all of this instead of what was before, in one transaction; raises sqlite3.Error.
+
+        The number of its seal is behind that of the file, and `behind` that one too.
+        """
+        with self._transaction(seal=True, behind=behind) as connection:
             _replace_documents(connection, kept.documents)
             _replace_reservations(connection, kept.reservations)
             connection.executemany(_SAVE_METER, kept.drained.items())
@@ -222,17 +225,22 @@ class Store:
             raise unusable(self.path, error) from error
 
     @contextlib.contextmanager
-    def _transaction(self, *, seal: bool) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, *, seal: bool, behind: int = 0) -> Iterator[sqlite3.Connection]:
         """A change of the file; `seal` where it changes what the seal covers."""
         head = None
         with transaction(self._connection):
             yield self._connection
             if seal:
-                head = self._seal(self._connection)
+                head = sealed(self._connection, self._key, behind)
         if head is not None:
             self.state_head = head
             if self._memory is not None:
-                self._memory.remember(head)
+                with contextlib.suppress(StateRefused):  # it is stored all the same
+                    self._memory.remember(self._to_remember(head))
+
+    def _to_remember(self, head: Head) -> Remembered:
+        documents, drained = self.load()
+        return Remembered(head=head, drained=drained, marks=documents.marks, facts=self.load_facts()[0])
 
     def _seal(self, connection: sqlite3.Connection) -> Head:
         return sealed(connection, self._key)

@@ -135,6 +135,7 @@ class TrustService:
             audit_head=site.storing.audit_head,
             emergency_claims=told.claims,
             tamperings=told.tamperings,
+            state_losses=told.losses,
             clock_repairs=told.repairs,
             catalog_digest=await asyncio.to_thread(_catalog_digest, enforcer.catalog.id),
             list_number=newest.number if newest else 0,

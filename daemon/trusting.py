@@ -290,6 +290,7 @@ def facts_of(kept: Kept, answer: Answer | None) -> Facts:
         retired=kept.retired,
         emergency_claims=kept.claims,
         tamperings=kept.tamperings,
+        state_losses=kept.losses,
         clock_repairs=kept.repairs,
         check_failing=kept.check_failing,
     )
@@ -310,6 +311,7 @@ def kept_of(facts: Facts, first: Kept) -> Kept:
         check_numbers=facts.checks,
         claims=facts.emergency_claims,
         tamperings=facts.tamperings,
+        losses=facts.state_losses,
         repairs=facts.clock_repairs,
         check_failing=facts.check_failing,
     )

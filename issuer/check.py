@@ -132,6 +132,8 @@ def _told(request: Request, evidence: CheckEvidence) -> Iterator[str]:
         yield f"{request.emergency_claims} emergency calls without a listed number since the check before."
     if request.tamperings:
         yield f"Somebody else had changed the state of the host at {request.tamperings} starts since the check before."
+    if request.state_losses:
+        yield f"The state of the host was damaged, and begun anew, {request.state_losses} times since the check before."
     if request.clock_repairs:
         yield f"The clock of the host was repaired by command {request.clock_repairs} times since the check before."
 

@@ -20,6 +20,7 @@
     Audit-Head: 88 77aa…          how many entries the audit has, and the hash of the last
     Emergency-Claims: 2           emergency calls without a listed number since the check before
     Tamperings: 0                 starts that found the state changed by somebody else since then
+    State-Losses: 0               starts that found the state damaged, and began without it, since then
     Clock-Repairs: 1              times that the clock was believed again by command since then
     Catalog-Digest: c1d2…         SHA-256 of the catalog file
     List: 7                       number of the license list that is installed, 0 for none
@@ -84,6 +85,7 @@ _NAMES_OF_FIELDS = {
     "Audit-Head": "audit_head",
     "Emergency-Claims": "emergency_claims",
     "Tamperings": "tamperings",
+    "State-Losses": "state_losses",
     "Clock-Repairs": "clock_repairs",
     "Catalog-Digest": "catalog_digest",
     "List": "list_number",
@@ -97,6 +99,7 @@ _OPTIONAL = frozenset(
         "Audit-Head",
         "Emergency-Claims",
         "Tamperings",
+        "State-Losses",
         "Clock-Repairs",
         "Catalog-Digest",
         "List",
@@ -115,6 +118,7 @@ _FORMS = {
     "Audit-Head": (_HEAD, "a number and 64 hexadecimal digits in lower case"),
     "Emergency-Claims": (_COUNT, "a number"),
     "Tamperings": (_COUNT, "a number"),
+    "State-Losses": (_COUNT, "a number"),
     "Clock-Repairs": (_COUNT, "a number"),
     "Catalog-Digest": (_DIGEST, "64 hexadecimal digits in lower case"),
     "List": (r"0|[1-9][0-9]{0,8}", "a number"),
@@ -161,6 +165,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     audit_head: Head | None = None
     emergency_claims: int | None = None
     tamperings: int | None = None
+    state_losses: int | None = None
     clock_repairs: int | None = None
     catalog_digest: str | None = None
     list_number: int | None = None
@@ -204,6 +209,7 @@ def read_request(text: str) -> Request:
         audit_head=_head(fields, "Audit-Head"),
         emergency_claims=_count(fields, "Emergency-Claims"),
         tamperings=_count(fields, "Tamperings"),
+        state_losses=_count(fields, "State-Losses"),
         clock_repairs=_count(fields, "Clock-Repairs"),
         catalog_digest=_text(fields, "Catalog-Digest"),
         list_number=_count(fields, "List"),

@@ -53,6 +53,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Emergency calls without a listed number."""
     tamperings: int = 0
     """Starts that found the state changed by somebody else."""
+    losses: int = 0
+    """Starts that found the state damaged, and set it aside."""
     repairs: int = 0
     """How often the clock was believed again by command."""
 
@@ -92,6 +94,8 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Emergency calls without a listed number that no answer covers."""
     tamperings: int = 0
     """The same of starts that found the state changed by somebody else: until then each check fails."""
+    losses: int = 0
+    """The same of starts that found it damaged."""
     repairs: int = 0
     """The same of repairs of the clock."""
     check_failing: bool = False
@@ -100,7 +104,7 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def untold(kept: Kept) -> Told:
     """What the vendor does not know of yet."""
-    return Told(claims=kept.claims, tamperings=kept.tamperings, repairs=kept.repairs)
+    return Told(claims=kept.claims, tamperings=kept.tamperings, losses=kept.losses, repairs=kept.repairs)
 
 
 def asked(kept: Kept, nonce: str, told: Told) -> Kept:
@@ -382,10 +386,6 @@ class Trust:
     def ask(self, nonce: str, told: Told) -> None:
         """Keep open the nonce that a request carries, with what it tells."""
         self.kept = asked(self.kept, nonce, told)
-
-    def note_tampering(self) -> None:
-        """Take note that the state was changed by somebody else, which the vendor's answer to a request ends."""
-        self._keep(tamperings=self.kept.tamperings + 1)
 
     def note_claims(self, count: int) -> None:
         """Count emergency calls without a listed number, which the next request tells of."""

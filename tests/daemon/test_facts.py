@@ -45,6 +45,7 @@ FULL = Facts(
     told={"aa": Told(claims=2)},
     emergency_claims=9,
     tamperings=1,
+    state_losses=3,
     clock_repairs=2,
     check_failing=True,
     lasting=("no_check",),
@@ -162,6 +163,7 @@ ANY = st.builds(
     told=st.dictionaries(st.text(), st.builds(Told, claims=NUMBERS, tamperings=NUMBERS, repairs=NUMBERS)),
     emergency_claims=NUMBERS,
     tamperings=NUMBERS,
+    state_losses=NUMBERS,
     clock_repairs=NUMBERS,
     check_failing=st.booleans(),
 )

@@ -75,6 +75,7 @@ FACTS = st.builds(
     permits=st.dictionaries(SERIALS, NUMBERS),
     emergency_claims=NUMBERS,
     tamperings=NUMBERS,
+    state_losses=NUMBERS,
     clock_repairs=NUMBERS,
     check_failing=st.booleans(),
 )

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from featurekeyd.daemon.facts import Facts
+from featurekeyd.daemon.merging import merged
 from featurekeyd.daemon.recovery import recover_state, set_aside
 from featurekeyd.daemon.schema import StateRefused
 from featurekeyd.daemon.seal import BootMemory
-from featurekeyd.daemon.store import Documents, Store
+from featurekeyd.daemon.store import Documents, Kept, Store
+from featurekeyd.policy.audit import GENESIS
 from featurekeyd.policy.events import Event, EventName
+from featurekeyd.policy.licenses import Mark
+from featurekeyd.policy.rescue import RescueMark
+from featurekeyd.policy.timekeeping import TimeMark
 
 WALL = 1_796_000_000.0
+SERIAL = "110123456789"
+DAY = datetime.date(2026, 11, 30)
 DATED = "featurekeyd.db.damaged-2026-11-30T005320Z"
 
 
@@ -25,12 +36,25 @@ def path(tmp_path: Path) -> Path:
 
 
 def start(path: Path) -> tuple[Documents, list[Event]]:
-    memory = BootMemory(path.with_name("state-seal"), "boot")
+    kept, told = run(path, lambda _: None)
+    return kept.documents, told
+
+
+def run(path: Path, work: Callable[[Store], object], boot: str = "boot") -> tuple[Kept, list[Event]]:
+    """Start with the file, do some work with it, and end; what was there at the start, and what was told."""
+    memory = BootMemory(path.with_name("state-seal"), boot)
     store, told = recover_state(path, machine_id="this", memory=memory, wall=WALL)
     with contextlib.closing(store):
-        documents, _ = store.load()
-        store.save_facts(Facts())
-        return documents, told
+        kept = store.load_kept()
+        work(store)
+        store.save_facts(store.load_facts()[0])
+        return kept, told
+
+
+def edit(path: Path, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as state:
+        state.execute(statement)
+        state.commit()
 
 
 def fill(path: Path) -> None:
@@ -156,3 +180,97 @@ def test_a_state_file_taken_away_under_the_same_boot_is_told(path: Path) -> None
     _, (event,) = start(path)
     assert event.name is EventName.STATE_TAMPERED
     assert "it is an earlier one: change 1" in event.message
+
+
+# What goes on through it
+
+OF_THEN = Facts(
+    clock=TimeMark(wall=WALL, boot=5.0, boot_id="boot"),
+    rescues={SERIAL: RescueMark(day=DAY, count=2)},
+    retired=(SERIAL,),
+    permits={SERIAL: 4},
+    emergency_claims=2,
+    check_failing=True,
+)
+MARKS = {SERIAL: Mark(7, trials={2: DAY})}
+
+
+def live(store: Store) -> None:
+    """What a system has done that must not come undone."""
+    store.save_documents(Documents(certificate="text", marks=MARKS))
+    store.save_meters({"feature_key_absent": 7200.0})
+    store.save_facts(OF_THEN)
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(b"x" * 100 + path.read_bytes()[100:])
+
+
+UNDOING: dict[str, tuple[Callable[[Path], object], str]] = {
+    "damaged": (damage, "state_losses"),
+    "taken away": (Path.unlink, "tamperings"),
+    "edited": (lambda path: edit(path, "UPDATE meter SET drained = 0"), "tamperings"),
+    "facts deleted": (lambda path: edit(path, "DELETE FROM fact"), "tamperings"),
+}
+
+
+@pytest.mark.parametrize("how", UNDOING)
+def test_nothing_that_has_advanced_in_this_boot_comes_undone(path: Path, how: str) -> None:
+    undo, count = UNDOING[how]
+    run(path, live)
+    before = BootMemory(path.with_name("state-seal"), "boot").recall()
+    assert before is not None
+    undo(path)
+    kept, (_,) = run(path, lambda _: None)
+    assert (kept.drained, kept.documents.marks) == ({"feature_key_absent": 7200.0}, MARKS)
+    assert kept.facts == msgspec.structs.replace(OF_THEN, **{count: 1})
+    with contextlib.closing(Store(path, machine_id="this")) as store:
+        assert store.state_head.number > before.head.number
+
+
+def test_a_file_put_back_under_the_same_boot_gives_nothing_back(path: Path, tmp_path: Path) -> None:
+    run(path, lambda store: store.save_meters({"feature_key_absent": 5.0}))
+    earlier = shutil.copy(path, tmp_path / "earlier")
+    run(path, live)
+    shutil.copy(earlier, path)
+    kept, _ = run(path, lambda _: None)
+    assert kept.drained == {"feature_key_absent": 7200.0}
+    assert kept.facts == msgspec.structs.replace(OF_THEN, tamperings=1)
+
+
+@pytest.mark.parametrize("boots", [("boot", "boot"), ("next", "third")])
+def test_an_edit_is_counted_once_and_no_restart_washes_it_out(path: Path, boots: tuple[str, str]) -> None:
+    run(path, live)
+    edit(path, "UPDATE meter SET drained = 0")
+    told = []
+    for boot in boots:
+        kept, events = run(path, lambda store: store.save_meters({"no_check": 5.0}), boot)
+        told += events
+        assert kept.facts.tamperings == 1
+    assert [it.name for it in told] == [EventName.STATE_TAMPERED]
+
+
+def test_a_start_that_is_killed_after_it_has_told_has_counted(path: Path) -> None:
+    run(path, live)
+    edit(path, "UPDATE meter SET drained = 0")
+    store, _ = recover_state(path, machine_id="this", memory=BootMemory(path.with_name("none"), "b"), wall=WALL)
+    store.close()
+    assert run(path, lambda _: None, "next")[0].facts.tamperings == 1
+
+
+def test_a_backup_restored_into_a_new_file_gives_back_nothing_that_has_drained(path: Path) -> None:
+    kept, _ = run(path, lambda store: store.save_meters({"feature_key_absent": 0.0}))
+    run(path, live)
+    damage(path)
+    here, _ = run(path, lambda _: None)
+    both = merged(here, kept, SERIAL, GENESIS, int(WALL))
+    assert both.drained == {"feature_key_absent": 7200.0}
+    assert both.facts == here.facts
+
+
+def test_after_a_reboot_a_damaged_file_is_begun_anew_and_counted(path: Path) -> None:
+    run(path, live)
+    damage(path)
+    kept, (event,) = run(path, lambda _: None, "next")
+    assert event.name is EventName.STATE_SET_ASIDE
+    assert (kept.drained, kept.facts) == ({}, Facts(state_losses=1))

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from featurekeyd.daemon.facts import Answer, Facts
-from featurekeyd.daemon.merging import merged_facts
+from featurekeyd.daemon.merging import COUNTS, merged_facts
 from featurekeyd.daemon.plausible import LAST_YEAR, MAX_NUMBER
 from featurekeyd.daemon.products import CATALOGS
 from featurekeyd.daemon.trusting import facts_of, kept_of
@@ -146,10 +146,13 @@ FIELDS: dict[str, st.SearchStrategy[object]] = {
     "retired": st.lists(SERIALS, max_size=3).map(tuple),
     "nonces": st.lists(st.text(max_size=4), max_size=3).map(tuple),
     "told": st.dictionaries(
-        st.text(max_size=4), st.builds(Told, claims=NUMBERS, tamperings=NUMBERS, repairs=NUMBERS), max_size=3
+        st.text(max_size=4),
+        st.builds(Told, claims=NUMBERS, tamperings=NUMBERS, losses=NUMBERS, repairs=NUMBERS),
+        max_size=3,
     ),
     "emergency_claims": NUMBERS,
     "tamperings": NUMBERS,
+    "state_losses": NUMBERS,
     "clock_repairs": NUMBERS,
     "check_failing": st.booleans(),
     "lasting": st.none() | st.lists(st.sampled_from([str(it) for it in Cause]), unique=True).map(tuple),
@@ -180,6 +183,7 @@ def lived(draw: st.DrawFn) -> Facts:
         told={"a": Told(claims=1)},
         emergency_claims=draw(st.integers(0, 3)),
         tamperings=draw(st.integers(0, 2)),
+        state_losses=draw(st.integers(0, 2)),
         clock_repairs=draw(st.integers(0, 2)),
         check_failing=draw(st.booleans()),
         lasting=draw(st.none() | st.just(("host_changed",))),
@@ -282,7 +286,7 @@ def refuses_as_much(here: Facts, both: Facts) -> bool:
         here.announced,
         here.lasting,
     )
-    counts = both.tamperings >= here.tamperings and both.emergency_claims >= here.emergency_claims
+    counts = all(getattr(both, name) >= getattr(here, name) for name in COUNTS)
     return permits and rescues and enrolled and told and counts and both.checks == here.checks
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from featurekeyd.daemon.facts import Facts
-from featurekeyd.daemon.seal import BootMemory, seal_key
+from featurekeyd.daemon.seal import BootMemory, Remembered, seal_key
 from featurekeyd.daemon.store import Documents, Store
 from featurekeyd.policy.audit import Act
 from featurekeyd.policy.licenses import Mark
@@ -169,9 +169,20 @@ def test_a_memory_that_cannot_be_read_or_written_accuses_nobody(host: Host, tmp_
     host.memory.write_bytes(b"\xff\xfe")
     assert host.found() is None
     nowhere = BootMemory(tmp_path / "none" / "state-seal", "boot-1")
-    nowhere.remember(Head(1, "a" * 64))
-    nowhere.forget()
+    nowhere.remember(Remembered(head=Head(1, "a" * 64)))
     assert nowhere.recall() is None
+
+
+def test_what_the_file_was_sealed_with_is_remembered_for_this_boot_and_no_other(host: Host) -> None:
+    head = host.change(lambda store: store.save_meters({"feature_key_absent": 7000.0}))
+    remembered = BootMemory(host.memory, "boot-1").recall()
+    assert remembered is not None
+    assert (remembered.head, remembered.drained["feature_key_absent"]) == (head, 7000.0)
+    with contextlib.closing(host.store()) as store:
+        documents, drained = store.load()
+        assert remembered == Remembered(head=head, drained=drained, marks=documents.marks, facts=store.load_facts()[0])
+    assert BootMemory(host.memory, "boot-2").recall() is None
+    assert host.memory.stat().st_mode & 0o777 == 0o600
 
 
 def test_each_machine_has_a_key_of_its_own_that_does_not_show_its_id() -> None:

@@ -176,16 +176,17 @@ def test_the_answer_to_a_request_is_taken_once_and_the_check_passes(bound: House
 def test_the_vendor_is_told_of_tampering_and_repairs_until_an_answer_covers_them(bound: House) -> None:
     trust = bound.enforcer.trust
     before = requested(bound)
-    trust.note_tampering()
+    trust.kept = msgspec.structs.replace(trust.kept, tamperings=1, losses=2)
     trust.repair_clock(bound.clock(), TODAY, "tom")
     asked = requested(bound)
-    assert [(it.tamperings, it.clock_repairs) for it in (before, asked)] == [(0, 0), (1, 1)]
+    assert [(it.tamperings, it.state_losses, it.clock_repairs) for it in (before, asked)] == [(0, 0, 0), (1, 2, 1)]
     ask(bound, "ImportCheck", text=answer(bound, before.nonce))
     assert "state" in {it["item"] for it in ask(bound, "CheckNow")["findings"] if not it["good"]}
     ask(bound, "ImportCheck", text=answer(bound, asked.nonce, number=2))
     assert ask(bound, "CheckNow")["passed"] is True
     after = requested(bound)
-    assert (after.tamperings, after.clock_repairs, stored(bound).tamperings) == (0, 0, 0)
+    assert (after.tamperings, after.state_losses, after.clock_repairs) == (0, 0, 0)
+    assert (stored(bound).tamperings, stored(bound).state_losses) == (0, 0)
 
 
 def test_a_claim_between_a_request_and_its_answer_is_told_by_the_next_request(bound: House) -> None:
@@ -274,7 +275,8 @@ def test_an_answer_is_taken_though_the_check_after_it_goes_wrong(bound: House, m
 
 
 def test_an_answer_tells_of_a_newer_list_and_ends_the_trouble_of_the_state(bound: House) -> None:
-    bound.enforcer.trust.note_tampering()
+    trust = bound.enforcer.trust
+    trust.kept = msgspec.structs.replace(trust.kept, tamperings=1)
     assert "state" in {it["item"] for it in ask(bound, "CheckNow")["findings"] if not it["good"]}
     bound.site.keep_drained()
     kept = kept_of(stored(bound), bound.enforcer.trust.kept)

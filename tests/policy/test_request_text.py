@@ -40,6 +40,7 @@ ASKING = msgspec.structs.replace(
     audit_head=Head(88, "77" * 32),
     emergency_claims=2,
     tamperings=1,
+    state_losses=2,
     clock_repairs=3,
     catalog_digest="c1" * 32,
     list_number=7,
@@ -75,6 +76,7 @@ REQUESTS = st.builds(
     audit_head=st.none() | HEAD,
     emergency_claims=st.none() | st.integers(0, 10**12 - 1),
     tamperings=st.none() | st.integers(0, 10**12 - 1),
+    state_losses=st.none() | st.integers(0, 10**12 - 1),
     clock_repairs=st.none() | st.integers(0, 10**12 - 1),
     catalog_digest=st.none() | DIGEST,
     list_number=st.none() | st.integers(0, 999_999_999),
@@ -113,6 +115,7 @@ def test_a_request_for_a_check_is_written_as_ever() -> None:
         "Audit-Head: 88 " + "77" * 32 + "\n"
         "Emergency-Claims: 2\n"
         "Tamperings: 1\n"
+        "State-Losses: 2\n"
         "Clock-Repairs: 3\n"
         "Catalog-Digest: " + "c1" * 32 + "\n"
         "List: 7\n"
