@@ -233,7 +233,7 @@ def status(session: Session) -> int:
     if reply.get("simulated"):
         warn_simulated()
     out_fields(_status_fields(reply))
-    if lines := _grace_lines(reply) + _over_use_lines(reply):
+    if lines := _grace_lines(reply) + _over_use_lines(reply) + _alarm_lines(reply):
         out("\n".join(lines))
     out("")
     _show_holders(objects(reply, "holders"))
@@ -267,6 +267,14 @@ def _emergency_calls(reply: Mapping[str, Any]) -> str:
 
 def _over_use_lines(reply: Mapping[str, Any]) -> list[str]:
     return [_over_use_line(*(clean(it.get(name)) for name in _OVER_USE)) for it in objects(reply, "over_use")]
+
+
+def _alarm_lines(reply: Mapping[str, Any]) -> list[str]:
+    return [
+        f"  NEARLY FULL {clean(it.get('feature') or it.get('port'))}: {clean(it.get('in_use'))} of "
+        f"{clean(it.get('limit'))} in use, for {span(needed(it, 'seconds', int))}; see featurekeyctl history"
+        for it in objects(reply, "alarms")
+    ]
 
 
 _OVER_USE = ("feature", "in_use", "over", "limit")

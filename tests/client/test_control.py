@@ -72,6 +72,7 @@ STATUS = {
         {"holder": "asterisk", "uid": 108, "leases": 0, "silent_seconds": 61, "drift": 0, "channel_drift": 0},
     ],
     "over_use": [{"feature": "sip-trunk-channels", "limit": 1, "in_use": 3, "over": 2}],
+    "alarms": [{"port": "trunk:carrier-b", "limit": 1, "in_use": 2, "seconds": 75}],
     "ports": [
         {"port": "trunk:carrier-a", "ceiling": 10, "in_use": 3, "peak": 8},
         {"port": "trunk:carrier-b", "ceiling": 1, "in_use": 2, "peak": 2, "over": 1},
@@ -847,6 +848,7 @@ def test_status_shows_standing_grace_and_holders(daemon: StandIn, control: Contr
             "  GRACE feature_key_absent: 1 h 5 min left, then deactivated; plug the key in\n"
             "  OVER-USE sip-trunk-channels: 3 in use, 2 above the limit of 1; none is cut, new ones are refused until "
             "fewer are in use\n"
+            "  NEARLY FULL trunk:carrier-b: 2 of 1 in use, for 1 min; see featurekeyctl history\n"
             "\n" + HOLDERS
         ),
         "",

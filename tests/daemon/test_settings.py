@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from featurekeyd.daemon.peer import Peer
 from featurekeyd.daemon.settings import Settings, parse_settings, read_settings
+from featurekeyd.policy.alarms import Threshold
 from featurekeyd.policy.system import System
 from featurekeyd.policy.tables import FileMistakes, Mistake
 
@@ -209,6 +210,35 @@ def test_a_file_that_is_not_there_is_the_systems_error(tmp_path: Path) -> None:
         read_settings(tmp_path / "none")
 
 
+def test_alarms_are_said_for_all_and_for_one() -> None:
+    settings = parse_settings(
+        f"{PRODUCT}\n[ceilings]\n'trunk:a' = 4\n[alarms]\nraise_percent = 85\n[alarms.features.trunk]\noff = true\n"
+        "[alarms.ports.'trunk:a']\nraise_percent = 100\nclear_percent = 50\n",
+        "site.toml",
+    )
+    assert settings.alarms.usual == Threshold(raise_percent=85)
+    assert settings.alarms.features == {"trunk": Threshold(off=True)}
+    assert settings.alarms.ports == {"trunk:a": Threshold(raise_percent=100, clear_percent=50)}
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "what"),
+    [
+        ("[alarms]\nclear_percent = 95", "alarms.clear_percent", "95 is not below raise_percent, which is 90"),
+        ("[alarms.features.x]\nraise_percent = 80", "alarms.features.x.clear_percent", "80 is not below"),
+        ("[alarms.ports.'trunk:b']", "alarms.ports.trunk:b", "the port has no ceiling"),
+        ("[alarms]\nraise_percent = 101", "alarms.raise_percent", "<= 100"),
+        ("[alarms]\nrise_percent = 80", "alarms.rise_percent", "no such key"),
+    ],
+)
+def test_what_cannot_be_an_alarm_is_a_mistake_with_its_key(text: str, where: str, what: str) -> None:
+    with pytest.raises(FileMistakes) as caught:
+        parse_settings(f"{PRODUCT}\n{text}\n", "site.toml")
+    (mistake,) = caught.value.mistakes
+    assert mistake.where == where
+    assert what in mistake.what
+
+
 def _toml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -228,6 +258,8 @@ TABLES = {
     "holders": ["a", "'b c'"],
     "emergency": ["numbers"],
     "ceilings": ["'trunk:a'"],
+    "alarms": ["raise_percent", "clear_percent", "off", "features", "ports"],
+    "alarms.features.x": ["raise_percent", "clear_percent", "off"],
     "paths": ["socket", "runtime", "state", "vendor_keys"],
     "log": ["target"],
     "other": ["x"],
