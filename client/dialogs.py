@@ -2,10 +2,11 @@
 
 The module call_control tells the end of a call once; where the daemon is away at that moment nobody tells it again.
 Kamailio's own list of dialogs, by JSON-RPC over its datagram socket (module jsonrpcs), says which calls there are. The
-leases of those stay as they are; those that the list lacks are given back by Sync. No lease is taken for a dialog that
-has none: it may be one that is not counted.
+leases of those stay as they are; the others are given back by Sync. A dialog that is just over stands in the list for
+some seconds more, and then it is the next list that gives it back. No lease is taken for a dialog that has none: it may
+be one that is not counted.
 
-Source: facts/telephony.md sections 2 and 6; the documentation of the modules jsonrpcs and dialog (dlg.list).
+Source: facts/telephony.md sections 2 and 6; the documentation of the modules jsonrpcs and dialog (dlg.briefing).
 """
 
 from __future__ import annotations
@@ -34,15 +35,12 @@ SPARED_SECONDS = 2.0
 """A call that was granted so shortly before the list was taken may not have had its dialog yet."""
 
 TIME_LIMIT = 10.0
-"""Seconds for Kamailio's answer: a list of 3,000 dialogs takes it 50 ms."""
+"""Seconds for Kamailio's answer: a list of a thousand dialogs takes it some 20 ms."""
 
 MAX_LIST = 8 * 1024 * 1024
 """Bytes of that answer, more than a datagram can have: the kernel's own limit decides."""
 
 _COUNTS = ("adopted", "changed", "freed")
-
-ANSWERED, DELETED = 3, 5
-"""States of a dialog: answered and not acknowledged yet; over, and kept for a moment."""
 
 
 @click.command(
@@ -52,13 +50,9 @@ ANSWERED, DELETED = 3, 5
 )
 @click.option("--holder", default="kamailio", show_default=True, help="Name of the switch, as in [call_control].")
 @click.option("--rpc", default=RPC_SOCKET, show_default=True, metavar="PATH", help="Datagram socket of its jsonrpcs.")
-@click.option(
-    "--no-ack", "no_ack", default=40, show_default=True, type=click.IntRange(1, 86_400),
-    help="Seconds after which an answered call without ACK is none.",
-)  # fmt: skip
 @json_option
 @click.pass_obj
-def sync_dialogs(session: Session, holder: str, rpc: str, no_ack: int) -> int:
+def sync_dialogs(session: Session, holder: str, rpc: str) -> int:
     """Give back the leases of calls that Kamailio's list of dialogs does not have.
 
     For a switch that asks by call_control: after the daemon was away some ends of calls may be lost. Run it as the user
@@ -73,7 +67,7 @@ def sync_dialogs(session: Session, holder: str, rpc: str, no_ack: int) -> int:
     calls = [lease for lease in found if needed(lease, "scope", str) == "calls"]
     if not calls:  # then there is nothing to give back, whatever Kamailio has
         return _show(session, 0, 0, dict.fromkeys(_COUNTS, 0))
-    alive = set(keys_of(list_dialogs(rpc), no_ack))
+    alive = set(keys_of(list_dialogs(rpc)))
     kept = [_on_wire(lease) for lease in calls if needed(lease, "key", str) in alive]
     return _show(session, len(calls), len(alive), _synchronize(session, name, kept, round(taken * 1000)))
 
@@ -88,7 +82,7 @@ def _show(session: Session, before: int, alive: int, counts: dict[str, int]) -> 
 
 def list_dialogs(path: str) -> list[dict[str, Any]]:
     """The dialogs of the Kamailio whose RPC socket is at that path; raises FileTrouble."""
-    question = {"jsonrpc": "2.0", "method": "dlg.list", "id": 1}
+    question = {"jsonrpc": "2.0", "method": "dlg.briefing", "params": ["cF"], "id": 1}
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
             asking.settimeout(TIME_LIMIT)
@@ -106,18 +100,14 @@ def list_dialogs(path: str) -> list[dict[str, Any]]:
         raise FileTrouble(f"{path}: that is no list of dialogs; does Kamailio load the module dialog?") from None
 
 
-def keys_of(dialogs: list[dict[str, Any]], no_ack: int) -> Iterator[str]:
-    """The keys of those that go on; raises FileTrouble for what is no dialog, because a list without it would lie."""
+def keys_of(dialogs: list[dict[str, Any]]) -> Iterator[str]:
+    """Their keys; raises FileTrouble for what is no dialog, because a list without it would lie."""
     for dialog in dialogs:
         try:
-            key, state = f"{dialog['call-id']};tag={dialog['caller']['tag']}", dialog["state"]
-            over = state == DELETED or (state == ANSWERED and int(dialog["duration"]) >= no_ack)
-        except (KeyError, TypeError, ValueError):
-            raise FileTrouble(
-                "Kamailio's list has a dialog without Call-ID, tag or state; nothing was changed"
-            ) from None
-        if not over:
-            yield key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")  # as the daemon has it
+            key = f"{dialog['call-id']};tag={dialog['from_tag']}"
+        except (KeyError, TypeError):
+            raise FileTrouble("Kamailio lists a dialog without Call-ID or From-tag; nothing was changed") from None
+        yield key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")  # as the daemon has it
 
 
 def _on_wire(lease: dict[str, Any]) -> dict[str, Any]:

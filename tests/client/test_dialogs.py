@@ -15,8 +15,8 @@ from featurekeyd.client.dialogs import keys_of, list_dialogs
 from featurekeyd.client.exits import FileTrouble
 
 
-def dialog(call_id: str = "a@b", tag: str = "1", state: int = 4, duration: int = 90) -> dict[str, Any]:
-    return {"call-id": call_id, "caller": {"tag": tag}, "state": state, "duration": duration}
+def dialog(call_id: str = "a@b", tag: str = "1") -> dict[str, Any]:
+    return {"h_entry": 1, "h_id": 2, "call-id": call_id, "from_tag": tag}
 
 
 Answering = Callable[[bytes], str]
@@ -32,7 +32,7 @@ def answering(tmp_path: Path) -> Iterator[Answering]:
 
         def answer(data: bytes) -> None:
             question, asker = listening.recvfrom(1 << 16)
-            assert json.loads(question)["method"] == "dlg.list"
+            assert json.loads(question)["method"] == "dlg.briefing"
             listening.sendto(data, asker)
 
         def start(data: bytes) -> str:
@@ -45,22 +45,14 @@ def answering(tmp_path: Path) -> Iterator[Answering]:
             thread.join(20)
 
 
-def test_the_dialogs_that_go_on_are_calls() -> None:
-    dialogs = [dialog(), dialog(tag="2", state=1, duration=0), dialog("over@b", state=5)]
-    assert list(keys_of(dialogs, 40)) == ["a@b;tag=1", "a@b;tag=2"]
+def test_each_dialog_is_a_call() -> None:
+    assert list(keys_of([dialog(), dialog(tag="2")])) == ["a@b;tag=1", "a@b;tag=2"]
 
 
-def test_an_answered_call_without_ack_is_one_for_a_while() -> None:
-    dialogs = [dialog("new@b", state=3, duration=39), dialog("old@b", state=3, duration=40)]
-    assert list(keys_of(dialogs, 40)) == ["new@b;tag=1"]
-
-
-@pytest.mark.parametrize(
-    "wrong", [{}, {"call-id": "a"}, dialog() | {"caller": None}, dialog(state=3) | {"duration": "x"}]
-)
-def test_a_list_with_something_else_in_it_is_none_at_all(wrong: dict[str, Any]) -> None:
+@pytest.mark.parametrize("wrong", [{}, {"call-id": "a"}, {"from_tag": "1"}, None, 7])
+def test_a_list_with_something_else_in_it_is_none_at_all(wrong: Any) -> None:
     with pytest.raises(FileTrouble, match="nothing was changed"):
-        list(keys_of([dialog(), wrong], 40))
+        list(keys_of([dialog(), wrong]))
 
 
 def test_the_list_comes_from_the_socket(answering: Answering) -> None:
@@ -70,7 +62,7 @@ def test_the_list_comes_from_the_socket(answering: Answering) -> None:
 
 def test_a_call_id_that_is_no_text_is_named_as_the_daemon_has_it(answering: Answering) -> None:
     data = json.dumps({"result": [dialog("x@b"), dialog()]}).encode().replace(b"x@b", b"\xff@b")
-    assert list(keys_of(list_dialogs(answering(data)), 40)) == [r"\xff@b;tag=1", "a@b;tag=1"]
+    assert list(keys_of(list_dialogs(answering(data)))) == [r"\xff@b;tag=1", "a@b;tag=1"]
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"error": {"code": 500}}', b'{"result": 7}', b"\xff"])
