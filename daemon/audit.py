@@ -43,6 +43,14 @@ def audit_head(connection: sqlite3.Connection) -> Head:
     return Head(*row) if row else START
 
 
+def head_at(connection: sqlite3.Connection, number: int) -> Head | None:
+    """The entry of that number as it is now, None where it was dropped or never was; raises sqlite3.Error."""
+    if number == START.number:
+        return START
+    row = connection.execute("SELECT number, digest FROM audit WHERE number = ?", (number,)).fetchone()
+    return Head(*row) if row else None
+
+
 def append_acts(connection: sqlite3.Connection, acts: Sequence[Act]) -> Head:
     """Record the acts, and drop the oldest entries where there are too many; the head. Raises sqlite3.Error."""
     _insert(connection, extended(audit_head(connection), acts))

@@ -24,7 +24,7 @@ from featurekeyd.policy.request_text import Head
 from featurekeyd.policy.reservations import Reservation, Reservations
 from featurekeyd.policy.usage_history import Minute
 
-from .audit import append_acts, audit_head, load_audit, replace_audit
+from .audit import append_acts, audit_head, head_at, load_audit, replace_audit
 from .facts import Facts, load_facts, save_facts
 from .history import Page, Wanted, load_page, save_minutes
 from .plausible import find_implausible
@@ -174,6 +174,10 @@ class Store:
     def load_audit(self, after: int = 0) -> list[Entry]:
         """The entries of the audit after that number; raises sqlite3.Error."""
         return load_audit(self._connection, after)
+
+    def audit_at(self, number: int) -> Head | None:
+        """The entry of that number as it is now, None where there is none any more; raises sqlite3.Error."""
+        return head_at(self._connection, number)
 
     def append_acts(self, acts: Sequence[Act]) -> None:
         """Record the acts in the audit, in one transaction; raises sqlite3.Error."""

@@ -27,7 +27,7 @@ from featurekeyd.policy.checkevidence import (
 from featurekeyd.policy.enforcer import Enforcer
 from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.findings import Finding, Unreadable, Verdict, accept, refuse
-from featurekeyd.policy.request_text import Request, request_text
+from featurekeyd.policy.request_text import Head, Request, request_text
 from featurekeyd.policy.rescue import RescueRefusal, check_rescue
 from featurekeyd.policy.timekeeping import ClockState, repaired, state_of
 from featurekeyd.policy.trust import answered, asked, enrolled_again, untold
@@ -133,6 +133,7 @@ class TrustService:
             nonce=nonce,
             state_head=site.storing.state_head,
             audit_head=site.storing.audit_head,
+            audit_since=await self._audit_since(),
             emergency_claims=told.claims,
             tamperings=told.tamperings,
             state_losses=told.losses,
@@ -141,6 +142,15 @@ class TrustService:
             list_number=newest.number if newest else 0,
             enrolled_host=enrolled.digest if enrolled else None,
         )
+
+    async def _audit_since(self) -> Head | None:
+        """The entry of the audit that the newest answer names, as it is here now: the vendor sees that it goes on."""
+        enforcer = self._site.enforcer
+        answer = enforcer.trust.answer
+        if answer is None or answer.audit_head is None or answer.serial != enforcer.licenses.serial:
+            return None
+        number = answer.audit_head.number
+        return await self._site.storing.ask(lambda store: store.audit_at(number))
 
     async def import_check(self, _: Client, parameters: ImportCheck) -> bytes:
         """Take the vendor's answer to a request for a check."""

@@ -58,6 +58,7 @@ def make_check(request: Request, vendor: Vendor, register: Register, now: dateti
             checked=checked,
             until=checked + datetime.timedelta(days=days),
             remarks=(*rolled_back, *blank.remarks),
+            audit_head=request.audit_head,
         )
         text = _sealed(evidence, vendor)
         row = _row(request, evidence, text, vendor.signer, rolled_back=bool(rolled_back))
@@ -109,6 +110,8 @@ def _rolled_back(request: Request, serial: str, register: Register) -> Iterator[
         yield "The state is not as far as it was at an earlier check."
     if request.audit_head is not None and _is_back(request.audit_head, serial, "audit_head", register):
         yield "The audit is not as far as it was at an earlier check."
+    elif request.audit_since is not None and _goes_through_another(request.audit_since, serial, register):
+        yield "The audit does not go on from where it was at an earlier check."
 
 
 def _is_back(head: Head, serial: str, record: Literal["state_head", "audit_head"], register: Register) -> bool:
@@ -117,6 +120,12 @@ def _is_back(head: Head, serial: str, record: Literal["state_head", "audit_head"
         return False
     # The number alone could be made up, the digest alone says nothing of a host that went on from a backup.
     return head.number <= read_head(last).number or register.head_seen(serial, record, head.digest)
+
+
+def _goes_through_another(since: Head, serial: str, register: Register) -> bool:
+    """Whether the audit of the host has another entry at that number than it had at each check that named it."""
+    known = [read_head(row.audit_head) for row in register.checks(serial) if row.audit_head is not None]
+    return since not in known and since.number in {head.number for head in known}
 
 
 def _told(request: Request, evidence: CheckEvidence) -> Iterator[str]:
@@ -144,6 +153,11 @@ def _compared(request: Request, last: CheckRow | None, answered: CheckRow | None
         yield f"The request was answered before: check {answered.number} of {answered.day}."
     if answered is not None or last is None:
         return
+    if request.audit_head is not None and last.audit_head is not None and not _shows(request, last.audit_head):
+        yield (
+            f"The host does not show its audit at check {last.number}: that answer was not imported, or the state was "
+            "put back since."
+        )
     for what, now, before in (
         ("The enrolled host", request.enrolled_host, last.enrolled_host),
         ("The catalog file", request.catalog_digest, last.catalog_digest),
@@ -156,6 +170,11 @@ def _compared(request: Request, last: CheckRow | None, answered: CheckRow | None
     ):
         if head is None and known is not None:
             yield f"The request says nothing of the {record}, and the one before did."
+
+
+def _shows(request: Request, head: str) -> bool:
+    """Whether the request has the entry of an earlier check, or one of that number (which is compared elsewhere)."""
+    return request.audit_since is not None and request.audit_since.number == read_head(head).number
 
 
 def _row(request: Request, evidence: CheckEvidence, text: str, signer: str, *, rolled_back: bool) -> CheckRow:

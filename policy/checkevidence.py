@@ -12,6 +12,7 @@ Fields of the signed text:
     List       number of the newest license list of the serial, 0 where there is none
     Revoked    a license key that is good no more; any number of them
     Remark     a sentence for the technician; any number of them up to 8
+    Audit-Head how far the host's audit had come, as its request said; the next request shows what it has at that number
 
 Rules of this module:
 
@@ -34,6 +35,7 @@ import msgspec
 from .findings import Finding, Unreadable, Verdict
 from .licensekey import LicenseKey, read_key
 from .licenselist import MAX_KEYS
+from .request_text import Head, read_head
 from .signedtext import Line, SignedText, VendorKeys, one_field, unseal
 
 KIND = "CHECK"
@@ -71,6 +73,8 @@ class CheckEvidence(msgspec.Struct, frozen=True, kw_only=True):
     newest_list: int = 0
     revoked: tuple[LicenseKey, ...] = ()
     remarks: tuple[str, ...] = ()
+    audit_head: Head | None = None
+    """Of the request: that the audit still goes through it, the next request shows."""
 
     def seconds_left(self, serial: str | None, now: float) -> float:
         """Seconds for which it is still good at `now`, seconds since 1970; 0 when it is over, a no, or another's.
@@ -144,6 +148,7 @@ def check_body(evidence: CheckEvidence) -> str:
         f"List: {evidence.newest_list}",
         *(f"Revoked: {key.text}" for key in evidence.revoked),
         *(f"Remark: {remark}" for remark in evidence.remarks),
+        *([] if evidence.audit_head is None else [f"Audit-Head: {evidence.audit_head}"]),
     ]
     return "\n".join(lines)
 
@@ -169,6 +174,7 @@ def read_check(text: str, vendor_keys: VendorKeys) -> CheckEvidence:
         newest_list=int(_matched(document, "List", _NUMBER, "a number")),
         revoked=_revoked(document, catalog, serial),
         remarks=_remarks(document),
+        audit_head=_audit_head(document),
     )
 
 
@@ -260,6 +266,15 @@ def _remarks(document: SignedText) -> tuple[str, ...]:
             message = f"Line {line.number}: a remark is at most {MAX_REMARK} characters that can be printed."
             raise _bad(message, line=line.number)
     return tuple(line.text for line in lines)
+
+
+def _audit_head(document: SignedText) -> Head | None:
+    if "Audit-Head" not in document.fields:
+        return None
+    try:
+        return read_head(one_field(document, "Audit-Head"))
+    except ValueError:
+        raise _bad("The field 'Audit-Head' is not a number and 64 hexadecimal digits.") from None
 
 
 def _bad(message: str, *, line: int | None = None) -> Unreadable:

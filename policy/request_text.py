@@ -18,6 +18,7 @@
     Nonce: 5f0c…                  32 hexadecimal digits, answered once
     State-Head: 1204 9b1e…        how far the state has come, and a digest over it
     Audit-Head: 88 77aa…          how many entries the audit has, and the hash of the last
+    Audit-Since: 80 91fe…         the entry that the newest answer names, and the hash that it has here now
     Emergency-Claims: 2           emergency calls without a listed number since the check before
     Tamperings: 0                 starts that found the state changed by somebody else since then
     State-Losses: 0               starts that found the state damaged, and began without it, since then
@@ -83,6 +84,7 @@ _NAMES_OF_FIELDS = {
     "Nonce": "nonce",
     "State-Head": "state_head",
     "Audit-Head": "audit_head",
+    "Audit-Since": "audit_since",
     "Emergency-Claims": "emergency_claims",
     "Tamperings": "tamperings",
     "State-Losses": "state_losses",
@@ -97,6 +99,7 @@ _OPTIONAL = frozenset(
         "Nonce",
         "State-Head",
         "Audit-Head",
+        "Audit-Since",
         "Emergency-Claims",
         "Tamperings",
         "State-Losses",
@@ -116,6 +119,7 @@ _FORMS = {
     "Nonce": (r"[0-9a-f]{32}", "32 hexadecimal digits in lower case"),
     "State-Head": (_HEAD, "a number and 64 hexadecimal digits in lower case"),
     "Audit-Head": (_HEAD, "a number and 64 hexadecimal digits in lower case"),
+    "Audit-Since": (_HEAD, "a number and 64 hexadecimal digits in lower case"),
     "Emergency-Claims": (_COUNT, "a number"),
     "Tamperings": (_COUNT, "a number"),
     "State-Losses": (_COUNT, "a number"),
@@ -163,6 +167,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What the answer to a check must name, None where no check is asked for; so with all that follow."""
     state_head: Head | None = None
     audit_head: Head | None = None
+    audit_since: Head | None = None
+    """The entry that the vendor's newest answer names, with the digest that it has here."""
     emergency_claims: int | None = None
     tamperings: int | None = None
     state_losses: int | None = None
@@ -207,6 +213,7 @@ def read_request(text: str) -> Request:
         nonce=_text(fields, "Nonce"),
         state_head=_head(fields, "State-Head"),
         audit_head=_head(fields, "Audit-Head"),
+        audit_since=_head(fields, "Audit-Since"),
         emergency_claims=_count(fields, "Emergency-Claims"),
         tamperings=_count(fields, "Tamperings"),
         state_losses=_count(fields, "State-Losses"),

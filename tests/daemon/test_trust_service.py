@@ -24,7 +24,7 @@ from featurekeyd.policy.hostevidence import HostAddress
 from featurekeyd.policy.localcheck import CheckItem
 from featurekeyd.policy.permit import KIND as PERMIT
 from featurekeyd.policy.permit import MayChange, Permit, permit_body
-from featurekeyd.policy.request_text import Request, read_request
+from featurekeyd.policy.request_text import Head, Request, read_request
 from featurekeyd.policy.standing import Standing
 
 if TYPE_CHECKING:
@@ -187,6 +187,21 @@ def test_the_vendor_is_told_of_tampering_and_repairs_until_an_answer_covers_them
     after = requested(bound)
     assert (after.tamperings, after.state_losses, after.clock_repairs) == (0, 0, 0)
     assert (stored(bound).tamperings, stored(bound).state_losses) == (0, 0)
+
+
+def test_a_request_shows_the_audit_where_the_newest_answer_knows_it(bound: House) -> None:
+    first = requested(bound)
+    assert first.audit_since is None
+    assert first.audit_head is not None
+    ask(bound, "ImportCheck", text=answer(bound, first.nonce, audit_head=first.audit_head))
+    ask(bound, "Backup")
+    assert requested(bound).audit_since == first.audit_head
+    changed = Head(first.audit_head.number, "f" * 64)
+    ask(bound, "ImportCheck", text=answer(bound, requested(bound).nonce, number=2, audit_head=changed))
+    assert requested(bound).audit_since == first.audit_head, "what it is here, and not what the answer says"
+    gone = Head(10**6, "f" * 64)
+    ask(bound, "ImportCheck", text=answer(bound, requested(bound).nonce, number=3, audit_head=gone))
+    assert requested(bound).audit_since is None
 
 
 def test_a_claim_between_a_request_and_its_answer_is_told_by_the_next_request(bound: House) -> None:

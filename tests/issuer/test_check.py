@@ -179,6 +179,39 @@ def test_two_hosts_of_one_serial_are_told_in_turn(desk: Desk, asking: Request) -
     assert [bool(evidence.remarks) for evidence, _ in answers] == [False, True, False, True]
 
 
+def test_the_answer_names_how_far_the_audit_had_come(desk: Desk, asking: Request) -> None:
+    assert answer(desk, asking)[0].audit_head == Head(5, digest(5))
+    assert answer(desk, changed(asking, nonce=nonce(2), audit_head=None))[0].audit_head is None
+
+
+NOT_SHOWN = (
+    "The host does not show its audit at check 2: that answer was not imported, or the state was put back since."
+)
+
+
+@pytest.mark.parametrize(
+    ("since", "remarked", "told_of"),
+    [
+        (Head(6, digest(6)), False, False),
+        (Head(6, digest(66)), True, False),  # put back to before check 2, and run on past it
+        (Head(5, digest(5)), False, True),  # the answer of check 2 was not imported
+        (Head(5, digest(55)), True, True),
+        (None, False, True),
+    ],
+)
+def test_an_audit_that_does_not_go_through_an_earlier_check_is_seen_though_it_is_further(
+    desk: Desk, asking: Request, since: Head | None, *, remarked: bool, told_of: bool
+) -> None:
+    answer(desk, asking)
+    second = changed(asking, nonce=nonce(2), state_head=Head(11, digest(11)), audit_head=Head(6, digest(6)))
+    answer(desk, changed(second, audit_since=Head(5, digest(5))))
+    further = changed(asking, nonce=nonce(3), state_head=Head(90, digest(90)), audit_head=Head(50, digest(50)))
+    evidence, told = answer(desk, changed(further, audit_since=since))
+    went_on = ("The audit does not go on from where it was at an earlier check.",)
+    assert evidence.remarks == (went_on if remarked else ())
+    assert (NOT_SHOWN in told) == told_of
+
+
 def test_an_old_request_that_is_answered_again_accuses_nobody(desk: Desk, asking: Request) -> None:
     newer = changed(asking, nonce=nonce(2), state_head=Head(11, digest(11)), enrolled_host=digest(201))
     answer(desk, asking)

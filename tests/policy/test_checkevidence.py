@@ -27,6 +27,7 @@ from featurekeyd.policy.checkevidence import (
 )
 from featurekeyd.policy.findings import Unreadable, Verdict
 from featurekeyd.policy.licensekey import LicenseKey, Term, make_key
+from featurekeyd.policy.request_text import Head
 from featurekeyd.policy.signedtext import key_id, seal
 
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -64,6 +65,7 @@ GOOD = CheckEvidence(
     newest_list=7,
     revoked=(key(0), key(1)),
     remarks=("The state is not as far as it was.",),
+    audit_head=Head(88, "77" * 32),
 )
 RETIRED = msgspec.structs.replace(GOOD, retired=True)
 
@@ -94,8 +96,20 @@ def test_the_text_is_written_as_ever() -> None:
         "Retired: no\n"
         "List: 7\n"
         f"Revoked: {key().text}\n"
-        "Remark: The state is not as far as it was."
+        "Remark: The state is not as far as it was.\n"
+        "Audit-Head: 88 7777777777777777777777777777777777777777777777777777777777777777"
     )
+
+
+def test_an_answer_of_an_earlier_release_names_no_audit() -> None:
+    without = msgspec.structs.replace(GOOD, audit_head=None)
+    assert "Audit-Head" not in check_body(without)
+    assert read_check(sealed(check_body(without)), KEYS) == without
+
+
+def test_an_audit_head_that_is_none_is_refused() -> None:
+    message = refusal("Audit-Head: 88 77", "Audit-Head: 88 7x").finding.message
+    assert message == "The field 'Audit-Head' is not a number and 64 hexadecimal digits."
 
 
 @relaxed

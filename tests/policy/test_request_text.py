@@ -38,6 +38,7 @@ ASKING = msgspec.structs.replace(
     nonce="5f" * 16,
     state_head=Head(1204, "9b" * 32),
     audit_head=Head(88, "77" * 32),
+    audit_since=Head(80, "91" * 32),
     emergency_claims=2,
     tamperings=1,
     state_losses=2,
@@ -74,6 +75,7 @@ REQUESTS = st.builds(
     nonce=st.none() | st.binary(min_size=16, max_size=16).map(bytes.hex),
     state_head=st.none() | HEAD,
     audit_head=st.none() | HEAD,
+    audit_since=st.none() | HEAD,
     emergency_claims=st.none() | st.integers(0, 10**12 - 1),
     tamperings=st.none() | st.integers(0, 10**12 - 1),
     state_losses=st.none() | st.integers(0, 10**12 - 1),
@@ -113,6 +115,7 @@ def test_a_request_for_a_check_is_written_as_ever() -> None:
         "Nonce: " + "5f" * 16 + "\n"
         "State-Head: 1204 " + "9b" * 32 + "\n"
         "Audit-Head: 88 " + "77" * 32 + "\n"
+        "Audit-Since: 80 " + "91" * 32 + "\n"
         "Emergency-Claims: 2\n"
         "Tamperings: 1\n"
         "State-Losses: 2\n"
