@@ -36,6 +36,13 @@ HOST_SECONDS = 60.0
 """How often the host is looked at: an address that changes without a word is told within a minute. A look reads some
 thirty small files of the kernel, in 2 ms."""
 
+CHECK_SECONDS = 900.0
+"""How long after its time a check may come to its end: a Feature Key in doubt and a loaded host take a minute or two.
+One that takes longer counts as failed, so that a check which never ends costs what one that fails does."""
+
+RETRY_SECONDS = 60.0
+"""When a check is tried again that could not be made: as often as the host is looked at."""
+
 Troubles = Callable[[], dict[CheckItem, Trouble]]
 """What is wrong with signatures, worked out in a thread."""
 
@@ -84,6 +91,10 @@ class Trusting:
         """Whether a backup is being restored."""
         self._coming: dict[str, object] = {}
         """Facts that are being stored, and count as soon as they are."""
+        self._awaited: float | None = None
+        """Boot time at which the check was due that has not come to its end."""
+        self._checking = False
+        """Whether a check that was due is being made: no other is begun behind one that is stuck."""
         self._picture: object = None
         """What the last check was made of: where a failed one would find another picture, it is made again."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -106,10 +117,20 @@ class Trusting:
         if self.primary.is_due(now.boot):
             self._begin(self.primary.look, "while asking for the Primary")
         due = self.schedule.is_due(now.boot) or self._may_pass_now()
-        if due and self._enforcer.licenses.certificate is not None:
+        if due and not self._checking and self._enforcer.licenses.certificate is not None:
             self.schedule = self.schedule.done(now.boot)
+            self._awaited = now.boot if self._awaited is None else self._awaited
             self._picture = self._pictured()
             self._begin(self._check_in_time, "in a check")
+        if self._awaited is not None and now.boot - self._awaited > CHECK_SECONDS:
+            self._awaited = now.boot
+            self._miss_check("It was due a quarter of an hour ago, and has not come to its end.", now)
+
+    def _miss_check(self, why: str, now: Now) -> None:
+        """Let a check that could not be made count as failed, and come again soon."""
+        self.schedule = self.schedule.done(now.boot - self.schedule.every + RETRY_SECONDS)
+        self._enforcer.trust.miss_check(why)
+        self._follow(now)
 
     def _may_pass_now(self) -> bool:
         """Whether what made the last check fail may be over: nobody waits three hours for a key that is back."""
@@ -177,8 +198,16 @@ class Trusting:
         """Check all that can be verified here, now.
 
         What is found counts where there is something to check by: not before a certificate is imported, and not while
-        the Feature Key is missed for what may be a moment.
+        the Feature Key is missed for what may be a moment. One that ends with an exception counts as failed.
         """
+        try:
+            return await self._checked()
+        except Exception as error:
+            if self._enforcer.licenses.certificate is not None:
+                self._miss_check(f"It ended with {type(error).__name__}.", self._clock())
+            raise
+
+    async def _checked(self) -> LocalCheck:
         await self._look()
         await self.look_at_host()
         troubles = await asyncio.to_thread(self._troubles)
@@ -187,7 +216,7 @@ class Trusting:
         if certificate is None or enforcer.presence.in_doubt:
             return check_locally(seen, certificate, troubles, evidence_required=enforcer.catalog.checks.evidence)
         found = enforcer.trust.take_check(seen, certificate, troubles, now)
-        self.schedule, self.checked = self.schedule.done(now.boot), now.boot
+        self.schedule, self.checked, self._awaited = self.schedule.done(now.boot), now.boot, None
         self._follow(now)
         self._picture = self._pictured()
         return found
@@ -205,7 +234,11 @@ class Trusting:
         if self._enforcer.presence.in_doubt:  # a check must not fail for what may be a moment's trouble
             self.schedule = Schedule(every=self.schedule.every)
             return
-        await self.check()
+        self._checking = True
+        try:
+            await self.check()
+        finally:
+            self._checking = False
 
     def _follow(self, now: Now) -> None:
         self._enforcer.update(now)

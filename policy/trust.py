@@ -99,7 +99,7 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repairs: int = 0
     """The same of repairs of the clock."""
     check_failing: bool = False
-    """Whether the last check failed by something that no other meter counts."""
+    """Whether the last check failed by something that no other meter counts, or was not made to its end."""
 
 
 def untold(kept: Kept) -> Told:
@@ -357,6 +357,13 @@ class Trust:
         if before:
             self._tell(EventName.CHECK_PASSED, "The check passed again.")
         return check
+
+    def miss_check(self, why: str) -> None:
+        """Take note that a check was not made to its end, which counts as one that failed; `why` is a sentence."""
+        if not self.kept.check_failing:
+            cure = "It is tried again each minute; where it goes on, the log has the cause, and the vendor helps."
+            self._tell(EventName.CHECK_FAILED, f"The check could not be made: {why} {cure}")
+        self._keep(check_failing=True)
 
     def take_answer(self, answer: CheckEvidence) -> None:
         """Let the vendor's answer count, which was judged good or a no."""

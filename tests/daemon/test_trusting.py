@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import sqlite3
 from pathlib import Path
@@ -14,9 +15,18 @@ from featurekeyd.daemon import trusting
 from featurekeyd.daemon.facts import Answer, Facts
 from featurekeyd.daemon.store import Documents
 from featurekeyd.daemon.storing import Storing
-from featurekeyd.daemon.trusting import HOST_SECONDS, find_troubles, host_root, kept_of, read_answer
+from featurekeyd.daemon.trusting import (
+    CHECK_SECONDS,
+    HOST_SECONDS,
+    RETRY_SECONDS,
+    find_troubles,
+    host_root,
+    kept_of,
+    read_answer,
+)
 from featurekeyd.hwio.simulated_host import SimulatedHost, write_simulated_host
-from featurekeyd.policy.checkevidence import KIND, CheckEvidence, check_body
+from featurekeyd.policy.catalog import Cause
+from featurekeyd.policy.checkevidence import KIND, CheckEvidence, check_body, read_check
 from featurekeyd.policy.events import EventName
 from featurekeyd.policy.localcheck import CheckItem
 from featurekeyd.policy.presence import Debounce
@@ -139,6 +149,55 @@ def test_a_look_that_fails_is_told_and_the_next_one_comes(bound: House, monkeypa
     assert told == {f"{kind} while looking at the host.", f"{kind} in a check."}
     tick(bound, HOST_SECONDS)
     assert bound.site.trusting.evidence is not None
+
+
+def answered_house(house: House) -> House:
+    """A system whose check has just passed, with the vendor's answer for a month."""
+    house.enforcer.trust.answer = read_check(answer_of(house.vendor), house.vendor.keys)
+    begun(house)
+    assert house.enforcer.standing is Standing.LICENSED
+    return house
+
+
+def test_a_check_that_always_ends_by_accident_costs_what_one_that_fails_does(
+    bound: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered_house(bound)
+
+    def exhausted(_: Path) -> Any:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trusting, "read_evidence", exhausted)
+        tick(bound, 3 * HOURS)
+        assert bound.site.trusting.facts.check_failing, "also after a restart"
+        assert bound.enforcer.meters[Cause.NO_CHECK].active
+        assert "OSError" in bound.log.one(EventName.CHECK_FAILED).message
+    tick(bound, RETRY_SECONDS - 1)
+    assert bound.enforcer.standing is Standing.GRACE
+    tick(bound, 1)
+    assert (bound.enforcer.standing, bound.enforcer.meters[Cause.NO_CHECK].drained) == (Standing.LICENSED, 0)
+
+
+def test_a_check_that_never_comes_to_its_end_counts_as_failed(bound: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered_house(bound)
+    site = bound.site
+    stuck = asyncio.Event()
+    monkeypatch.setattr(site.trusting, "_look", stuck.wait)
+    for seconds in (3 * HOURS, CHECK_SECONDS):
+        bound.clock.run(seconds)
+        site.trusting.tick(bound.clock())
+        bound.loop.turn(3)
+        assert not site.trusting.facts.check_failing
+    bound.clock.run(1)
+    site.trusting.tick(bound.clock())
+    assert site.trusting.facts.check_failing
+    assert bound.enforcer.meters[Cause.NO_CHECK].active
+    bound.clock.run(RETRY_SECONDS)
+    site.trusting.tick(bound.clock())
+    stuck.set()
+    bound.wait()
+    assert bound.enforcer.standing is Standing.LICENSED
 
 
 def test_after_the_end_nothing_is_begun(bound: House) -> None:
