@@ -58,7 +58,10 @@ def test_the_package_is_installed_and_the_daemon_runs(host: Host, packages: list
 
 
 def test_systemd_has_nothing_to_say_about_the_installed_units(host: Host) -> None:
-    ran = host.container.run("systemd-analyze", "verify", "--man=no", SERVICE, SOCKET)
+    listed = host.container.do("systemctl", "list-unit-files", "featurekey*", "--no-legend")
+    units = [line.split()[0] for line in listed.splitlines()]
+    assert {SERVICE, SOCKET} <= set(units)
+    ran = host.container.run("systemd-analyze", "verify", "--man=no", *units)
     assert (ran.status, ran.err) == (0, "")
     assert host.container.run("systemd-analyze", "security", "--threshold=15", SERVICE).status == 0
 
@@ -97,6 +100,25 @@ def test_a_stranger_is_refused_and_told_in_the_log(host: Host) -> None:
     assert host.keys() == CALLS
     uid = host.container.do("id", "-u", STRANGER).strip()
     assert "this user may not ask" in host.container.journal("-u", SERVICE, f"UID={uid}")
+
+
+def test_metrics_are_served_by_a_unit_of_their_own_and_written_to_a_file(host: Host) -> None:
+    host.container.do("systemctl", "start", "featurekey-exporter.service")
+    fetch = "from urllib.request import urlopen; print(urlopen('http://127.0.0.1:9852/metrics').read().decode())"
+    host.container.wait_until(lambda: host.container.run("python3", "-c", fetch).status == 0, "nobody serves metrics")
+    assert "featurekey" in host.container.do("python3", "-c", fetch)
+    host.container.do("systemctl", "stop", "featurekey-exporter.service")
+    host.container.do("mkdir", "-p", "/var/lib/prometheus/node-exporter")
+    host.container.do("systemctl", "start", "featurekey-textfile.service")
+    assert "featurekey" in host.container.do("cat", "/var/lib/prometheus/node-exporter/featurekeyd.prom")
+
+
+def test_the_process_for_asterisk_is_there_to_be_enabled(host: Host) -> None:
+    unit = "featurekey-agi.service"
+    assert host.container.shows(unit, "UnitFileState") == "disabled"
+    host.container.do("systemctl", "start", unit)
+    assert host.container.shows(unit, "ActiveState") == "active"
+    host.container.do("systemctl", "stop", unit)
 
 
 def test_a_daemon_that_hangs_is_ended_by_the_watchdog_and_no_lease_is_lost(host: Host) -> None:
