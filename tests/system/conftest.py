@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import struct
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,34 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rig.Licensed]:
     with rig.licensed_site(tmp_path_factory.mktemp("site"), access={"ask_users": [rig.STRANGER]}) as it:
         yield it
         print(f"log of the daemon:\n{it.site.log}")
+
+
+@pytest.fixture(scope="session")
+def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library, compiled."""
+    library = tmp_path_factory.mktemp("clock") / "clock.so"
+    source = Path(__file__).with_name("clock.c")
+    subprocess.run(["cc", "-O1", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", library, source], check=True)
+    return library
+
+
+@pytest.fixture
+def set_clock(licensed: rig.Licensed, preloaded: Path) -> Callable[[int], None]:
+    """Sets the wall clock of the daemon so many seconds ahead; the first time it starts with it."""
+    site, ahead = licensed.site, licensed.site.short / "ahead"
+
+    def set_it(seconds: int) -> None:
+        if ahead.exists():
+            with ahead.open("r+b") as file:
+                file.write(struct.pack("=q", seconds))
+            return
+        ahead.write_bytes(struct.pack("=q", seconds))
+        assert site.stop() == 0
+        preload = [f"LD_PRELOAD={preloaded}", f"FEATUREKEYD_TEST_CLOCK={ahead}"]
+        site.spawn(["env", *preload, *site.command])
+        site.wait_ready()
+
+    return set_it
 
 
 @pytest.fixture(scope="session")

@@ -3,44 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import struct
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
-
-import pytest
 
 import rig
 
 HOUR = 3_600
-
-
-@pytest.fixture(scope="module")
-def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library, compiled."""
-    library = tmp_path_factory.mktemp("clock") / "clock.so"
-    source = Path(__file__).with_name("clock.c")
-    subprocess.run(["cc", "-O1", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", library, source], check=True)
-    return library
-
-
-@pytest.fixture
-def set_clock(licensed: rig.Licensed, preloaded: Path) -> Callable[[int], None]:
-    """Sets the wall clock of the daemon so many seconds ahead; the first time it starts with it."""
-    site, ahead = licensed.site, licensed.site.short / "ahead"
-
-    def set_it(seconds: int) -> None:
-        if ahead.exists():
-            with ahead.open("r+b") as file:
-                file.write(struct.pack("=q", seconds))
-            return
-        ahead.write_bytes(struct.pack("=q", seconds))
-        assert site.stop() == 0
-        preload = [f"LD_PRELOAD={preloaded}", f"FEATUREKEYD_TEST_CLOCK={ahead}"]
-        site.spawn(["env", *preload, *site.command])
-        site.wait_ready()
-
-    return set_it
 
 
 def call(site: rig.Site, key: str) -> bool:
