@@ -248,6 +248,11 @@ class FakeAsterisk:
         if found is not None:
             self.tell("Hangup", {**channel.headers(), "Cause": str(cause), "Cause-txt": "Normal Clearing"})
 
+    def lose(self, channel: Channel) -> None:
+        """Forget a channel without a word: no handler runs, no event is told."""
+        with self._guard:
+            del self._channels[channel.uniqueid]
+
     def attended_transfer(self, first: Channel, second: Channel, one: Channel, other: Channel) -> None:
         """`first` and `second` are the calls of who transfers; `one` and `other`, their far ends, go on together."""
         one.bridge = other.bridge = second.bridge

@@ -101,7 +101,7 @@ def test_a_list_that_is_not_whole_frees_nothing(pbx: Switch) -> None:
     pbx.agi.log.wait("did not give a whole list")
     pbx.until_keys(calls[1])
     # The end of the first came as an event. Now one without: only a list can tell, and none does until it is whole.
-    pbx.asterisk._channels.pop(calls[1].uniqueid)
+    pbx.asterisk.lose(calls[1])
     pbx.asterisk.wait_for("lists", 3)
     assert pbx.held() == {calls[1].uniqueid}
     pbx.asterisk.cuts_lists = False
