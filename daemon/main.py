@@ -143,7 +143,7 @@ async def _serve_site(settings: Settings, catalog: Catalog, log: Log, stack: con
         _accept_calls(server, settings.call_control, called, stack)
     _notify("STATUS=looking for the Feature Key")
     watchdog = Watchdog(server, Notices(notice_socket()), watchdog_seconds())
-    reloading = Reloading(server, path, _shipped_catalog, _notify)
+    reloading = Reloading(server, path, _shipped_catalog, _believed_keys, _notify)
     server.loop.add_signal_handler(signal.SIGHUP, reloading.begin)
     await _until_looked(site, stop)
     if not stop.is_set():
@@ -272,8 +272,19 @@ def _announce(site: Site) -> None:
     message = (
         f"featurekeyd {VERSION} is ready:{simulated} {enforcer.catalog.id} on {enforcer.system.platform}, {state}."
     )
+    message += _first_steps(site)
     site.tell(Event(name=EventName.STARTED, message=message, fields={"SERIAL": enforcer.licenses.serial or ""}))
     _notify(f"READY=1\nSTATUS={StatusLine(site)}")
+
+
+def _first_steps(site: Site) -> str:
+    """What to do on a new host, in the entry that everybody reads there; nothing once it is certified."""
+    if site.enforcer.licenses.certificate is not None:
+        return ""
+    steps = "featurekeyctl request --output request.txt, and send the file to the vendor"
+    if not site.vendor_keys:
+        steps += f"; put the vendor's public key (*.pub) into {site.settings.vendor_keys}, and reload"
+    return f" No certificate is imported yet; next: {steps}."
 
 
 def _notify(text: str) -> None:

@@ -18,7 +18,6 @@ from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.signedtext import VendorKeys
 from featurekeyd.policy.tables import FileMistakes
 
-from .documents import read_vendor_keys
 from .server import Server
 from .settings import Settings, read_settings
 
@@ -52,16 +51,20 @@ _TABLES = {
 Check = Callable[[Settings, str], object]
 """Raises FileMistakes where the settings of the file of that name do not fit the catalog."""
 
+Keys = Callable[[Settings], tuple[VendorKeys, list[Event]]]
+"""The vendor's keys that are believed, and what is to be told of them."""
+
 
 class Reloading:
     """Reads the settings of one daemon anew, once at a time."""
 
-    def __init__(self, server: Server, path: Path, check: Check, notify: Callable[[str], object]) -> None:
+    def __init__(self, server: Server, path: Path, check: Check, keys: Keys, notify: Callable[[str], object]) -> None:
         """`notify` tells the service manager that a reload begins and ends (sd_notify(3))."""
         self._server = server
         self._notify = notify
         self._path = path
         self._check = check
+        self._keys = keys
         self._task: asyncio.Task[None] | None = None
         self._again = False
         """Whether it was asked for while it was under way."""
@@ -91,7 +94,7 @@ class Reloading:
     async def _reload(self) -> None:
         site = self._server.site
         try:
-            settings, vendor_keys, wrong = await asyncio.to_thread(self._read)
+            settings, vendor_keys, events = await asyncio.to_thread(self._read)
         except FileMistakes as error:
             self._refuse(str(error))
         except OSError as error:
@@ -99,15 +102,15 @@ class Reloading:
         except Exception as error:  # noqa: BLE001 - the daemon goes on with what it has
             site.tell_unexpected(error, "while reading the settings anew")
         else:
-            for message in wrong:
-                site.tell(Event(name=EventName.STATE_REFUSED, message=message))
+            for event in events:
+                site.tell(event)
             self._take(settings, vendor_keys)
 
-    def _read(self) -> tuple[Settings, VendorKeys, list[str]]:
+    def _read(self) -> tuple[Settings, VendorKeys, list[Event]]:
         """Whatever waits for a disk or a name service."""
         settings = read_settings(self._path)
         self._check(settings, str(self._path))
-        return settings, *read_vendor_keys(self._server.site.settings.vendor_keys)
+        return settings, *self._keys(self._server.site.settings)
 
     def _refuse(self, reason: str) -> None:
         message = f"The settings were not taken, and the earlier ones stay: {reason}"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from featurekeyd.daemon import main
+from featurekeyd.daemon.main import _believed_keys
 from featurekeyd.daemon.reloading import _TABLES, LIVE, Reloading
 from featurekeyd.daemon.settings import Settings
 from featurekeyd.policy.decision import Rules
@@ -37,7 +39,7 @@ class Anew:
         self.told: list[str] = []
         self.mistakes: list[Mistake] = []
         self.on_told: Callable[[], None] = lambda: None
-        self.reloading = Reloading(house.server, path, self._check, self._tell)
+        self.reloading = Reloading(house.server, path, self._check, _believed_keys, self._tell)
         self.of(SETTINGS)
         house.log.events.clear()
 
@@ -162,6 +164,15 @@ def test_a_connection_that_is_allowed_less_now_is_ended_and_others_stay(house: H
     allowed = house.caller(1001)
     anew.of(SETTINGS)
     assert (stays.wire.closed, allowed.wire.closed) == (False, True)
+
+
+def test_where_the_cryptography_is_wrong_no_key_is_believed_after_it_either(
+    house: House, anew: Anew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "self_test", lambda: ["Ed25519"])
+    anew.of(SETTINGS)
+    assert house.site.vendor_keys == {}
+    assert house.log.one(EventName.SELF_TEST_FAILED).message
 
 
 def test_a_new_key_of_the_vendor_is_believed(house: House, anew: Anew) -> None:

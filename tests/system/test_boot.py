@@ -54,6 +54,7 @@ def test_the_package_is_installed_and_the_daemon_runs(host: Host, packages: list
     assert [host.container.shows(unit, "UnitFileState") for unit in (SERVICE, SOCKET)] == ["enabled", "enabled"]
     assert host.container.do("systemctl", "--failed", "--no-legend") == ""
     assert "Feature Key absent" in host.status_line
+    assert "next: featurekeyctl request" in host.container.journal("-u", SERVICE)
     rig_boot.add_users(host)
 
 
