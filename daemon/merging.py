@@ -2,9 +2,9 @@
 
 A backup is an unsigned text: it may take away, and gives no right but what the vendor has signed in it.
 
-* Marks, drained time, trials, rescues and permits are the later or larger of both; the mark of the time as far as the
-  clock of this host has come. What the vendor is to be told is too, unless the vendor has answered here since the
-  backup was made.
+* Marks, drained time, trials, rescues and permits are the later or larger of both; the mark of the time, and the days
+  of documents that are not in the backup, as far as the clock of this host has come. What the vendor is to be told is
+  too, unless the vendor has answered here since the backup was made.
 * License list and certificate are those with the higher number and the later day that either side has seen, and none
   where the side that has seen it has lost it: an earlier one would be refused as older.
 * Typed keys and reservations are those of both. What was reserved here stays as it is.
@@ -12,12 +12,14 @@ A backup is an unsigned text: it may take away, and gives no right but what the 
   it was first enrolled, which the certificate of a host vouches for: what it has learned since, nobody has signed.
 * What a rescue code has opened is not restored, nor what waits for an answer or for an address: it was asked by what is
   no more. Nor is it restored which causes lasted and how the last check ended: here they are looked at.
-* The vendor's answer is the newest for the certified serial, by its own signed text. Retired serials are those of both.
+* The vendor's answer is the newest for the certified serial, by its own signed text. Retired serials and revoked keys
+  are those of both.
 * The audit goes on from where it is. What only the backup has is recorded behind it, marked as brought.
 """
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -28,6 +30,7 @@ import msgspec
 from featurekeyd.policy.audit import Entry, joined
 from featurekeyd.policy.checkevidence import CheckEvidence
 from featurekeyd.policy.hostbinding import Enrolled
+from featurekeyd.policy.instant import Now
 from featurekeyd.policy.licenses import Mark
 from featurekeyd.policy.rescue import RescueMark
 from featurekeyd.policy.reservations import MAX_RESERVATIONS, MAX_RESERVATIONS_IN_ALL, Reservation
@@ -52,7 +55,7 @@ def merged(
     `vouched` is what the answer in the backup says, its signature verified; None where it is not believed.
     """
     return Kept(
-        documents=merged_documents(here.documents, backup.documents, serial or ""),
+        documents=merged_documents(here.documents, backup.documents, serial or "", _today(here.facts, wall)),
         drained=_largest(here.drained, backup.drained),
         reservations=merged_reservations(here.reservations, backup.reservations),
         facts=merged_facts(here.facts, backup.facts, serial, wall, vouched),
@@ -60,8 +63,11 @@ def merged(
     )
 
 
-def merged_documents(here: Documents, other: Documents, serial: str) -> Documents:
-    """The documents of both, for that serial; those of another serial here are none, as a restore needs that."""
+def merged_documents(here: Documents, other: Documents, serial: str, today: datetime.date) -> Documents:
+    """The documents of both, for that serial; those of another serial here are none, as a restore needs that.
+
+    The other's marks prove no date after `today`; what its documents prove themselves, they prove when they are read.
+    """
     mine, its = here.marks.get(serial, _NO_MARK), other.marks.get(serial, _NO_MARK)
     ahead = (mine.list_number > its.list_number) - (mine.list_number < its.list_number)
     certified = (mine.certified > its.certified) - (mine.certified < its.certified)
@@ -70,10 +76,7 @@ def merged_documents(here: Documents, other: Documents, serial: str) -> Document
         license_list=_text_of(ahead, here.license_list, other.license_list),
         typed=tuple(dict.fromkeys((*here.typed, *other.typed))),
         removed=here.removed | other.removed if ahead == 0 else (here.removed if ahead > 0 else other.removed),
-        marks={
-            each: _merged_mark(here.marks.get(each, _NO_MARK), other.marks.get(each, _NO_MARK))
-            for each in sorted(here.marks.keys() | other.marks.keys())
-        },
+        marks=_merged_marks(here.marks, other.marks, today),
     )
 
 
@@ -94,6 +97,7 @@ def merged_facts(
         rescues=_merged_rescues(here.rescues, other.rescues),
         # A newer answer that is taken here has said that it is not retired, or not any more.
         retired=_joined(here.retired, (it for it in other.retired if it not in answered)),
+        revoked=_joined_keys(here.revoked, {it: keys for it, keys in other.revoked.items() if it not in answered}),
         **counts,
     )
     if vouched is None or other.answer is None or not _replaces(vouched, here, serial):
@@ -101,7 +105,9 @@ def merged_facts(
     retired = _joined(facts.retired, (vouched.serial,) if vouched.retired else ())
     answer = Answer(serial=vouched.serial, number=vouched.number, text=other.answer.text)
     checks = here.checks | {vouched.serial: vouched.number}
-    return msgspec.structs.replace(facts, answer=answer, checks=checks, retired=retired)
+    revoked = {vouched.serial: tuple(key.text for key in vouched.revoked)} if vouched.revoked else {}
+    revoked = _joined_keys(facts.revoked, revoked)
+    return msgspec.structs.replace(facts, answer=answer, checks=checks, retired=retired, revoked=revoked)
 
 
 def _replaces(vouched: CheckEvidence, here: Facts, serial: str | None) -> bool:
@@ -118,10 +124,7 @@ def _replaces(vouched: CheckEvidence, here: Facts, serial: str | None) -> bool:
 
 def gone_on(remembered: Kept, file: Kept, wall: float) -> Kept:
     """What a state file says, beside what this boot of the host remembers, of which the file sets nothing back."""
-    marks = {
-        each: _merged_mark(remembered.documents.marks.get(each, _NO_MARK), file.documents.marks.get(each, _NO_MARK))
-        for each in sorted(remembered.documents.marks.keys() | file.documents.marks.keys())
-    }
+    marks = _merged_marks(remembered.documents.marks, file.documents.marks, _today(remembered.facts, wall))
     return msgspec.structs.replace(
         file,
         documents=msgspec.structs.replace(file.documents, marks=marks),
@@ -142,6 +145,7 @@ def caught_up(before: Facts, after: Facts, current: Facts) -> Facts:
         answer=after.answer,
         checks=after.checks,
         retired=after.retired,
+        revoked=after.revoked,
         **counted,
     )
 
@@ -188,7 +192,7 @@ def differences(before: Kept, after: Kept) -> list[str]:
         )
         if new > old
     ]
-    marks = ("clock", "rescues", "permits", "checks", "retired", *COUNTS)
+    marks = ("clock", "rescues", "permits", "checks", "retired", "revoked", *COUNTS)
     advanced = [name.replace("_", " ") for name in marks if getattr(before.facts, name) != getattr(after.facts, name)]
     return told + ([f"advanced: {', '.join(advanced)}"] if advanced else [])
 
@@ -199,12 +203,22 @@ def _text_of(ahead: int, here: str | None, other: str | None) -> str | None:
     return here if ahead > 0 else other
 
 
-def _merged_mark(one: Mark, other: Mark) -> Mark:
+def _today(here: Facts, wall: float) -> datetime.date:
+    """The date that this host goes by."""
+    return Now(max(wall, here.clock.wall if here.clock else wall), 0.0).date
+
+
+def _merged_marks(here: dict[str, Mark], other: dict[str, Mark], today: datetime.date) -> dict[str, Mark]:
+    serials = sorted(here.keys() | other.keys())
+    return {it: _merged_mark(here.get(it, _NO_MARK), other.get(it, _NO_MARK), today) for it in serials}
+
+
+def _merged_mark(one: Mark, other: Mark, today: datetime.date) -> Mark:
     trials = one.trials.keys() | other.trials.keys()
     return Mark(
         list_number=max(one.list_number, other.list_number),
-        listed=max(one.listed, other.listed),
-        certified=max(one.certified, other.certified),
+        listed=max(one.listed, min(other.listed, today)),
+        certified=max(one.certified, min(other.certified, today)),
         trials={code: max(it.trials[code] for it in (one, other) if code in it.trials) for code in sorted(trials)},
     )
 
@@ -215,6 +229,10 @@ def _largest(one: dict[_Key, _Size], other: dict[_Key, _Size]) -> dict[_Key, _Si
 
 def _joined(one: Iterable[str], other: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({*one, *other}))
+
+
+def _joined_keys(one: dict[str, tuple[str, ...]], other: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    return {**one, **{serial: _joined(one.get(serial, ()), keys) for serial, keys in other.items()}}
 
 
 def _merged_clock(here: TimeMark | None, other: TimeMark | None, wall: float) -> TimeMark | None:

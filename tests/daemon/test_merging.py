@@ -19,12 +19,14 @@ from featurekeyd.policy.audit import GENESIS, START, Act, extended, verify
 from featurekeyd.policy.checkevidence import CheckEvidence
 from featurekeyd.policy.hostaddress import Announcement
 from featurekeyd.policy.hostbinding import Enrolled
+from featurekeyd.policy.licensekey import Term, make_key
 from featurekeyd.policy.licenses import Mark
 from featurekeyd.policy.rescue import Opening, RescueMark
 from featurekeyd.policy.reservations import MAX_RESERVATIONS, MAX_RESERVATIONS_IN_ALL, Reservation
 from featurekeyd.policy.timekeeping import TimeMark
 
 SERIAL, OTHER = "110123456789", "110123456780"
+WALL = 1_790_000_000
 DAYS = st.dates(datetime.date(2026, 1, 1), datetime.date(2026, 1, 9))
 NUMBERS = st.integers(0, 4)
 SECONDS = st.floats(0, 9)
@@ -92,7 +94,7 @@ STATES = st.builds(
 
 
 def both(here: Kept, other: Kept) -> Kept:
-    return merged(here, other, SERIAL, GENESIS, 10)
+    return merged(here, other, SERIAL, GENESIS, WALL)
 
 
 def in_any_order(kept: Kept) -> tuple[object, ...]:
@@ -163,19 +165,19 @@ def test_a_list_or_certificate_is_never_older_than_the_newest_that_was_seen(here
 
 def test_an_empty_system_takes_all_of_the_backup() -> None:
     backup = Documents(certificate="c", license_list="l", typed=("A",), removed=frozenset("X"), marks={SERIAL: Mark(7)})
-    assert merged_documents(Documents(), backup, SERIAL) == backup
+    assert merged_documents(Documents(), backup, SERIAL, DAY) == backup
 
 
 def test_the_newer_list_stays_with_what_was_removed_from_it() -> None:
     here = Documents(license_list="list 7", removed=frozenset("X"), marks={SERIAL: Mark(7)})
     older = Documents(license_list="list 6", removed=frozenset("Y"), typed=("K",), marks={SERIAL: Mark(6)})
-    after = merged_documents(here, older, SERIAL)
+    after = merged_documents(here, older, SERIAL, DAY)
     assert (after.license_list, after.removed, after.typed) == ("list 7", frozenset("X"), ("K",))
 
 
 def test_a_list_older_than_one_that_was_lost_here_is_not_brought_back() -> None:
     here, backup = Documents(marks={SERIAL: Mark(7)}), Documents(license_list="list 6", marks={SERIAL: Mark(6)})
-    assert merged_documents(here, backup, SERIAL).license_list is None
+    assert merged_documents(here, backup, SERIAL, DAY).license_list is None
     lost = Kept(documents=Documents(license_list="list 6", marks={SERIAL: Mark(6)}))
     assert differences(lost, both(lost, Kept(documents=here))) == [
         "no license list: the backup has seen a later one; import the newest"
@@ -203,6 +205,13 @@ def test_the_mark_of_a_backup_counts_as_far_as_the_clock_here() -> None:
     assert facts_of_both(Facts(clock=mark(12.0)), Facts(clock=mark(99.0))).clock == mark(12.0)
     alone = facts_of_both(Facts(), Facts(clock=mark(99.0, "there"))).clock
     assert alone == msgspec.structs.replace(mark(10.0, ""), boot=0.0)
+
+
+def test_a_mark_of_a_backup_proves_no_day_after_today() -> None:
+    here = Documents(marks={SERIAL: Mark(7, DAY, DAY)})
+    forged = Documents(marks={it: Mark(7, datetime.date(8999, 1, 1), DAY_LATER) for it in (SERIAL, OTHER)})
+    assert merged_documents(here, forged, SERIAL, DAY).marks == {it: Mark(7, DAY, DAY) for it in (SERIAL, OTHER)}
+    assert both(Kept(documents=here), Kept(documents=forged)).documents.marks[OTHER].listed == TODAY
 
 
 # The vendor's answer
@@ -265,6 +274,24 @@ def test_a_retirement_that_the_vendor_has_taken_back_here_is_not_restored() -> N
     assert facts_of_both(holding(2), holding(3, retired=(SERIAL,))).retired == (SERIAL,)
 
 
+def test_revoked_keys_are_those_of_both_unless_a_newer_answer_was_taken_here() -> None:
+    here = holding(2, revoked={SERIAL: ("b",)})
+    other = holding(2, revoked={SERIAL: ("a",), OTHER: ("c",)})
+    assert facts_of_both(here, other).revoked == {SERIAL: ("a", "b"), OTHER: ("c",)}
+    assert facts_of_both(holding(3), other).revoked == {OTHER: ("c",)}, "the vendor has taken it back here"
+    key = make_key(
+        feature_code=2,
+        instances=8,
+        issued=datetime.date(2026, 1, 1),
+        term=Term.PERPETUAL,
+        sequence=1,
+        catalog="exchange",
+        serial=SERIAL,
+    )
+    vouched = answer(3, revoked=(key,))
+    assert facts_of_both(here, holding(3), vouched).revoked == {SERIAL: (key.text, "b")}
+
+
 def test_what_the_vendor_has_answered_for_since_the_backup_is_not_told_again() -> None:
     backup = holding(1, tamperings=1, emergency_claims=3, clock_repairs=2)
     assert facts_of_both(holding(2), backup) == holding(2)
@@ -282,6 +309,8 @@ def host(*parts: str, **more: Any) -> Enrolled:
 
 DAY = datetime.date(2026, 1, 5)
 DAY_LATER = datetime.date(2026, 1, 6)
+TODAY = datetime.date(2026, 9, 21)
+"""The date at WALL."""
 
 
 def host_of_both(here: Enrolled | None, other: Enrolled | None) -> Enrolled | None:
