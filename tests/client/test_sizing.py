@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -196,6 +198,18 @@ def test_sizing_says_what_to_order(daemon: StandIn, control: Control) -> None:
     assert said["for 1 % blocked"] == "19 channels"
     assert said["limit"] == f"12, with which {blocking(11.0, 12):.2%} would be blocked"
     assert said["to order"] == "7"
+
+
+def test_the_worked_example_of_the_documents_is_what_comes_out(daemon: StandIn, control: Control) -> None:
+    moments = [datetime.datetime(2026, 11, day, 10).astimezone(datetime.UTC) for day in (19, 20)]
+    at = [{"time": moment.isoformat().replace("+00:00", "Z")} for moment in moments]
+    loads = [row(0) | at[0], row(0, 5.8 * 3600, 174, 0) | at[1]]
+    answers(daemon, [*loads, counting(0) | at[0], counting(0) | at[1]])
+    status, out, _ = control("sizing", "sip-trunk-channels")
+    page = (Path(__file__).parents[2] / "docs/history.md").read_text()
+    example = page.partition("$ featurekeyctl sizing sip-trunk-channels\n")[2].partition("\n\n")[0]
+    assert (status, out.rstrip("\n").splitlines()) == (0, [line[4:] for line in example.splitlines()])
+    assert channels_for(8.4, 0.01) == 16, "as the page says of a usual day"
 
 
 def test_sizing_in_json_has_the_same_numbers(daemon: StandIn, control: Control) -> None:
