@@ -53,6 +53,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Number of the newest check that was taken, by serial."""
     retired: tuple[str, ...] = ()
     """Serials that the vendor has retired by an answer."""
+    revoked: dict[str, tuple[str, ...]] = {}
+    """License keys that the newest answer taken has revoked, by serial."""
     nonces: tuple[str, ...] = ()
     """Nonces of requests that wait for their answer."""
     told: dict[str, Told] = {}

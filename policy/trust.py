@@ -11,6 +11,7 @@ never set are no change, no refusal and no set-back.
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -24,14 +25,12 @@ from .hostaddress import Announcement, SiteAddresses
 from .hostbinding import Enrolled, HostVerdict
 from .hostevidence import Evidence, HostRefused
 from .instant import Now
-from .licensekey import LicenseKey
+from .licensekey import LicenseKey, read_key
 from .localcheck import CheckItem, LocalCheck, Trouble, check_locally
 from .presence import Sighting
 from .rescue import Opening, RescueMark
 from .standing import REMEDY, Meter
 from .timekeeping import ClockState, TimeMark, advanced, repaired, state_of
-
-_NONE: frozenset[LicenseKey] = frozenset()
 
 ASK_THE_VENDOR = (
     "The vendor checks this product: featurekeyctl check --request FILE, send it, then check --import ANSWER."
@@ -90,6 +89,8 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The highest number of a permit that was used, by serial: an enrollment may be lost, and no permit comes again."""
     retired: tuple[str, ...] = ()
     """Serials that the vendor has retired by an answer."""
+    revoked: dict[str, tuple[str, ...]] = {}
+    """License keys that the newest answer taken has revoked, by serial: it may be certified again after another one."""
     claims: int = 0
     """Emergency calls without a listed number that no answer covers."""
     tamperings: int = 0
@@ -118,6 +119,9 @@ def answered(kept: Kept, answer: CheckEvidence) -> Kept:
     """What is kept once the vendor's answer counts; what came after its request is left to be told of."""
     told = kept.told.get(answer.nonce, Told())
     others = tuple(serial for serial in kept.retired if serial != answer.serial)
+    revoked = {serial: keys for serial, keys in kept.revoked.items() if serial != answer.serial}
+    if answer.revoked:
+        revoked[answer.serial] = tuple(sorted(key.text for key in answer.revoked))
     return msgspec.structs.replace(
         kept,
         check_numbers=kept.check_numbers | {answer.serial: answer.number},
@@ -125,8 +129,16 @@ def answered(kept: Kept, answer: CheckEvidence) -> Kept:
         # Requests that wait still have told the same once more.
         told={nonce: it.less(told) for nonce, it in kept.told.items() if nonce != answer.nonce},
         retired=(*others, answer.serial) if answer.retired else others,
+        revoked=revoked,
         **msgspec.structs.asdict(untold(kept).less(told)),
     )
+
+
+@functools.lru_cache(maxsize=2)  # asked for with each tick
+def _keys_of(texts: tuple[str, ...]) -> frozenset[LicenseKey]:
+    """The license keys in these texts; what is none names none."""
+    read = (read_key(text) for text in texts)
+    return frozenset(key for key in read if isinstance(key, LicenseKey))
 
 
 def enrolled_again(kept: Kept, enrolled: Enrolled, permit_of: str | None) -> Kept:
@@ -383,8 +395,11 @@ class Trust:
         return self.answer is None or not self.answer.seconds_left(serial, max(self.mark.wall, now.wall))
 
     def revoked(self, serial: str | None) -> frozenset[LicenseKey]:
-        """The keys that the vendor's newest answer has revoked."""
-        return frozenset(self.answer.revoked) if self.answer is not None and self.answer.serial == serial else _NONE
+        """The keys that the vendor's newest answer for that serial has revoked, whatever was certified since."""
+        kept = _keys_of(self.kept.revoked.get(serial or "", ()))
+        if self.answer is None or self.answer.serial != serial or not self.answer.revoked:
+            return kept
+        return kept.union(self.answer.revoked)  # of a release that kept nothing beside it
 
     def told_no(self, serial: str | None) -> bool:
         """Whether the vendor has signed that nothing on this serial counts any more."""

@@ -41,6 +41,7 @@ FULL = Facts(
     checks={SERIAL: 3},
     permits={SERIAL: 4},
     retired=("110123456789",),
+    revoked={SERIAL: ("4Q7K-...",)},
     nonces=("aa", "bb"),
     told={"aa": Told(claims=2)},
     emergency_claims=9,

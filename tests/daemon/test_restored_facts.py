@@ -144,6 +144,7 @@ FIELDS: dict[str, st.SearchStrategy[object]] = {
     "answer": st.none() | st.builds(Answer, serial=SERIALS, number=NUMBERS, text=st.text(max_size=5)),
     "checks": st.dictionaries(SERIALS, NUMBERS),
     "retired": st.lists(SERIALS, max_size=3).map(tuple),
+    "revoked": st.dictionaries(SERIALS, st.lists(st.text(max_size=4), max_size=3).map(tuple)),
     "nonces": st.lists(st.text(max_size=4), max_size=3).map(tuple),
     "told": st.dictionaries(
         st.text(max_size=4),

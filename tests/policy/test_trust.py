@@ -485,6 +485,32 @@ def test_a_key_that_the_vendor_revokes_in_an_answer_counts_no_more_and_cuts_noth
     assert {name: it.limit for name, it in office.enforcer.entitlements.items()} == before, "the newest answer counts"
 
 
+def test_a_key_stays_revoked_when_another_serial_is_answered_for_until_the_vendor_takes_it_back(office: Site) -> None:
+    serial, revoked = office.licenses.serial, office.licenses.keys()[0]
+    answer(office, 30 * DAY, revoked=(revoked,))
+    trust = office.enforcer.trust
+    assert trust.answer is not None
+    trust.take_answer(msgspec.structs.replace(trust.answer, serial="110000000001", number=9, revoked=()))
+    for again in (False, True):
+        assert trust.revoked(serial) == {revoked}
+        assert trust.revoked("110000000001") == frozenset()
+        if not again:
+            restart(office)
+            trust = office.enforcer.trust
+    answer(office, 30 * DAY)
+    assert trust.revoked(serial) == frozenset()
+    assert trust.kept.revoked == {}
+
+
+def test_an_answer_that_an_earlier_release_has_kept_revokes_by_itself(office: Site) -> None:
+    serial, revoked = office.licenses.serial, office.licenses.keys()[0]
+    answer(office, 30 * DAY, revoked=(revoked,))
+    trust = office.enforcer.trust
+    trust.kept = msgspec.structs.replace(trust.kept, revoked={"110000000001": ("no key",)})
+    assert trust.revoked(serial) == {revoked}
+    assert trust.revoked("110000000001") == frozenset()
+
+
 def test_a_serial_stays_retired_when_another_is_answered_for(office: Site) -> None:
     serial = str(office.licenses.serial)
     answer(office, DAY, retired=True)
