@@ -98,7 +98,6 @@ def merged_facts(
         # A newer answer that is taken here has said that it is not retired, or not any more.
         retired=_joined(here.retired, (it for it in other.retired if it not in answered)),
         revoked=_joined_keys(here.revoked, {it: keys for it, keys in other.revoked.items() if it not in answered}),
-        revoked=_joined_keys(here.revoked, {it: keys for it, keys in other.revoked.items() if it not in answered}),
         **counts,
     )
     if vouched is None or other.answer is None or not _replaces(vouched, here, serial):
@@ -146,7 +145,6 @@ def caught_up(before: Facts, after: Facts, current: Facts) -> Facts:
         answer=after.answer,
         checks=after.checks,
         retired=after.retired,
-        revoked=after.revoked,
         revoked=after.revoked,
         **counted,
     )
@@ -231,10 +229,6 @@ def _largest(one: dict[_Key, _Size], other: dict[_Key, _Size]) -> dict[_Key, _Si
 
 def _joined(one: Iterable[str], other: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({*one, *other}))
-
-
-def _joined_keys(one: dict[str, tuple[str, ...]], other: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    return {**one, **{serial: _joined(one.get(serial, ()), keys) for serial, keys in other.items()}}
 
 
 def _joined_keys(one: dict[str, tuple[str, ...]], other: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

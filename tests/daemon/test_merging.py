@@ -20,7 +20,6 @@ from featurekeyd.policy.checkevidence import CheckEvidence
 from featurekeyd.policy.hostaddress import Announcement
 from featurekeyd.policy.hostbinding import Enrolled
 from featurekeyd.policy.licensekey import Term, make_key
-from featurekeyd.policy.licensekey import Term, make_key
 from featurekeyd.policy.licenses import Mark
 from featurekeyd.policy.rescue import Opening, RescueMark
 from featurekeyd.policy.reservations import MAX_RESERVATIONS, MAX_RESERVATIONS_IN_ALL, Reservation
@@ -273,24 +272,6 @@ def test_a_serial_that_was_retired_here_stays_so_whatever_a_backup_says() -> Non
 def test_a_retirement_that_the_vendor_has_taken_back_here_is_not_restored() -> None:
     assert facts_of_both(holding(3), holding(2, retired=(SERIAL,))).retired == ()
     assert facts_of_both(holding(2), holding(3, retired=(SERIAL,))).retired == (SERIAL,)
-
-
-def test_revoked_keys_are_those_of_both_unless_a_newer_answer_was_taken_here() -> None:
-    here = holding(2, revoked={SERIAL: ("b",)})
-    other = holding(2, revoked={SERIAL: ("a",), OTHER: ("c",)})
-    assert facts_of_both(here, other).revoked == {SERIAL: ("a", "b"), OTHER: ("c",)}
-    assert facts_of_both(holding(3), other).revoked == {OTHER: ("c",)}, "the vendor has taken it back here"
-    key = make_key(
-        feature_code=2,
-        instances=8,
-        issued=datetime.date(2026, 1, 1),
-        term=Term.PERPETUAL,
-        sequence=1,
-        catalog="exchange",
-        serial=SERIAL,
-    )
-    vouched = answer(3, revoked=(key,))
-    assert facts_of_both(here, holding(3), vouched).revoked == {SERIAL: (key.text, "b")}
 
 
 def test_revoked_keys_are_those_of_both_unless_a_newer_answer_was_taken_here() -> None:
