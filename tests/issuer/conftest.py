@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import inspect
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
@@ -52,6 +54,13 @@ def shipped_catalog() -> str:
     return (files("featurekeyd.policy") / "catalogs" / "ip-office.toml").read_text(encoding="utf-8")
 
 
+def runner() -> CliRunner:
+    """A runner that keeps standard error apart, as click 8.1 does only where it is told to."""
+    if "mix_stderr" in inspect.signature(CliRunner).parameters:
+        return CliRunner(**cast("dict[str, Any]", {"mix_stderr": False}))
+    return CliRunner()
+
+
 class Desk:
     """Runs featurekey-issue on one vendor folder; `today` may be moved."""
 
@@ -65,7 +74,7 @@ class Desk:
         """One command; fails the test when it ends with another code than expected."""
         words = ["--vendor", str(self.folder), *map(str, arguments)]
         office = Office(today=lambda: self.today, time=lambda: self.time)
-        result = CliRunner().invoke(main, words, input=stdin, obj=office)
+        result = runner().invoke(main, words, input=stdin, obj=office)
         assert result.exit_code == code, result.output
         assert "Traceback" not in result.output
         return result

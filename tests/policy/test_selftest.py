@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from featurekeyd.policy import certificate, licensekey, rescue, selftest
 from featurekeyd.policy.selftest import self_test
@@ -90,4 +91,4 @@ def test_the_known_signature_is_that_of_the_standard() -> None:
     secret = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
     signing = ed25519.Ed25519PrivateKey.from_private_bytes(secret)
     assert signing.sign(b"\x72").hex().startswith("92a009a9f0d4cab8")
-    assert signing.public_key().public_bytes_raw().hex().startswith("3d4017c3e843895a")
+    assert signing.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex().startswith("3d4017c3e843895a")

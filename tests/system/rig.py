@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import inspect
 import json
 import os
 import select
@@ -128,6 +129,13 @@ class Simulator:
         self.close()
 
 
+def _runner() -> CliRunner:
+    """A runner that keeps standard error apart, as click 8.1 does only where it is told to."""
+    if "mix_stderr" in inspect.signature(CliRunner).parameters:
+        return CliRunner(**cast("dict[str, Any]", {"mix_stderr": False}))
+    return CliRunner()
+
+
 class Vendor:
     """The vendor's side: featurekey-issue on a folder of its own, run in this process."""
 
@@ -146,9 +154,11 @@ class Vendor:
         today = self.today
         office = Office() if today is None else Office(today=lambda: today)
         command = ["--vendor", str(self.folder), *arguments]
-        result = CliRunner().invoke(featurekey_issue, command, input=text, obj=office)
+        result = _runner().invoke(featurekey_issue, command, input=text, obj=office)
         if result.exit_code != 0:
-            raise RigFailure(f"featurekey-issue {' '.join(arguments)}: {result.output}") from result.exception
+            raise RigFailure(
+                f"featurekey-issue {' '.join(arguments)}: {result.output}{result.stderr}"
+            ) from result.exception
         return result.stdout
 
     def certify(self, request: str) -> str:
