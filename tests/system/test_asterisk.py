@@ -135,6 +135,24 @@ def test_an_answered_call_gives_back_what_set_up_takes(quiet: Switch) -> None:
     quiet.until_in_use(0)
 
 
+@pytest.mark.parametrize("told_by", ["DialEnd", "Newstate"])
+def test_an_event_tells_that_a_call_is_answered_where_no_list_can(quiet: Switch, told_by: str) -> None:
+    quiet.asterisk.may_list = False
+    channel = quiet.call(line="agi://127.0.0.1/acquire?wants=sip-trunk-channels")
+    assert quiet.in_use("vcm-channels") == 1
+    leg = channel.dial("PJSIP/carrier-a")
+    if told_by == "DialEnd":
+        channel.up = True  # the dialplan has answered before, so that no event of the state comes
+        channel.answer(leg)
+    else:
+        channel.set_up()
+    until(lambda: quiet.in_use("vcm-channels") == 0, "the set-up's channel given back")
+    quiet.asterisk.may_list = True
+    leg.hang_up()
+    channel.hang_up()
+    quiet.until_in_use(0)
+
+
 def test_a_caller_who_hangs_up_while_the_answer_is_said_keeps_nothing(quiet: Switch) -> None:
     for commands in range(1, 9):
         channel = quiet.asterisk.channel("PJSIP/alice")
