@@ -67,6 +67,13 @@ def test_systemd_has_nothing_to_say_about_the_installed_units(host: Host) -> Non
     assert host.container.run("systemd-analyze", "security", "--threshold=15", SERVICE).status == 0
 
 
+def test_udev_has_nothing_to_say_about_the_rules(host: Host) -> None:
+    ran = host.container.run("udevadm", "test", "/sys/devices/virtual/mem/null")
+    said = [line for line in f"{ran.out}\n{ran.err}".splitlines() if "70-featurekeyd.rules" in line]
+    assert len(said) == 1, said
+    assert said[0].startswith("Reading rules file")
+
+
 def test_the_daemon_is_nobody_and_may_do_nothing(host: Host) -> None:
     status = host.container.do("cat", f"/proc/{host.pid}/status")
     found = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
