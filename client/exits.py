@@ -50,6 +50,7 @@ _SENTENCES = {
     f"{MANAGE}.Deactivated": "the system is deactivated, and this does not cure it: {cause} {remedy}",
     f"{MANAGE}.NotCertified": "{hint} (featurekeyctl request, and certificate import FILE with what the vendor sends)",
     f"{MANAGE}.StateNotStored": "{hint}",
+    f"{MANAGE}.HostNotReadable": "{hint}",
     f"{MANAGE}.FeatureKeyNotReadable": "the Feature Key cannot be read ({state}): {finding}",
     "org.varlink.service.InvalidParameter": "the daemon does not accept the value of {parameter}; compare --help",
     "org.varlink.service.MethodNotFound": _OLDER,

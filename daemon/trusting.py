@@ -1,7 +1,7 @@
 """Trust over time, joined: looks at the host, runs the checks, and keeps what a restart must not forget.
 
-It runs on the loop's thread; looking at the host and verifying documents happen in others. Whatever fails here is told,
-and tried again at its next time: nothing of it holds a decision up.
+It runs on the loop's thread; looking at the host (`hostlook`) and verifying documents happen in others. Whatever fails
+here is told, and tried again at its next time: nothing of it holds a decision up.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from featurekeyd.policy.trust import Kept
 
 from .documents import read_documents
 from .facts import Answer, Facts
+from .hostlook import HostLook, LookHangs
 from .primary import PrimaryWatch
 from .store import Documents
 from .storing import Storing
@@ -77,6 +78,7 @@ class Trusting:
         self._enforcer = enforcer
         self._storing = storing
         self._root = host_root
+        self._host = HostLook(lambda: read_evidence(self._root))
         self._clock = clock
         self._look = look
         self._troubles = troubles
@@ -127,7 +129,9 @@ class Trusting:
             self._miss_check("It was due a quarter of an hour ago, and has not come to its end.", now)
 
     def _miss_check(self, why: str, now: Now) -> None:
-        """Let a check that could not be made count as failed, and come again soon."""
+        """Let a check that could not be made count as failed, and come again soon, where there is one to make."""
+        if self._enforcer.licenses.certificate is None:
+            return
         self.schedule = self.schedule.done(now.boot - self.schedule.every + RETRY_SECONDS)
         self._enforcer.trust.miss_check(why)
         self._follow(now)
@@ -187,9 +191,13 @@ class Trusting:
             self._coming = {}
 
     async def look_at_host(self) -> None:
-        """Look at the host and take in what is found."""
-        evidence = await asyncio.to_thread(read_evidence, self._root)
-        self.evidence, now, enforcer = evidence, self._clock(), self._enforcer
+        """Look at the host and take in what is found; raises LookHangs."""
+        try:
+            self.evidence = await self._host.look()
+        except LookHangs:
+            self._miss_check("A look at the host hangs.", self._clock())
+            raise
+        evidence, now, enforcer = self.evidence, self._clock(), self._enforcer
         certificate, today = enforcer.licenses.certificate, enforcer.today(now)
         enforcer.trust.see_host(evidence, self.addresses, certificate, now, today)
         self._follow(now)
@@ -203,8 +211,7 @@ class Trusting:
         try:
             return await self._checked()
         except Exception as error:
-            if self._enforcer.licenses.certificate is not None:
-                self._miss_check(f"It ended with {type(error).__name__}.", self._clock())
+            self._miss_check(f"It ended with {type(error).__name__}.", self._clock())
             raise
 
     async def _checked(self) -> LocalCheck:
@@ -261,6 +268,9 @@ class Trusting:
     async def _told(self, work: Callable[[], Awaitable[None]], what: str) -> None:
         try:
             await work()
+        except LookHangs as error:  # until it comes back, that is so each minute
+            if error.first:
+                self._unexpected(error, what)
         except Exception as error:  # noqa: BLE001 - the daemon goes on, and it is tried again
             self._unexpected(error, what)
 
