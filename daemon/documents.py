@@ -73,5 +73,5 @@ def _keys(texts: Iterable[str], refused: list[Event]) -> tuple[LicenseKey, ...]:
 
 
 def _refused(what: str, finding: Finding) -> Event:
-    message = f"The stored {what} is not believed: {finding.message} Import it again."
+    message = f"The stored {what} is not believed: {finding.message} {finding.remedy or 'Import it again.'}"
     return Event(name=EventName.STATE_REFUSED, message=message, fields={"REASON": str(finding.verdict)})

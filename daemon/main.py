@@ -36,7 +36,7 @@ from .callcontrol_service import CallControlService
 from .callcontrol_settings import CallControl, check_wants
 from .connection import Connection
 from .documents import read_documents, read_vendor_keys
-from .journal import Log, sink_for
+from .journal import Log, sink_for, to_standard_error
 from .leasefile import LeaseFile, forget_others, with_stored
 from .limits import MAX_CONNECTIONS, MAX_SWITCH_PROCESSES
 from .listener import Accepting, SocketTaken, bound_socket, listening_socket
@@ -89,7 +89,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _cannot_start(reason: str) -> int:
-    print(f"featurekeyd cannot start: {reason}", file=sys.stderr)  # noqa: T201 - there is no log yet
+    """Say why in the journal where that is where words go, so that it has its priority there, and else plainly."""
+    event = Event(name=EventName.NOT_STARTED, message=f"featurekeyd cannot start: {reason}")
+    sink = sink_for("auto")
+    if sink is not to_standard_error:
+        with contextlib.suppress(OSError):
+            sink(event)
+            return 1
+    print(event.message, file=sys.stderr)  # noqa: T201 - a terminal, or a journal that cannot be reached
     return 1
 
 
@@ -204,7 +211,8 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
     )
     enforcer.trust.answer, not_believed = read_answer(facts.answer, vendor_keys)
     licenses, refused = read_documents(documents, vendor_keys, catalog.id)
-    told += [*told_of_keys, *refused, *not_believed]
+    # Without any key nothing stored can be believed: that is one trouble, and not one for each document.
+    told += [*told_of_keys, *(refused if vendor_keys else ()), *(not_believed if vendor_keys else ())]
     enforcer.trust.primary_seen = BootRight(settings.runtime / FILE, boot_id).is_held()
     enforcer.adopt_stored(licenses, now)
     reservations, damaged = store.load_reservations()
@@ -242,7 +250,11 @@ def _believed_keys(settings: Settings) -> tuple[VendorKeys, list[Event]]:
         )
         return {}, [Event(name=EventName.SELF_TEST_FAILED, message=message)]
     vendor_keys, wrong = read_vendor_keys(settings.vendor_keys)
-    return vendor_keys, [Event(name=EventName.STATE_REFUSED, message=message) for message in wrong]
+    cure = "Install the vendor's public key (*.pub) there, and restart featurekeyd."
+    told = [f"In {settings.vendor_keys}, {what}. {cure}" for what in wrong]
+    if not vendor_keys and not wrong:
+        told = [f"There is no public key of the vendor in {settings.vendor_keys}: no license is believed. {cure}"]
+    return vendor_keys, [Event(name=EventName.VENDOR_KEY_TROUBLE, message=message) for message in told]
 
 
 def _restored(settings: Settings, enforcer: Enforcer, log: Log, stored: list[Lease]) -> Recording:

@@ -85,6 +85,7 @@ AUDITED = frozenset(
         EventName.RESCUE_OPENED,
         EventName.RESCUE_REFUSED,
         EventName.RESCUE_ENDED,
+        EventName.VENDOR_KEY_TROUBLE,
         EventName.STATE_REFUSED,
         EventName.STATE_SET_ASIDE,
         EventName.STATE_TAMPERED,
@@ -97,6 +98,7 @@ it is logged: some one by one, the rest as a sum."""
 
 NOT_AUDITED = frozenset(
     {
+        EventName.NOT_STARTED,
         EventName.STARTED,
         EventName.STOPPED,
         EventName.SETTINGS_REFUSED,

@@ -26,6 +26,7 @@ class EventName(enum.StrEnum):
     """The closed list of events."""
 
     SELF_TEST_FAILED = "self_test_failed"
+    NOT_STARTED = "not_started"
     STARTED = "started"
     STOPPED = "stopped"
     SETTINGS_READ_ANEW = "settings_read_anew"
@@ -80,6 +81,7 @@ class EventName(enum.StrEnum):
     LEASES_UNREADABLE = "leases_unreadable"
     LEASES_NOT_RECORDED = "leases_not_recorded"
     LEASES_RECORDED_AGAIN = "leases_recorded_again"
+    VENDOR_KEY_TROUBLE = "vendor_key_trouble"
     STATE_NOT_STORED = "state_not_stored"
     STATE_REFUSED = "state_refused"
     STATE_SET_ASIDE = "state_set_aside"
@@ -102,6 +104,7 @@ class Sort(msgspec.Struct, frozen=True):
 
 SORT = {
     EventName.SELF_TEST_FAILED: Sort(Priority.CRITICAL, "781ccff462724c87b8bc19edde05f2ff"),
+    EventName.NOT_STARTED: Sort(Priority.CRITICAL, "642c74db1687426283e0ddb1f0279f81"),
     EventName.STARTED: Sort(Priority.NOTICE, "7e876f5ab4e24786a5577aed658e4d5c"),
     EventName.STOPPED: Sort(Priority.NOTICE, "33c6eed70d884c4dba6e2cecd71e9fe7"),
     EventName.SETTINGS_READ_ANEW: Sort(Priority.NOTICE, "9745325327794b1c8a7bc30251cd89e2"),
@@ -156,6 +159,7 @@ SORT = {
     EventName.LEASES_UNREADABLE: Sort(Priority.ERROR, "e5123c2b0850427b9a0465e012f8a56b"),
     EventName.LEASES_NOT_RECORDED: Sort(Priority.ERROR, "bef9d917599d45b2a0b2dba91c7a8b5d"),
     EventName.LEASES_RECORDED_AGAIN: Sort(Priority.NOTICE, "f5e5d18f94cd4aa1909d4b114def74c2"),
+    EventName.VENDOR_KEY_TROUBLE: Sort(Priority.ERROR, "3704da8e72bf4fd195ff4db7de281bfd"),
     EventName.STATE_NOT_STORED: Sort(Priority.ERROR, "f538b1f102084fa2bce10da60740110f"),
     EventName.STATE_REFUSED: Sort(Priority.ERROR, "280f504a93ed461bbf25fb87c3fc03d6"),
     EventName.STATE_SET_ASIDE: Sort(Priority.ERROR, "16ed35dfed60496099ff06bbbc5b5fe1"),

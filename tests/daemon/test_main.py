@@ -129,6 +129,27 @@ def test_a_folder_that_cannot_be_made_is_named(run: Run, settings: Callable[...,
     assert (status, err) == (1, f"featurekeyd cannot start: {tmp_path / 'file' / 'state'}: Not a directory\n")
 
 
+def test_under_systemd_the_journal_is_told_why_it_cannot_start(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Event] = []
+    monkeypatch.setattr(module, "sink_for", lambda target: sent.append)
+    assert run("--settings", tmp_path / "none.toml") == (1, "", "")
+    (event,) = sent
+    assert event.name is EventName.NOT_STARTED
+    assert event.message == f"featurekeyd cannot start: {tmp_path / 'none.toml'}: No such file or directory"
+
+
+def test_where_the_journal_cannot_be_reached_standard_error_says_why(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Event) -> None:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(module, "sink_for", lambda target: fail)
+    assert run("--settings", tmp_path) == (1, "", f"featurekeyd cannot start: {tmp_path}: Is a directory\n")
+
+
 def test_a_socket_that_somebody_answers_is_told(run: Run, settings: Callable[..., Path], tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(tmp_path / "socket"))
@@ -258,7 +279,7 @@ def test_the_end_is_obeyed_also_before_the_first_look_is_over(service: Service) 
 
     service.run(nothing)
     assert service.notes == [LOOKING, "STOPPING=1"]
-    assert service.names() == [EventName.STOPPED]
+    assert service.names() == [EventName.VENDOR_KEY_TROUBLE, EventName.STOPPED]
 
 
 def test_connections_end_before_the_site_does(service: Service) -> None:
@@ -291,6 +312,20 @@ def test_the_path_of_the_socket_stays_when_the_daemon_ends(service: Service) -> 
 
     service.run(nothing)
     assert service.settings.socket.is_socket()
+
+
+def test_a_vendor_key_that_is_missing_or_damaged_is_told_once_with_its_cure(service: Service) -> None:
+    async def nothing() -> None:
+        """The daemon is told to end at once."""
+
+    service.run(nothing)
+    service.settings.vendor_keys.mkdir()
+    (service.settings.vendor_keys / "vendor.pub").write_text("no key")
+    service.run(nothing)
+    missing, damaged = (it.message for it in service.told if it.name is EventName.VENDOR_KEY_TROUBLE)
+    assert missing.startswith(f"There is no public key of the vendor in {service.settings.vendor_keys}: ")
+    assert "vendor.pub is no public key" in damaged
+    assert all("Install the vendor's public key" in told for told in (missing, damaged))
 
 
 def certified(service: Service, vendor: Vendor, drained: float = 0.0) -> None:
