@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import sqlite3
 from collections.abc import Iterator
 from itertools import count as numbers
 from pathlib import Path
@@ -22,7 +23,7 @@ import msgspec
 from featurekeyd.policy.events import Event, EventName
 
 from .merging import gone_on
-from .schema import StateDamaged
+from .schema import StateDamaged, unusable
 from .seal import BootMemory
 from .store import Documents, Kept, Store
 
@@ -64,8 +65,12 @@ def _sound(path: Path, machine_id: str, memory: BootMemory, wall: float) -> tupl
 
 @contextlib.contextmanager
 def _closing_what_fails(store: Store) -> Iterator[None]:
+    """Close the file where it cannot be used, and say of an error of the database what it means."""
     try:
         yield
+    except sqlite3.Error as error:
+        store.close()
+        raise unusable(store.path, error) from error
     except BaseException:
         store.close()
         raise

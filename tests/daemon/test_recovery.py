@@ -274,3 +274,21 @@ def test_after_a_reboot_a_damaged_file_is_begun_anew_and_counted(path: Path) -> 
     kept, (event,) = run(path, lambda _: None, "next")
     assert event.name is EventName.STATE_SET_ASIDE
     assert (kept.drained, kept.facts) == ({}, Facts(state_losses=1))
+
+
+def test_what_cannot_be_counted_because_the_disk_is_full_is_refused_with_the_cure(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(path, live)
+    edit(path, "UPDATE meter SET drained = 0")
+
+    def full(*_: object) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "save_kept", full)
+        with pytest.raises(StateRefused, match="whether its disk is full"):
+            start(path)
+    assert run(path, lambda _: None)[0].facts.tamperings == 1, "it is found again"
