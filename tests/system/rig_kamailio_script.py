@@ -19,6 +19,7 @@ from pathlib import Path
 
 from rig_kamailio import CHECKOUT, UNPACKED, Kamailio
 
+from featurekeyd.client.license import COOL_DOWN
 from rig import Site
 from rig_process import DEADLINE, RigFailure
 
@@ -72,6 +73,12 @@ def _memory() -> Path:
     folder = tempfile.mkdtemp(prefix="fk-", dir=shared if os.access(shared, os.W_OK) else None)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
+
+
+def rest() -> None:
+    """Until no worker rests any more from a daemon that did not answer: what follows is asked again."""
+    begun = time.monotonic()
+    until(lambda: time.monotonic() > begun + COOL_DOWN, "the rest after a failure is over")
 
 
 def until(holds: Callable[[], object], what: str, seconds: float = DEADLINE) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from rig_kamailio import CHECKOUT, Callee, Caller, Kamailio, dead_telephone
-from rig_kamailio_script import dialog_database, scripted, settings, until
+from rig_kamailio_script import dialog_database, rest, scripted, settings, until
 from rig_sip import Answerer, Call, Telephone
 
 import rig
@@ -105,8 +105,11 @@ def lasting(site: rig.Site, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(autouse=True)
 def nothing_left(site: rig.Site) -> Iterator[None]:
+    daemon = site.pid
     yield
     until(lambda: site.feature(TRUNK)["in_use"] == 0, "all is given back")
+    if site.pid != daemon:
+        rest()
 
 
 # The telephones.
@@ -193,6 +196,7 @@ def test_calls_that_end_while_the_daemon_is_stopped_are_given_back_when_it_goes_
             call.hang_up()
     finally:
         os.kill(lasting.site.pid, signal.SIGCONT)
+        rest()
     lasting.until_in_use(0, NEXT_LIST)
 
 
@@ -202,6 +206,7 @@ def test_grants_that_come_after_the_call_was_refused_are_given_back(lasting: Cal
         reasons = {lasting.refused() for _ in range(LIMIT)}
     finally:
         os.kill(lasting.site.pid, signal.SIGCONT)
+        rest()
     assert reasons == {'Q.850;cause=38;text="license daemon is away"'}
     lasting.until_in_use(0, NEXT_LIST)
 
@@ -212,6 +217,7 @@ def test_an_emergency_call_passes_while_the_daemon_is_stopped(lasting: Calls) ->
         assert lasting.caller.call(lasting.callee.address, "112").status == 200
     finally:
         os.kill(lasting.site.pid, signal.SIGCONT)
+        rest()
 
 
 # Kamailio itself.

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from rig_kamailio import Callee, Caller, Finals, Kamailio
-from rig_kamailio_script import scripted, until
+from rig_kamailio_script import rest, scripted, until
 from rig_sip import Answerer, Telephone
 
 import rig
@@ -162,6 +162,7 @@ def test_with_the_daemon_killed_each_trunk_does_as_its_words_say(switch: Switch)
             switch.site.start()
             # Allowed without the daemon, and counted by it from the next list on.
             switch.until_in_use(2)
+            rest()
             assert {lease.get("port") for lease in switch.site.leases(feature=TRUNK)} == {"trunk:carrier-b"}
     finally:
         if switch.site.daemon is None:
