@@ -108,8 +108,9 @@ class Asking:
         )
 
     def _undo(self, key: str, done: Future[Answer]) -> None:
+        """Give back what came too late; run by the thread that asked, right after the answer."""
         if done.result().allowed:
-            self._thread.submit(self._client.release, key)
+            self._client.release(key)
 
     def _established(self, call: Call) -> bool:
         answer = self._client.acquire(

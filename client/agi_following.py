@@ -106,7 +106,7 @@ class Following:
         self.calls.ended(channel)
         self._leg_ended.set()
         if self.calls.get(channel) is not None:
-            self._spawn(self._end(channel))
+            self._spawn(self._end_if_followed(channel))
 
     def _renamed(self, channel: str, old: str, new: str) -> None:
         moved = self.calls.renamed(channel, old, new)
@@ -114,6 +114,11 @@ class Following:
             self._spawn(self._carry(moved))
 
     # How a lease ends or goes over
+
+    async def _end_if_followed(self, key: str) -> None:
+        """End what the hangup handler has not ended already."""
+        if self.calls.get(key) is not None:
+            await self._end(key)
 
     async def _end(self, key: str) -> None:
         if key in self._ending:
