@@ -6,6 +6,9 @@ hosts do not have until the network comes. So a mark is kept: the latest time th
 * The mark advances with boot time, also while the wall clock stands before it: time passes all the same.
 * It follows a wall clock that is ahead of it, at most a day for each day: one jump forward, however far, moves the mark
   by a day, and does no harm once the clock is right again. Who says that it is right repairs it by command.
+* How long the host was off, its wall clock tells after the next boot, once it has stood for some minutes: these days
+  count as passed too, so that the mark keeps up on a host that is off at night. That the clock was set after the boot
+  makes no difference; that it is further ahead than holidays last does.
 * Dates are held against the later of wall clock and mark, and never before the day of this release.
 * A wall clock that stands before this release says nothing: the host has booted in 1970, which is no attack. On a new
   host, the first time that comes after it is believed whole.
@@ -29,7 +32,16 @@ TOLERANCE_SECONDS = 3600.0
 
 MOST_AHEAD_SECONDS = DAY
 """How far the mark follows a jump at once; as much again is given back with each day that passes."""
+STANDS_SECONDS = 600.0
+"""How long the wall clock must go evenly after a boot before it is believed how long the host was off: a clock that the
+network corrects is corrected by then."""
 
+LONGEST_OFF_SECONDS = 7 * DAY
+"""How long a host can have been off for that: holidays of a week. A clock that is further ahead may be wrong: the mark
+follows it by a day a day."""
+
+_EVEN_SECONDS = 60.0
+"""By how much wall clock and boot clock may differ in their course: more is a clock that was set."""
 
 FAR_AHEAD_SECONDS = 2 * DAY
 """How far the wall clock may stand ahead of the mark untold: a host that was off for a weekend catches up by itself."""
@@ -62,6 +74,12 @@ class TimeMark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How often it was set back by command."""
     guessed: bool = False
     """Whether the clock was never set since the mark was made: the first time that it shows is believed as it is."""
+    seen: float = 0.0
+    """What the wall clock said last where it was not before the mark, 0 where it has not said so yet."""
+    left: float = 0.0
+    """What it had said when the host went off, 0 where that has been reckoned with."""
+    even: float = 0.0
+    """Seconds for which it has gone evenly in this boot."""
 
 
 def first_mark(now: Now, boot_id: str, released: datetime.date) -> TimeMark:
@@ -75,6 +93,7 @@ def advanced(mark: TimeMark, now: Now, boot_id: str) -> TimeMark:
     passed = max(now.boot - mark.boot, 0.0) if boot_id == mark.boot_id else 0.0
     if mark.guessed and now.wall >= mark.wall + passed:
         return TimeMark(wall=now.wall, boot=now.boot, boot_id=boot_id, repairs=mark.repairs)
+    mark = _watched(mark, now, boot_id, passed)
     ahead = min(mark.ahead + passed, MOST_AHEAD_SECONDS)
     follows = min(max(now.wall - (mark.wall + passed), 0.0), ahead)
     return msgspec.structs.replace(
@@ -82,11 +101,35 @@ def advanced(mark: TimeMark, now: Now, boot_id: str) -> TimeMark:
     )
 
 
+def _watched(mark: TimeMark, now: Now, boot_id: str, passed: float) -> TimeMark:
+    """The mark with what the wall clock tells; once that goes evenly, the time off counts as passed."""
+    left, even, ahead = mark.left, mark.even + passed, mark.ahead
+    if boot_id != mark.boot_id:
+        # A boot too short to believe its clock belongs to the time off.
+        left, even = left or mark.seen, 0.0
+    elif abs(now.wall - (mark.seen + passed)) > _EVEN_SECONDS:
+        even = 0.0
+    seen = now.wall if now.wall >= mark.wall + passed - TOLERANCE_SECONDS else mark.seen
+    if left and even >= STANDS_SECONDS and now.wall > left:
+        off = max(now.wall - left - even, 0.0)
+        ahead += off if off <= LONGEST_OFF_SECONDS else 0.0
+        left = 0.0
+    return msgspec.structs.replace(mark, seen=seen, left=left, even=even, ahead=min(ahead, MOST_AHEAD_SECONDS))
+
+
 def repaired(mark: TimeMark, now: Now, floor: datetime.date) -> TimeMark:
     """The mark set to the wall clock, on behalf of a technician who says that it is right; never before `floor`."""
     wall = max(now.wall, _seconds(floor))
     return msgspec.structs.replace(
-        mark, wall=wall, boot=now.boot, ahead=MOST_AHEAD_SECONDS, repairs=mark.repairs + 1, guessed=False
+        mark,
+        wall=wall,
+        boot=now.boot,
+        ahead=MOST_AHEAD_SECONDS,
+        repairs=mark.repairs + 1,
+        guessed=False,
+        seen=0.0,
+        left=0.0,
+        even=0.0,
     )
 
 

@@ -12,7 +12,9 @@ from featurekeyd.policy.instant import Now
 from featurekeyd.policy.timekeeping import (
     DAY,
     FAR_AHEAD_SECONDS,
+    LONGEST_OFF_SECONDS,
     MOST_AHEAD_SECONDS,
+    STANDS_SECONDS,
     TOLERANCE_SECONDS,
     ClockState,
     TimeMark,
@@ -130,6 +132,104 @@ def test_a_repair_sets_the_mark_to_the_clock_counts_and_never_goes_before_what_i
     assert right == mark(boot=2000.0, repairs=1)
     signed = datetime.date(2027, 1, 1)
     assert date_of(repaired(right, Now(NOON, 2000.0), signed), Now(NOON, 2000.0)) == signed
+
+
+# A host that is off for a part of the time
+
+
+def lived(since: TimeMark, *boots: tuple[float, float], step: float = 300.0) -> TimeMark:
+    """The mark after boots of so many hours on, each after so many hours off, by a right clock that begins at NOON."""
+    moved, wall = since, NOON
+    for number, (on, off) in enumerate(boots):
+        wall += off * 3600.0
+        for passed in range(0, int(on * 3600.0) + 1, int(step)):
+            moved = advanced(moved, Now(wall + passed, 30.0 + passed), f"boot {number} at {wall}")
+        wall += on * 3600.0
+    return moved
+
+
+def lag(moved: TimeMark, *boots: tuple[float, float]) -> float:
+    """Days by which the mark is behind the right clock."""
+    return (NOON + sum(on + off for on, off in boots) * 3600.0 - moved.wall) / DAY
+
+
+@pytest.mark.parametrize(
+    "boots",
+    [
+        [(8.0, 16.0)] * 60,
+        [(0.5, 23.5)] * 60,
+        [(9.0, 63.0), *[(9.0, 15.0)] * 4] * 10,
+        [(24.0, 0.1)] * 10,
+    ],
+    ids=["at night", "half an hour a day", "at night and on weekends", "rebooted every day"],
+)
+def test_the_mark_stays_with_the_clock_of_a_host_that_is_off_for_a_part_of_the_day(
+    boots: list[tuple[float, float]],
+) -> None:
+    assert lag(lived(mark(), *boots), *boots) == pytest.approx(0.0, abs=0.01)
+
+
+def test_a_host_that_was_off_for_holidays_catches_up_while_it_is_off_each_night() -> None:
+    boots = [(8.0, 16.0 + 14 * 24), *[(8.0, 16.0)] * 45]
+    assert lag(lived(mark(), *boots[:1]), *boots[:1]) > 10
+    assert lag(lived(mark(), *boots), *boots) == pytest.approx(0.0, abs=0.01)
+
+
+def test_a_clock_that_the_network_sets_after_the_boot_counts_as_one_that_was_right() -> None:
+    moved, wall = mark(), NOON
+    for day in range(60):
+        wall += 16 * 3600.0
+        for passed in range(0, 8 * 3600 + 1, 60):
+            says = 5.0 + passed if passed < 900 else wall + passed
+            moved = advanced(moved, Now(says, 30.0 + passed), f"boot {day}")
+        wall += 8 * 3600.0
+    assert abs(wall - moved.wall) < 1.0
+
+
+def test_a_clock_that_is_far_ahead_for_some_minutes_of_each_boot_gains_no_more_than_a_day_a_day() -> None:
+    moved, wall = mark(), NOON
+    for boot in range(20):
+        for passed in range(0, 3601, 60):
+            wrong = 10 * YEAR if passed < STANDS_SECONDS else 0.0
+            moved = advanced(moved, Now(wall + passed + wrong, 30.0 + passed), f"boot {boot}")
+        wall += 3600.0
+    assert moved.wall - wall <= MOST_AHEAD_SECONDS + 20 * 3600.0
+
+
+@pytest.mark.parametrize(("ahead", "more"), [(LONGEST_OFF_SECONDS, DAY), (LONGEST_OFF_SECONDS + 60.0, 0.0)])
+def test_a_clock_that_is_wrong_since_the_boot_is_followed_by_two_days_and_further_off_by_one(
+    ahead: float, more: float
+) -> None:
+    before = lived(mark(), (1.0, 0.0))
+    moved, reached = before, NOON + 3600.0
+    for passed in range(0, 3601, 60):
+        moved = advanced(moved, Now(reached + ahead + passed, 30.0 + passed), "next-boot")
+    followed_while_on = 3600.0
+    assert moved.wall == pytest.approx(reached + 3600.0 + MOST_AHEAD_SECONDS + followed_while_on + more, abs=60.0)
+
+
+def test_many_boots_in_a_day_with_a_clock_that_stays_far_ahead_gain_what_has_passed_by_it() -> None:
+    moved, wall = lived(mark(), (1.0, 0.0)), NOON + 3600.0
+    for boot in range(48):
+        for passed in range(0, 1501, 300):
+            moved = advanced(moved, Now(wall + 10 * YEAR + passed, 30.0 + passed), f"boot {boot}")
+        wall += 1800.0
+    assert moved.wall <= wall + MOST_AHEAD_SECONDS + DAY
+
+
+def test_the_time_off_counts_once_however_often_the_daemon_starts_anew() -> None:
+    moved = lived(mark(), (1.0, 0.0))
+    back = NOON + 3600.0 + 20 * 3600.0
+    moved = advanced(moved, Now(back, 30.0), "next-boot")
+    for passed in range(60, 7200, 60):
+        moved = advanced(moved, Now(back + passed, 30.0 + passed), "next-boot")
+    assert moved.ahead == MOST_AHEAD_SECONDS
+    jump = Now(back + 7200 + YEAR, 30.0 + 7200)
+    assert advanced(moved, jump, "next-boot").ahead == pytest.approx(0.0, abs=1.0)
+    spent = advanced(moved, jump, "next-boot")
+    for passed in range(7260, 9000, 60):
+        spent = advanced(spent, Now(back + passed + YEAR, 30.0 + passed), "next-boot")
+    assert spent.wall <= back + MOST_AHEAD_SECONDS + 9000 + 1800
 
 
 times = st.floats(0, 50 * YEAR)
