@@ -110,6 +110,10 @@ class Host:
         """The state of the system, as featurekeyctl tells it to programs."""
         return cast("dict[str, Any]", json.loads(self._told("status", "--json")))
 
+    def host(self) -> dict[str, Any]:
+        """What the daemon has found of the host."""
+        return cast("dict[str, Any]", json.loads(self._told("host", "--json")))
+
     def keys(self) -> set[str]:
         """The keys of all leases."""
         return {lease["key"] for lease in json.loads(self._told("leases", "--json"))["leases"]}

@@ -82,6 +82,17 @@ def test_the_daemon_is_nobody_and_may_do_nothing(host: Host) -> None:
     assert (found["NoNewPrivs"], found["Seccomp"]) == ("1", "2")
 
 
+def test_a_serial_that_only_root_may_read_comes_to_it_as_a_credential(host: Host) -> None:
+    fake = (
+        "mkdir -p /class/dmi/id && echo BOARD-4711 > /class/dmi/id/board_serial && chmod 400 /class/dmi/id/board_serial"
+    )
+    host.container.do("sh", "-c", f"{fake} && mount --bind /class /sys/class")
+    host.container.do("systemctl", "restart", SERVICE)
+    parts = {part["name"]: part for part in host.host()["parts"]}
+    host.container.do("umount", "/sys/class")
+    assert (parts["board-serial"]["state"], parts["product-serial"]["state"]) == ("new", "not_enrolled")
+
+
 def test_it_is_licensed_by_the_card_in_a_simulated_reader(host: Host) -> None:
     host.write_settings()
     host.container.do("systemctl", "restart", SERVICE)
