@@ -196,7 +196,8 @@ class AmiConversation:
     def _challenged(self, message: Message) -> None:
         if message["response"] != "Success" or not message.get("challenge"):
             raise AmiRefused(f'it gives no challenge ({_said(message)}); set login = "plain" in [ami]')
-        key = hashlib.md5((message["challenge"] + self._secret).encode(), usedforsecurity=False).hexdigest()
+        answer = (message["challenge"] + self._secret).encode("utf-8", "surrogateescape")
+        key = hashlib.md5(answer, usedforsecurity=False).hexdigest()
         self._login_id = self._act("Login", AuthType="MD5", Username=self._username, Key=key, Events="call")
 
     def _answered(self, message: Message) -> None:

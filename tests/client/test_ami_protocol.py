@@ -142,6 +142,7 @@ PIECES = st.lists(
         st.binary(max_size=100),
         st.sampled_from([
             message(Response="Success", ActionID="featurekey-1", Challenge="1"),
+            message(Response="Success", ActionID="featurekey-1", Challenge="?").replace(b"?", b"\xff"),
             message(Response="Error", ActionID="featurekey-1"),
             message(Response="Success", ActionID="featurekey-2"),
             channel("featurekey-2", 1),
