@@ -21,7 +21,7 @@ from featurekeyd.policy.findings import Unreadable, Verdict
 from featurekeyd.policy.hostaddress import SiteAddresses
 from featurekeyd.policy.hostevidence import Evidence, evidence_of
 from featurekeyd.policy.instant import Now
-from featurekeyd.policy.localcheck import CheckItem, LocalCheck, Schedule, Trouble, check_locally
+from featurekeyd.policy.localcheck import CheckItem, LocalCheck, Schedule, Trouble
 from featurekeyd.policy.presence import Sighting
 from featurekeyd.policy.signedtext import VendorKeys
 from featurekeyd.policy.trust import Kept
@@ -221,7 +221,7 @@ class Trusting:
         now, enforcer = self._clock(), self._enforcer
         seen, certificate = self.feature_key, enforcer.licenses.certificate
         if certificate is None or enforcer.presence.in_doubt:
-            return check_locally(seen, certificate, troubles, evidence_required=enforcer.catalog.checks.evidence)
+            return enforcer.trust.judge_check(seen, certificate, troubles, now)
         found = enforcer.trust.take_check(seen, certificate, troubles, now)
         self.schedule, self.checked, self._awaited = self.schedule.done(now.boot), now.boot, None
         self._follow(now)

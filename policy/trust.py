@@ -39,6 +39,12 @@ ASK_THE_VENDOR = (
 
 NO_ANSWER = Trouble("The vendor has not answered a request of this system, or the answer is over.", ASK_THE_VENDOR)
 
+NO_HOST = Trouble(
+    "No host is enrolled, so there is none to compare with.",
+    "It is enrolled when a certificate is imported; featurekeyctl host shows what tells it from others.",
+    warning=True,
+)
+
 _CURE_OF_CLOCK = {
     ClockState.SET_BACK: "Set the clock; if it was ahead before and is right now: featurekeyctl clock repair.",
     ClockState.AHEAD: "Set the clock; if it is right and this host was off for long: featurekeyctl clock repair.",
@@ -230,7 +236,9 @@ class Trust:
         """What a check finds wrong with state, host and clock."""
         if self.kept.tamperings:
             yield CheckItem.STATE, TAMPERED
-        if self.host is not None and self.host.verdict is not HostVerdict.SAME:
+        if self.kept.enrolled is None:
+            yield CheckItem.HOST, NO_HOST
+        elif self.host is not None and self.host.verdict is not HostVerdict.SAME:
             cure = "featurekeyctl host shows each part; featurekeyctl host enroll, or the vendor's permit, cures it."
             yield CheckItem.HOST, Trouble(self.host.why, cure, warning=not (self._binds and self._host_is_changed))
         state = state_of(self.mark, now, self._released)
@@ -343,6 +351,20 @@ class Trust:
 
     # Checks
 
+    def judge_check(
+        self,
+        feature_key: Sighting,
+        certificate: Certificate | None,
+        troubles: Mapping[CheckItem, Trouble],
+        now: Now,
+    ) -> LocalCheck:
+        """All that can be verified here; `troubles` is what is wrong beside what is judged here. Changes nothing."""
+        required = self._catalog.checks.evidence
+        known = dict(self._troubles(now)) | dict(troubles)
+        if required and self._answer_missing(certificate.serial if certificate else None, now):
+            known[CheckItem.EVIDENCE] = NO_ANSWER
+        return check_locally(feature_key, certificate, known, evidence_required=required)
+
     def take_check(
         self,
         feature_key: Sighting,
@@ -350,12 +372,8 @@ class Trust:
         troubles: Mapping[CheckItem, Trouble],
         now: Now,
     ) -> LocalCheck:
-        """Check all that can be verified here; `troubles` is what is wrong beside what is judged here."""
-        required = self._catalog.checks.evidence
-        known = dict(self._troubles(now)) | dict(troubles)
-        if required and self._answer_missing(certificate.serial if certificate else None, now):
-            known[CheckItem.EVIDENCE] = NO_ANSWER
-        check = check_locally(feature_key, certificate, known, evidence_required=required)
+        """The same, and let it count."""
+        check = self.judge_check(feature_key, certificate, troubles, now)
         before = self.kept.check_failing or (self.check is not None and not self.check.passed)
         self.check = check
         self._keep(check_failing=not all(self._counted_elsewhere(item) for item in check.failed))

@@ -137,6 +137,37 @@ def test_a_check_on_demand_in_doubt_says_that_the_key_is_missed_and_counts_for_n
     assert bound.enforcer.trust.check is None
 
 
+def test_a_check_on_demand_in_doubt_says_all_that_it_finds(bound: House) -> None:
+    begun(bound)
+    bound.enforcer.presence._debounce = Debounce(3, 10.0)
+    bound.enforcer.see(bound.seen("absent"), bound.clock())
+    write_simulated_host(bound.place / "host", OTHER_BOARD)
+    before = bound.enforcer.trust.check
+    trust = bound.enforcer.trust
+    trust.kept = msgspec.structs.replace(trust.kept, tamperings=1)
+    found = bound.loop.run_until_complete(bound.site.trusting.check())
+    everything = {CheckItem.FEATURE_KEY, CheckItem.ANSWER, CheckItem.HOST, CheckItem.STATE, CheckItem.EVIDENCE}
+    assert set(found.failed) >= everything - {CheckItem.ANSWER}
+    assert trust.check is before
+
+
+def test_a_check_before_there_is_a_certificate_calls_nothing_good_that_is_not(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing() -> None:
+        """There is no reader to wait for."""
+
+    trust = house.enforcer.trust
+    trust.kept = msgspec.structs.replace(trust.kept, tamperings=1)
+    house.site.trusting._root = house.place
+    monkeypatch.setattr(house.site.trusting, "_look", nothing)
+    house.clock.wall -= 3 * 86_400
+    found = house.loop.run_until_complete(house.site.trusting.check())
+    assert {CheckItem.FEATURE_KEY, CheckItem.STATE} <= set(found.failed)
+    assert {it.item for it in found.findings if it.warning} == {CheckItem.HOST, CheckItem.DATES}
+    assert trust.check is None
+
+
 def test_a_look_that_fails_is_told_and_the_next_one_comes(bound: House, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: Path) -> Any:
         raise ZeroDivisionError
