@@ -51,6 +51,7 @@ from .seal import BootMemory
 from .server import Server
 from .settings import DEFAULT_PATH, Settings, read_settings
 from .site import Site
+from .socketwatch import SocketWatch
 from .storing import Storing
 from .stream import Stream
 from .trusting import kept_of, read_answer
@@ -156,10 +157,13 @@ async def _serve_site(settings: Settings, catalog: Catalog, log: Log, stack: con
     if not stop.is_set():
         _announce(site)
     watchdog.start()
+    watch = SocketWatch(listening, server.loop, site.tell)
+    watch.start()
     await stop.wait()
     _notify("STOPPING=1")
     accepting.close()
     watchdog.close()
+    watch.close()
     await reloading.end()
     await server.close()
     site.tell(Event(name=EventName.STOPPED, message="featurekeyd stops; live leases stay recorded for the next start."))

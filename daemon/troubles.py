@@ -21,6 +21,7 @@ ENDED_BY: dict[EventName, EventName] = {
     EventName.HOST_CHANGED: EventName.HOST_SAME,
     EventName.CHECK_FAILED: EventName.CHECK_PASSED,
     EventName.SETTINGS_REFUSED: EventName.SETTINGS_READ_ANEW,
+    EventName.SOCKET_TROUBLE: EventName.SOCKET_RIGHT,
     EventName.FEATURE_KEY_TROUBLE: EventName.FEATURE_KEY_FOUND,
 }
 """What was wrong, and the event that says that it is over: then it is no trouble any more."""

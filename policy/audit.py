@@ -126,6 +126,8 @@ NOT_AUDITED = frozenset(
         EventName.LEASES_UNREADABLE,
         EventName.LEASES_NOT_RECORDED,
         EventName.LEASES_RECORDED_AGAIN,
+        EventName.SOCKET_TROUBLE,
+        EventName.SOCKET_RIGHT,
         EventName.STATE_NOT_STORED,
         EventName.DENIED,
         EventName.DENIALS_SUMMARIZED,

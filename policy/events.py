@@ -81,6 +81,8 @@ class EventName(enum.StrEnum):
     LEASES_UNREADABLE = "leases_unreadable"
     LEASES_NOT_RECORDED = "leases_not_recorded"
     LEASES_RECORDED_AGAIN = "leases_recorded_again"
+    SOCKET_TROUBLE = "socket_trouble"
+    SOCKET_RIGHT = "socket_right"
     VENDOR_KEY_TROUBLE = "vendor_key_trouble"
     STATE_NOT_STORED = "state_not_stored"
     STATE_REFUSED = "state_refused"
@@ -159,6 +161,8 @@ SORT = {
     EventName.LEASES_UNREADABLE: Sort(Priority.ERROR, "e5123c2b0850427b9a0465e012f8a56b"),
     EventName.LEASES_NOT_RECORDED: Sort(Priority.ERROR, "bef9d917599d45b2a0b2dba91c7a8b5d"),
     EventName.LEASES_RECORDED_AGAIN: Sort(Priority.NOTICE, "f5e5d18f94cd4aa1909d4b114def74c2"),
+    EventName.SOCKET_TROUBLE: Sort(Priority.ERROR, "46741e721de945c682198df7e64f7453"),
+    EventName.SOCKET_RIGHT: Sort(Priority.NOTICE, "23cac705a56243a3b668e9e2dba68251"),
     EventName.VENDOR_KEY_TROUBLE: Sort(Priority.ERROR, "3704da8e72bf4fd195ff4db7de281bfd"),
     EventName.STATE_NOT_STORED: Sort(Priority.ERROR, "f538b1f102084fa2bce10da60740110f"),
     EventName.STATE_REFUSED: Sort(Priority.ERROR, "280f504a93ed461bbf25fb87c3fc03d6"),
