@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import platform
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ from . import redaction, surroundings
 from .call import DEFAULT_SOCKET, LICENSE, MANAGE, CallError, CallRefused, DaemonAway, PermissionRefused
 from .console import agreed, clean, out, out_json, warn_simulated, write_new
 from .exits import DONE, REFUSED
-from .faults import Fault, Severity, in_features, in_licenses, in_status, in_surroundings
+from .faults import Fault, Severity, in_licenses, in_silences, in_status, in_surroundings, number_of
+from .ranking import LAST, ranked
+from .refusals import in_refusals, read_day
 from .session import Session, examples, json_option
 
 if TYPE_CHECKING:
@@ -32,6 +35,9 @@ JOURNAL_LINES = 500
 
 AUDIT_ENTRIES = 200
 """The latest entries of the audit in a bundle."""
+
+
+_ONLY_MANAGERS = f"only root and the group {surroundings.GROUP}-admin may ask for it"
 
 
 class Examination:
@@ -54,23 +60,28 @@ class Examination:
         else:
             self.faults += in_status(status)
             self._examine_the_rest(status)
-        self.faults.sort(key=lambda fault: fault.severity is not Severity.FAULT)
+        self.faults = ranked(self.faults)
 
     def _examine_the_rest(self, status: Mapping[str, Any]) -> None:
-        features = self._try(lambda: self._ask(f"{LICENSE}.ListFeatures"))
-        if features is not None:
-            self.faults += in_features(features, status)
         licenses = self._try(lambda: self._collect(f"{MANAGE}.ListLicenses", "license"))
         if licenses is not None:
             self.faults += in_licenses(licenses)
         around = self._try(lambda: self._ask(f"{MANAGE}.Diagnose"))
         if around is not None:
-            self.faults += in_surroundings(around)
+            self.faults += [*in_surroundings(around), *in_silences(around, status)]
+        self._examine_refusals(status)
         seen = list(surroundings.processes())
         self.faults += surroundings.socket_faults(self._path)
         self.faults += surroundings.group_faults(seen)
         reader = str((status.get("feature_key") or {}).get("reader"))
         self.faults += surroundings.port_faults(reader, seen, None if around is None else around.get("uid"))
+
+    def _examine_refusals(self, status: Mapping[str, Any]) -> None:
+        now = int(time.time())
+        day = self._try(lambda: read_day(self._session, now))
+        features = self._try(lambda: self._ask(f"{LICENSE}.ListFeatures"))
+        if features is not None:
+            self.faults += in_refusals(status, features, day, now)
 
     def _examine_silence(self, error: CallError) -> None:
         """Nobody answers, or not this user: what can be seen without the daemon."""
@@ -105,7 +116,8 @@ class Examination:
         try:
             return question()
         except (PermissionRefused, CallRefused) as error:
-            self.not_seen.append(f"{self._session.asked.rpartition('.')[2]}: {error.what}")
+            why = _ONLY_MANAGERS if isinstance(error, PermissionRefused) else error.what
+            self.not_seen.append(f"{self._session.asked.rpartition('.')[2]}: {why}")
             return None
 
     def gather(self) -> dict[str, Any]:
@@ -141,7 +153,7 @@ def doctor(session: Session) -> int:
         faults = [fault.as_json() for fault in examination.faults]
         out_json({"well": not faults, "faults": faults, "not_seen": examination.not_seen})
         return REFUSED if worst else DONE
-    if any(fault.name == "simulated" for fault in examination.faults):
+    if any(fault.name == LAST for fault in examination.faults):
         warn_simulated()
     out("\n\n".join([*map(_paragraph, examination.faults), _sum(examination)]))
     return REFUSED if worst else DONE
@@ -156,10 +168,19 @@ def _paragraph(fault: Fault) -> str:
 def _sum(examination: Examination) -> str:
     worst = sum(fault.severity is Severity.FAULT for fault in examination.faults)
     rest = len(examination.faults) - worst
-    lines = [f"not seen: {clean(each)}" for each in examination.not_seen]
-    if not examination.faults:
-        return "\n".join([*lines, "all is well"])
-    return "\n".join([*lines, f"{worst} fault{'s' * (worst != 1)}, {rest} warning{'s' * (rest != 1)}"])
+    lines = [f"not seen: {clean(each)}" for each in _together(examination.not_seen)]
+    if not {fault.name for fault in examination.faults} - {LAST}:
+        seen = ", as far as this user may see" if lines else ""
+        return "\n".join([*lines, f"all is well{seen}{' on this simulated system' * bool(rest)}"])
+    return "\n".join([*lines, f"{number_of(worst, 'fault')}, {number_of(rest, 'warning')}"])
+
+
+def _together(not_seen: list[str]) -> list[str]:
+    """What could not be asked, with those together that have the same reason."""
+    methods: dict[str, list[str]] = {}
+    for method, _, why in (each.partition(": ") for each in not_seen):
+        methods.setdefault(why, []).append(method)
+    return [f"{', '.join(names)}: {why}" for why, names in methods.items()]
 
 
 @click.command(

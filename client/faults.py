@@ -31,6 +31,13 @@ LEAST_FREE = 16 << 20
 """Bytes that the state and the log need at least to go on for a while."""
 
 
+MOST_NAMED = 5
+"""Licenses of a kind that are named: what one takes in at a glance; featurekeyctl licenses has them all."""
+
+RECENT_SECONDS = 600
+"""A program that was turned away is told for so long: one that goes on trying is turned away anew each minute."""
+
+
 class Severity(enum.StrEnum):
     """How much a fault matters."""
 
@@ -49,6 +56,8 @@ class Fault:
     what: str
     cause: str
     cure: str
+    effect: str = ""
+    """What it does, for the sentence about its cause where that is found as well."""
 
     def as_json(self) -> dict[str, str]:
         """For programs."""
@@ -94,17 +103,14 @@ def _in_standing(reply: Mapping[str, Any]) -> Iterator[Fault]:
     for cause in grace:
         left = needed(cause, "seconds_left", int)
         then = str(cause.get("consequence"))
-        what = (
-            f"{_words(cause.get('cause'))}: {then}."
-            if not left
-            else f"{_words(cause.get('cause'))}: in {span(left)} {then}."
-        )
+        effect = f"In {span(left)} {then}." if left else f"Its time is over: {then}."
         yield Fault(
             str(cause.get("cause")),
             Severity.WARNING if left else Severity.FAULT,
-            what,
-            "It has lasted longer than its budget of time." if not left else "Its budget of time is running.",
+            f"{_words(cause.get('cause'))}. {effect}",
+            "Its budget of time is running." if left else "It has lasted longer than its budget of time.",
             str(cause.get("remedy")),
+            effect,
         )
     if reply.get("edition") == "unlicensed" and reply.get("serial") is not None:
         yield _warning(
@@ -220,7 +226,7 @@ def _in_holders(reply: Mapping[str, Any]) -> Iterator[Fault]:
         if silent >= SILENT_SECONDS and needed(holder, "leases", int):
             yield _warning(
                 "holder_silent",
-                f"{name} holds {holder['leases']} leases and has been silent for {span(silent)}.",
+                f"{name} holds {number_of(holder['leases'], 'lease')} and has been silent for {span(silent)}.",
                 "It is stopped or hung, it lost the socket, or it never synchronizes its list.",
                 "Is it running? If it is gone for good: featurekeyctl release --force frees its leases one by one.",
             )
@@ -229,7 +235,7 @@ def _in_holders(reply: Mapping[str, Any]) -> Iterator[Fault]:
             times = needed(holder, "drift", int) + needed(holder, "channel_drift", int)
             yield _warning(
                 "holder_drifts",
-                f"What {name} has and what is counted differed {times} times, the last time {span(drifted)} ago.",
+                f"What {name} has and what is counted differed {_times(times)}, last {span(drifted)} ago.",
                 "Its requests or releases are lost on the way; its lists mended the count each time.",
                 "A few after a restart are normal. Else compare sync_drift in the journal with the log of the switch.",
             )
@@ -255,43 +261,37 @@ def _in_use(reply: Mapping[str, Any]) -> Iterator[Fault]:
     if claims:
         yield _warning(
             "emergency_claims",
-            f"{claims} calls claimed to be emergencies to numbers that are not listed.",
+            f"{number_of(claims, 'call')} claimed to be emergencies, to numbers that are not listed.",
             "The switch marks other calls as emergencies, or the settings lack a number.",
             "Add the number under [emergency] in featurekeyd.toml, or mend the switch; the journal has each call.",
         )
 
 
-def in_features(reply: Mapping[str, Any], status: Mapping[str, Any]) -> Iterator[Fault]:
-    """What ListFeatures shows: features whose limit has refused calls."""
-    since = span(needed(status, "uptime_seconds", int))
-    for row in objects(reply, "features"):
-        denied, name = needed(row, "denied", int), row.get("feature")
-        if denied:
-            what = f"{denied} requests for {row.get('title')} were refused in the {since} since the daemon started."
-            cause = f"{row.get('in_use')} of {row.get('limit')} are in use now, at most {row.get('peak')} at once."
-            cure = (
-                f"featurekeyctl leases --feature {name} shows who holds them, featurekeyctl sizing how many would do."
-            )
-            yield _warning("requests_refused", what, cause, cure)
-
-
 def in_licenses(found: list[dict[str, Any]]) -> Iterator[Fault]:
-    """What ListLicenses shows."""
+    """What ListLicenses shows; licenses that lack the same are one fault."""
+    alike: dict[tuple[str, str], list[str]] = {}
     for row in found:
         status, title = str(row.get("status")), f"{row.get('title')} ({row.get('key')})"
         days = member(row, "days_left", int)
         if status in _LICENSE:
-            severity, cure = _LICENSE[status]
-            yield Fault(
-                f"license_{status}", severity, f"The license for {title} is {status}.", str(row.get("finding")), cure
-            )
+            alike.setdefault((status, str(row.get("finding"))), []).append(title)
         elif days is not None and days <= SOON_DAYS:
             yield _warning(
                 "license_ends_soon",
-                f"The license for {title} ends in {days} days, on {row.get('expires')}.",
+                f"The license for {title} ends in {number_of(days, 'day')}, on {row.get('expires')}.",
                 "It is a trial." if row.get("trial") else "Its term comes to an end.",
                 "Order another one in time.",
             )
+    for (status, finding), titles in alike.items():
+        severity, cure = _LICENSE[status]
+        yield Fault(f"license_{status}", severity, _about_licenses(titles, status), finding, cure)
+
+
+def _about_licenses(titles: list[str], status: str) -> str:
+    if len(titles) == 1:
+        return f"The license for {titles[0]} is {status}."
+    more = f" and {len(titles) - MOST_NAMED} more" if len(titles) > MOST_NAMED else ""
+    return f"{len(titles)} licenses are {status}: {', '.join(titles[:MOST_NAMED])}{more}."
 
 
 _LICENSE = {
@@ -304,7 +304,7 @@ _LICENSE = {
 
 
 def in_surroundings(reply: Mapping[str, Any]) -> Iterator[Fault]:
-    """What Diagnose shows."""
+    """What Diagnose shows, but for who is silent."""
     keys, in_use = _texts(reply, "vendor_keys"), _texts(reply, "vendor_keys_in_use")
     for wrong in _texts(reply, "vendor_keys_wrong"):
         yield _fault(
@@ -320,8 +320,9 @@ def in_surroundings(reply: Mapping[str, Any]) -> Iterator[Fault]:
         )
     for place in objects(reply, "places"):
         yield from _in_place(place)
+    usable = {str(place.get("name")) for place in objects(reply, "places") if place.get("problem") is None}
     for trouble in objects(reply, "troubles"):
-        yield from _in_trouble(trouble)
+        yield from _in_trouble(trouble, usable)
 
 
 _KEYS = "Install the vendor's public key (*.pub) in the folder that [paths] vendor_keys names, and restart featurekeyd."
@@ -345,37 +346,88 @@ def _in_place(place: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 _TROUBLES = {
-    "self_test_failed": "Install the packages featurekeyd and python3-cryptography anew, and restart the daemon.",
-    "state_set_aside": "featurekeyctl restore FILE brings the last backup; else import certificate and list again.",
-    "state_tampered": "featurekeyctl check --request FILE, and import the vendor's answer.",
-    "state_refused": "Import the document again from the vendor's mail, or: featurekeyctl restore FILE",
-    "state_not_stored": "Make room on the file system of the state directory.",
-    "leases_not_recorded": "Make room on the file system of the runtime directory.",
-    "leases_unreadable": "Nothing, if the switches send lists; else compare featurekeyctl leases with them.",
-    "host_not_enrolled": "featurekeyctl host shows what can be read; the message says what is missing.",
-    "settings_refused": "featurekeyd --check names each mistake; then: systemctl reload featurekeyd",
-    "client_refused": "adduser USER featurekey, and restart its service; or mend the program that breaks a limit.",
-    "log_overflow": "journalctl --disk-usage; df /var/log /run/log",
-    "unexpected": "featurekeyctl support-bundle, and send it to the vendor.",
+    "self_test_failed": (
+        "The self-test of the cryptography failed",
+        "apt install --reinstall featurekeyd python3-cryptography, and restart the daemon; then test the memory.",
+    ),
+    "state_set_aside": (
+        "The state file was damaged and set aside",
+        "featurekeyctl restore FILE brings the last backup; else import certificate and list again.",
+    ),
+    "state_tampered": (
+        "The state file was changed by another program",
+        "featurekeyctl check --request FILE, and import the vendor's answer.",
+    ),
+    "state_refused": (
+        "Something stored is not believed",
+        "Import the document again from the vendor's mail, or: featurekeyctl restore FILE",
+    ),
+    "state_not_stored": ("The state could not be stored", "See that its disk has room and is sound; repeat it then."),
+    "socket_trouble": ("The socket is not as it should be", "systemctl restart featurekeyd.socket featurekeyd.service"),
+    "leases_not_recorded": ("Leases cannot be recorded", "Make room on the file system of the runtime directory."),
+    "leases_unreadable": (
+        "The record of leases could not be read in whole",
+        "Nothing, if the switches send lists; else compare featurekeyctl leases with them.",
+    ),
+    "host_not_enrolled": (
+        "The host could not be enrolled",
+        "featurekeyctl host shows what can be read; the message says what is missing.",
+    ),
+    "settings_refused": (
+        "The settings were not taken, and the earlier ones stay",
+        "featurekeyd --check names each mistake; then: systemctl reload featurekeyd",
+    ),
+    "client_refused": (
+        "A program was turned away at the socket",
+        "adduser USER featurekey, and restart its service; or mend the program that breaks a limit.",
+    ),
+    "log_overflow": ("Log entries were lost", "journalctl --disk-usage; df /var/log /run/log"),
+    "unexpected": ("The daemon met an error that nobody foresaw", "featurekeyctl support-bundle, and send it."),
 }
-"""Entries of the log that are faults by themselves, with the cure; the others show in the state of things."""
+"""Entries of the log that are faults by themselves: what they say, and the cure. Others show in the state of things."""
 
 
-def _in_trouble(trouble: Mapping[str, Any]) -> Iterator[Fault]:
-    event = str(trouble.get("event"))
-    cure = _TROUBLES.get(event)
-    if cure is None:
+def _in_trouble(trouble: Mapping[str, Any], usable: set[str]) -> Iterator[Fault]:
+    event, seconds = str(trouble.get("event")), needed(trouble, "seconds_ago", int)
+    if event not in _TROUBLES or (event == "client_refused" and seconds > RECENT_SECONDS):
         return
-    severity = Severity.FAULT if trouble.get("priority") != "warning" else Severity.WARNING
-    ago = span(needed(trouble, "seconds_ago", int))
+    over = event == "state_not_stored" and "state" in usable
+    severity = Severity.WARNING if over or trouble.get("priority") == "warning" else Severity.FAULT
+    sentence, cure = _TROUBLES[event]
     times = needed(trouble, "count", int)
-    what = f"{_words(event)}, {ago} ago" + (f", {times} times since the daemon started." if times > 1 else ".")
+    what = f"{sentence}, {span(seconds)} ago" + (f", {times} times since the daemon started." if times > 1 else ".")
+    what += " It can be written again now." if over else ""
     yield Fault(event, severity, what, str(trouble.get("message")), cure)
+
+
+def in_silences(reply: Mapping[str, Any], status: Mapping[str, Any]) -> Iterator[Fault]:
+    """Who said how long it may be silent, and has been silent for longer, as Diagnose and Status show together."""
+    for trouble in objects(reply, "troubles"):
+        since, message = needed(trouble, "seconds_ago", int), str(trouble.get("message"))
+        for holder in objects(status, "holders"):
+            told = trouble.get("event") == "holder_silent" and message.startswith(f"{holder.get('holder')} fell silent")
+            silent = needed(holder, "silent_seconds", int)
+            if told and silent >= since and silent < DRIFT_SECONDS:
+                yield _warning(
+                    "holder_silent",
+                    f"{holder.get('holder')} has been silent for {span(silent)}, longer than it said it would be.",
+                    "It is stopped or hung, or it cannot reach the socket. Its leases were given back meanwhile.",
+                    "Is it running, and is its user in the group featurekey? Its next list brings its calls back.",
+                )
 
 
 def _words(name: object) -> str:
     text = str(name).replace("_", " ")
     return text[:1].upper() + text[1:]
+
+
+def number_of(count: int, thing: str) -> str:
+    """So many of a thing: `1 call`, `2 calls`."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _texts(reply: Mapping[str, Any], name: str) -> list[str]:

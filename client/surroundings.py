@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 SWITCHES = ("kamailio", "asterisk", "opensips", "freeswitch", "featurekey-agi")
 """Users that telephony processes run as on Debian, and Asterisk's helper of ours."""
 
+DAEMON = "featurekeyd"
+"""The name of the daemon's process and unit."""
+
 GROUP = "featurekey"
 """The group whose members may ask, as shipped."""
 
@@ -63,13 +66,13 @@ def _process(folder: Path) -> ProcessSeen:
 # The socket
 
 
-def socket_faults(path: str) -> Iterator[Fault]:
+def socket_faults(path: str, root: Path = Path("/")) -> Iterator[Fault]:
     """Why the socket cannot be used by everybody, if so."""
     place = Path(path)
     try:
         mode = place.stat().st_mode
     except FileNotFoundError:
-        yield _no_socket(path)
+        yield _no_socket(path, still_bound=path in _bound_sockets(root))
         return
     except PermissionError:
         cure = f"chmod 755 {place.parent}; RuntimeDirectory= and tmpfiles.d of the package set it so."
@@ -94,7 +97,19 @@ def socket_faults(path: str) -> Iterator[Fault]:
 _RESTART = "systemctl restart featurekeyd.socket featurekeyd.service"
 
 
-def _no_socket(path: str) -> Fault:
+def _bound_sockets(root: Path) -> set[str]:
+    """The paths that sockets are bound to, also where the path is gone (proc(5), /proc/net/unix)."""
+    try:
+        lines = (root / "proc/net/unix").read_text(errors="replace").splitlines()
+    except OSError:
+        return set()
+    return {fields[7] for line in lines if len(fields := line.split(maxsplit=7)) == 8}
+
+
+def _no_socket(path: str, *, still_bound: bool) -> Fault:
+    if still_bound:
+        what = f"The socket at {path} is gone, and somebody still listens on it."
+        return _fault("socket_removed", what, "Somebody removed it, as by cleaning /run.", _RESTART)
     cause = "featurekeyd was not started since this host booted, or [paths] socket names another place."
     return _fault(
         "socket_missing",
@@ -149,7 +164,7 @@ def _user_faults(user: pwd.struct_passwd, group: grp.struct_group, seen: Sequenc
         first = outdated[0]
         what = f"{first.name} (process {first.number}) runs as {name} without the group {group.gr_name}."
         cause = "The user was added to the group after its service was started: groups count from the next start."
-        yield _fault("service_not_restarted", what, cause, f"Restart the service of {first.name}.")
+        yield _fault("service_not_restarted", what, cause, f"Restart its service: systemctl restart {first.name}")
 
 
 # Who holds the reader
@@ -177,7 +192,7 @@ def port_faults(
         yield Fault("modem_manager", Severity.WARNING, what, cause, _KEEP_AWAY)
 
 
-_KEEP_AWAY = "the package's udev rules mark the port (udevadm trigger), or: systemctl mask --now ModemManager"
+_KEEP_AWAY = "udevadm trigger, so that the package's udev rules mark the port; or: systemctl mask --now ModemManager"
 
 
 def _open_files(process: ProcessSeen, root: Path) -> set[str]:
@@ -203,7 +218,7 @@ def _is_kept_away(port: str, root: Path) -> bool:
 # The daemon that is away
 
 
-def unit_faults(daemon: str = "featurekeyd") -> Iterator[Fault]:
+def unit_faults(daemon: str = DAEMON) -> Iterator[Fault]:
     """What systemd and the program itself say of the package's daemon, which does not answer."""
     if shutil.which(daemon) is not None:
         checked = command(daemon, "--check")

@@ -15,7 +15,7 @@ import pytest
 from featurekeyd.client import doctor as module
 from featurekeyd.client import exits, surroundings
 from featurekeyd.client.control import run
-from featurekeyd.client.faults import Fault, Severity, in_features, in_licenses, in_status, in_surroundings
+from featurekeyd.client.faults import Fault, Severity, in_licenses, in_silences, in_status, in_surroundings
 from featurekeyd.client.redaction import redacted
 from featurekeyd.client.surroundings import (
     ProcessSeen,
@@ -140,11 +140,13 @@ def test_what_the_licenses_show_is_named(more: dict[str, Any], found: str | None
     assert names(in_licenses([LICENSE | more])) == ([found] if found else [])
 
 
-def test_features_that_refused_calls_are_named_with_how_many() -> None:
-    row = {"feature": "x", "title": "X", "in_use": 4, "limit": 4, "peak": 4, "denied": 17}
-    (fault,) = in_features({"features": [row, row | {"denied": 0}]}, STATUS)
-    assert fault.name == "requests_refused"
-    assert "17 requests for X were refused in the 2 h" in fault.what
+def test_licenses_that_lack_the_same_are_one_fault_that_names_the_first() -> None:
+    rows = [LICENSE | {"status": "invalid", "title": f"Feature {number}"} for number in range(7)]
+    (fault,) = in_licenses([*rows, LICENSE])
+    assert fault.what.startswith("7 licenses are invalid: Feature 0 (4Q7K-…-GHJK), ")
+    assert fault.what.endswith("Feature 4 (4Q7K-…-GHJK) and 2 more.")
+    two = in_licenses([rows[0], rows[1] | {"finding": "another"}])
+    assert [fault.cause for fault in two] == ["said", "another"]
 
 
 @pytest.mark.parametrize(
@@ -168,10 +170,47 @@ def test_entries_of_the_log_that_are_faults_by_themselves_are_named_and_others_a
     entries = [entry | {"event": event} for event in ("state_tampered", "sync_drift", "denied")]
     (fault,) = in_surroundings(DIAGNOSIS | {"troubles": entries})
     assert (fault.name, fault.cause, fault.severity) == ("state_tampered", "edited", Severity.FAULT)
-    assert fault.what == "State tampered, 1 min ago, 2 times since the daemon started."
+    assert fault.what == "The state file was changed by another program, 1 min ago, 2 times since the daemon started."
+
+
+def trouble(event: str, message: str = "said", ago: int = 60) -> dict[str, Any]:
+    return {"event": event, "priority": "error", "message": message, "seconds_ago": ago, "count": 1}
+
+
+def test_a_program_that_was_turned_away_long_ago_is_no_fault_any_more() -> None:
+    found = [in_surroundings(DIAGNOSIS | {"troubles": [trouble("client_refused", ago=ago)]}) for ago in (600, 601)]
+    assert [names(faults) for faults in found] == [["client_refused"], []]
+
+
+def test_a_state_that_can_be_written_again_is_a_warning() -> None:
+    found = DIAGNOSIS | {"troubles": [trouble("state_not_stored")]}
+    (fault,) = in_surroundings(found)
+    assert (fault.severity, "It can be written again now." in fault.what) == (Severity.WARNING, True)
+    full = {"name": "state", "path": "/s", "problem": "No space left on device"}
+    assert {it.severity for it in in_surroundings(found | {"places": [full]})} == {Severity.FAULT}
+
+
+@pytest.mark.parametrize(("silent", "found"), [(60, ["holder_silent"]), (59, []), (86_400, [])])
+def test_who_fell_silent_is_named_until_it_is_heard_again_or_forgotten(silent: int, found: list[str]) -> None:
+    reply = DIAGNOSIS | {"troubles": [trouble("holder_silent", "kamailio fell silent: its 2 leases are freed.")]}
+    holder = HOLDER | {"leases": 0, "silent_seconds": silent}
+    assert names(in_silences(reply, STATUS | {"holders": [holder, holder | {"holder": "asterisk"}]})) == found
 
 
 # This host
+
+
+def test_a_socket_that_was_removed_under_a_running_daemon_is_not_taken_for_a_daemon_that_was_not_started(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        path.unlink()
+        (fault,) = socket_faults(str(path))
+    assert (fault.name, "restart" in fault.cure) == ("socket_removed", True)
+    assert names(socket_faults(str(path))) == ["socket_missing"]
+    assert names(socket_faults(str(path), tmp_path)) == ["socket_missing"]  # where nothing can be seen
 
 
 def test_a_socket_that_is_missing_no_socket_closed_or_deserted_is_told_apart(tmp_path: Path) -> None:
@@ -316,6 +355,14 @@ def prepared(daemon: StandIn, **more: Any) -> None:
     daemon.on("ListFeatures", {"features": []})
     daemon.on("ListLicenses", {})
     daemon.on("Diagnose", DIAGNOSIS)
+    daemon.on("History", {"uses": []})
+
+
+def test_a_simulated_system_is_told_and_well_all_the_same(daemon: StandIn, control: Control) -> None:
+    prepared(daemon, simulated=True)
+    status, out, err = control("doctor")
+    assert (status, "SIMULATED" in err) == (exits.DONE, True)
+    assert out.endswith("\n\nall is well on this simulated system\n")
 
 
 def test_all_is_well(daemon: StandIn, control: Control) -> None:
@@ -347,7 +394,19 @@ def test_what_this_user_may_not_ask_is_said_and_the_rest_is_examined(daemon: Sta
     status, out, _ = control("doctor")
     assert status == exits.DONE
     assert "The clock was never set." in out
-    assert "not seen: Diagnose: the daemon does not serve this user" in out
+    assert "not seen: Diagnose: only root and the group featurekey-admin may ask for it" in out
+
+
+def test_all_is_well_also_for_who_may_only_ask_as_far_as_that_goes(daemon: StandIn, control: Control) -> None:
+    prepared(daemon)
+    for method in ("Diagnose", "ListLicenses", "History"):
+        daemon.on(method, daemon.refuses("org.varlink.service.PermissionDenied"))
+    status, out, err = control("doctor")
+    not_seen, well = out.splitlines()
+    assert (status, well, err) == (exits.DONE, "all is well, as far as this user may see", "")
+    assert not_seen == (
+        "not seen: ListLicenses, Diagnose, History: only root and the group featurekey-admin may ask for it"
+    )
 
 
 def test_a_daemon_that_refuses_this_user_altogether_is_a_fault_with_a_cure(daemon: StandIn, control: Control) -> None:
