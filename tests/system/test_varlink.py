@@ -153,7 +153,8 @@ def state(managing: Any) -> set[str]:
     assert numbers[0] == 1
     assert managing.VerifyAudit()["sound"] is True
     assert managing.Restore(managing.Backup()["text"])["finding"]["verdict"] == "restored"
-    return {"ListAudit", "VerifyAudit", "Backup", "Restore"}
+    assert isinstance(managing.History("minute")["uses"], list)
+    return {"ListAudit", "VerifyAudit", "Backup", "Restore", "History"}
 
 
 def test_answers_are_as_the_interface_describes_them(client: Any, licensed: rig.Licensed) -> None:
