@@ -2,7 +2,8 @@
 
 Rules:
 
-* A lease ends with the hangup handler or with AMI's Hangup event, whichever comes first; the second finds nothing.
+* A lease ends with the hangup handler or with AMI's Hangup event, whichever comes. After a handler the event is waited
+  for, a short time: events come in their order, so that by then it is known whom the channel dialed.
 * Where the channel that ends has dialed others that live on, a fresh list decides: the lease goes on with one of them,
   or ends. Without AMI it ends.
 * A list of channels that could not be had changes nothing, and a list is sent only once it is known which leases the
@@ -14,6 +15,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
 LEG_SECONDS = 0.1
 """Seconds for the events of the legs that end with their call: AMI sends them some milliseconds later."""
 
+HANGUP_SECONDS = 0.5
+"""Seconds for AMI's Hangup event after a hangup handler: it comes some milliseconds later, after what tells whom the
+channel dialed. Without it, as with a switch that tells no events, the lease ends after this time."""
+
 TICK_SECONDS = 1.0
 """Seconds between two attempts to deliver what waits for the daemon: as long as the client lets it rest."""
 
@@ -51,6 +57,7 @@ class Following:
         self._link = None if settings.ami is None else AmiLink(settings.ami, log, self.event, self._hurry)
         self._known = False
         self._ending: set[str] = set()
+        self._awaited: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._leg_ended = asyncio.Event()
         self._now = asyncio.Event()
@@ -80,7 +87,7 @@ class Following:
         """The hangup handler of a channel runs; it is not held up, for nothing may be in the way of a hangup."""
         if self._link is not None and self._link.is_up and is_remains(channel):
             return  # the call goes on in another channel, and AMI tells in which
-        self._spawn(self._end(key))
+        self._spawn(self._end_by_handler(key))
 
     async def established(self, key: str) -> None:
         """The dialplan says that a call is answered."""
@@ -105,7 +112,9 @@ class Following:
     def _hung_up(self, channel: str) -> None:
         self.calls.ended(channel)
         self._leg_ended.set()
-        if self.calls.get(channel) is not None:
+        if channel in self._awaited:
+            self._awaited[channel].set()
+        elif self.calls.get(channel) is not None:
             self._spawn(self._end_if_followed(channel))
 
     def _renamed(self, channel: str, old: str, new: str) -> None:
@@ -114,6 +123,15 @@ class Following:
             self._spawn(self._carry(moved))
 
     # How a lease ends or goes over
+
+    async def _end_by_handler(self, key: str) -> None:
+        """End a call whose hangup handler ran: once AMI has told of the hang-up, and so of all that was before it."""
+        if self._link is not None and self._link.is_up and self.calls.get(key) is not None and key not in self._awaited:
+            told = self._awaited[key] = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(told.wait(), HANGUP_SECONDS)
+            del self._awaited[key]
+        await self._end(key)
 
     async def _end_if_followed(self, key: str) -> None:
         """End what the hangup handler has not ended already."""

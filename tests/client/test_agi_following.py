@@ -137,6 +137,17 @@ def test_a_leg_that_ends_with_its_call_needs_no_list() -> None:
     follow(test, Switch("2"), "1")
 
 
+def test_a_handler_that_is_quicker_than_ami_does_not_end_what_goes_on() -> None:
+    async def test(following: Following, daemon: Daemon) -> None:
+        following.release("1")
+        await asyncio.sleep(0)
+        following.event(event("DialBegin", uniqueid="1", destuniqueid="2"))
+        following.event(event("Hangup", uniqueid="1"))
+        await daemon.wait_told("sync 2", "release 1")
+
+    follow(test, Switch("2"), "1")
+
+
 def test_the_handler_and_the_event_are_one_end() -> None:
     async def test(following: Following, daemon: Daemon) -> None:
         following.release("1")
@@ -215,8 +226,28 @@ class SlowClient:
         self.released.append(key)
         return True
 
+    def sync(self, *_: object, **__: object) -> SyncResult:
+        assert self.let.wait(PATIENCE)
+        return SyncResult(0, 0, 0, held=0)
+
     def close(self) -> None:
         pass
+
+
+def test_no_call_waits_for_a_list() -> None:
+    async def run() -> None:
+        client, lists = SlowClient(), SlowClient()
+        asking = Asking(AgiSettings())
+        asking._client, asking._list_client = cast("LicenseClient", client), cast("LicenseClient", lists)
+        sending = asyncio.create_task(asking.sync([], 0.0))
+        client.let.set()
+        answer = await asking.acquire(Question("acquire", "1.2", {"wants": "trunk"}))
+        assert (answer.allowed, answer.from_daemon, sending.done()) == (True, True, False)
+        lists.let.set()
+        assert (await sending).held == 0
+        asking.close()
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(
