@@ -171,7 +171,9 @@ class Alarms:
         if found is not None:
             alarm.series.alarm_at = found[0].raised
         said = (
-            "There is no limit to measure it by any more." if found is None else f"{_count(alarm, enforcer)} are in use."
+            "There is no limit to measure it by any more."
+            if found is None
+            else f"{_count(alarm, enforcer)} are in use."
         )
         yield _event(EventName.ALARM_CLEARED, alarm, enforcer, said, None if found is None else found[0])
 
