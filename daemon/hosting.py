@@ -104,7 +104,7 @@ def announcement(site: Site, address: str) -> Announcement | Finding:
     if enrolled is None:
         remedy = "Import the certificate first: the host is enrolled with its address then."
         return refuse(Verdict.NOT_ANNOUNCED, "No host is enrolled yet, so no address is bound.", remedy=remedy)
-    announced = announce(address, enrolled.addresses, terms.site, site.clock(), trust.boot_id)
+    announced = announce(address, enrolled.addresses, terms.site, trust.dated(site.clock()), trust.boot_id)
     if isinstance(announced, HostRefused):
         return refuse(Verdict.NOT_ANNOUNCED, announced.why, remedy=announced.remedy)
     return announced
@@ -142,7 +142,7 @@ def _terms(site: Site) -> Terms:
 
 def _moment(site: Site) -> Moment:
     now, enforcer = site.clock(), site.enforcer
-    return Moment(now=now, boot_id=enforcer.trust.boot_id, today=enforcer.today(now))
+    return Moment(now=enforcer.trust.dated(now), boot_id=enforcer.trust.boot_id, today=enforcer.today(now))
 
 
 def _beside_nothing(site: Site, evidence: Evidence, terms: Terms) -> Comparison:
@@ -184,7 +184,7 @@ def _enrollment_shown(site: Site, enrolled: Enrolled) -> dict[str, object]:
 def _announced_shown(site: Site) -> dict[str, object]:
     trust = site.enforcer.trust
     announced = trust.kept.announcement
-    left = 0.0 if announced is None else seconds_left(announced, site.clock(), trust.boot_id)
+    left = 0.0 if announced is None else seconds_left(announced, trust.dated(site.clock()), trust.boot_id)
     if announced is None or not left:
         return {}
     return {"announced": announced.address, "announced_seconds_left": round(left)}

@@ -76,7 +76,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
-    """When the host was looked at: both clocks, which boot it was, and the date that is believed (DESIGN: Time)."""
+    """When the host was looked at, by the time that is believed: both clocks, which boot it was, and the date."""
 
     now: Now
     boot_id: str

@@ -7,7 +7,8 @@ Rules of this module:
 * The host keeps its address while any interface has one of those that are bound: a VPN that takes the default route
   and an address that is added change nothing.
 * An interface without any address, or a host without a default route, tells nothing.
-* A new address is adopted only while an announcement of it is good: 24 hours on the wall clock and on the boot clock.
+* A new address is adopted only while an announcement of it is good: 24 hours of the boot clock, which nobody sets, and
+  over a reboot by the date that is believed then.
 
 Source: facts/catalog.md section 13; DESIGN, Time.
 """
@@ -21,6 +22,7 @@ import msgspec
 
 from .hostevidence import Evidence, HostRefused
 from .instant import Now
+from .timekeeping import TOLERANCE_SECONDS
 
 ANNOUNCED_SECONDS = 86_400.0
 """How long an announced address may take to appear: a change that is put off to the next night is in time."""
@@ -62,7 +64,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     address: str
     wall: float
-    """Wall clock at the announcement, seconds since 1970-01-01 UTC."""
+    """The date that was believed at the announcement, seconds since 1970-01-01 UTC."""
     boot: float
     """Boot clock at the announcement."""
     boot_id: str
@@ -93,7 +95,10 @@ def compare_addresses(bound: tuple[str, ...], evidence: Evidence, site: SiteAddr
 def announce(
     text: str, bound: tuple[str, ...], site: SiteAddresses, now: Now, boot_id: str
 ) -> Announcement | HostRefused:
-    """Take note that the host will have that address; who may say so was asked before."""
+    """Take note that the host will have that address; who may say so was asked before.
+
+    `now` has the date that is believed.
+    """
     address = read_address(text)
     if address is None:
         return HostRefused(f"{text[:64]!r} is no IP address.", "Give one such as 192.0.2.10.")
@@ -109,13 +114,17 @@ def announce(
 
 
 def seconds_left(announcement: Announcement, now: Now, boot_id: str) -> float:
-    """How long an announcement is good still; 0 when it is not.
+    """How long an announcement is good still; 0 when it is not. `now` has the date that is believed (`Trust.dated`).
 
-    After a reboot the boot clock says only how long this boot has lasted. A wall clock set back gains nothing within
-    one boot.
+    After a reboot the boot clock says only how long this boot has lasted. One that was made at a date that has not come
+    yet was made by a wrong clock, and nobody knows how long ago.
     """
-    since = announcement.boot if boot_id == announcement.boot_id else 0.0
-    passed = max(now.boot - since, now.wall - announcement.wall)
+    if boot_id == announcement.boot_id:
+        passed = now.boot - announcement.boot
+    elif now.wall < announcement.wall - TOLERANCE_SECONDS:
+        return 0.0
+    else:
+        passed = max(now.boot, now.wall - announcement.wall)
     return max(ANNOUNCED_SECONDS - max(passed, 0.0), 0.0)
 
 

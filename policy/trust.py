@@ -300,7 +300,7 @@ class Trust:
             self._enroll(enroll_host(evidence, terms, today), "as it was when it was first licensed")
         if self.kept.enrolled is None:
             return
-        moment = Moment(now=now, boot_id=self.boot_id, today=today)
+        moment = Moment(now=self.dated(now), boot_id=self.boot_id, today=today)
         before = self.host
         self.host = judge_host(self.kept.enrolled, evidence, terms, moment, self.kept.announcement)
         self._keep(enrolled=self.host.enrolled, announcement=self.host.announcement)

@@ -474,6 +474,19 @@ def test_an_announced_address_is_adopted_when_it_comes(bound: House, with_addres
     assert (host["verdict"], host["addresses_bound"], "announced" in host) == ("same", ["192.0.2.7"], False)
 
 
+def test_an_address_that_was_announced_in_1970_is_adopted_when_the_clock_was_set(
+    bound: House, with_addresses: Addresses
+) -> None:
+    right = bound.clock.wall
+    bound.clock.wall = 1000.0
+    with_addresses("192.0.2.1")
+    assert verdict(bound, "AnnounceAddress", address="192.0.2.7") == "announced"
+    bound.clock.wall = right
+    assert ask(bound, "GetHost")["announced_seconds_left"] == 86_400
+    with_addresses("192.0.2.7")
+    assert ask(bound, "GetHost")["addresses_bound"] == ["192.0.2.7"]
+
+
 def test_an_address_that_changed_without_a_word_is_cured_by_announcing_it(
     bound: House, with_addresses: Addresses
 ) -> None:

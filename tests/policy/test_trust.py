@@ -279,6 +279,20 @@ def test_a_rescue_ends_after_seven_days_to_the_second_and_is_told_once(office: S
     assert office.told() == []
 
 
+def test_an_announced_address_is_over_after_a_month_also_for_a_host_that_boots_in_1970(
+    open_office: Callable[..., Site],
+) -> None:
+    site = open_office(addresses=True)
+    site.enforcer.trust.announce(Announcement(address="192.0.2.20", wall=site.wall, boot=site.boot, boot_id=""), "tom")
+    for _ in range(30):
+        site.wait(DAY)
+    site.wall = 82_800.0
+    restart(site)
+    site.wait(23 * HOUR)
+    see_host(site, host(address="192.0.2.20"))
+    assert standing(site) is Standing.GRACE
+
+
 @pytest.mark.parametrize(("seconds", "seen"), [(DAY - 1, Standing.LICENSED), (DAY, Standing.GRACE)])
 def test_an_announced_address_is_good_for_24_hours_to_the_second(
     open_office: Callable[..., Site], seconds: int, seen: Standing

@@ -342,7 +342,8 @@ class Life:
         """Announce an address, which must be taken."""
         trust = self.enforcer.trust
         assert trust.kept.enrolled is not None
-        announced = announce(address, trust.kept.enrolled.addresses, SITE, self.now, f"{self.name} {self.boots}")
+        now, bound = trust.dated(self.now), trust.kept.enrolled.addresses
+        announced = announce(address, bound, SITE, now, f"{self.name} {self.boots}")
         assert isinstance(announced, Announcement), announced
         trust.announce(announced, "tom")
         self.enforcer.update(self.now)
