@@ -31,6 +31,7 @@ USB = "usb"
 """The bus of interfaces that are plugged in and out."""
 
 _ETHERNET = 1
+_LOOPBACK = 772
 _ADDRESS_SIZE = 6
 _LOCALLY_ADMINISTERED = 0x02
 _GROUP = 0x01
@@ -59,6 +60,8 @@ class Nic(msgspec.Struct, frozen=True, kw_only=True):
     """True for the interface of the default route."""
     skipped: str = ""
     """Why its address does not count, empty when it does."""
+    detached: bool = False
+    """True where nothing is behind it (loopback, dummy): it can have any IP address and reaches nobody with it."""
 
 
 def read_nics(root: Path, probes: Probes, *, virtual_machine: bool) -> tuple[Nic, ...]:
@@ -88,7 +91,17 @@ def _read_nic(folder: Path, probes: Probes, *, primary: bool) -> Nic:
         permanent=permanent,
         bus=bus.resolve().name if bus.exists() else "",
         primary=primary,
+        detached=_is_detached(folder, probes),
     )
+
+
+def _is_detached(folder: Path, probes: Probes) -> bool:
+    """Whether it is a loopback, or virtual Ethernet above no other; a bond, a VLAN and a bridge are above some."""
+    kind = _number(folder / "type", probes)
+    if kind != _ETHERNET:
+        return kind == _LOOPBACK
+    held_up = (folder / "device").exists() or (folder / "bridge").exists()
+    return not held_up and not any(folder.glob("lower_*"))
 
 
 def _judged(nic: Nic, folder: Path, probes: Probes, present: Collection[str] | None, *, local: bool) -> Nic:

@@ -5,7 +5,8 @@ Rules of this module:
 * Bound are the IPv4 addresses of the primary interface, those that the settings list as floating excepted (they move
   between hosts), and the IPv6 addresses that the settings list.
 * The host keeps its address while any interface has one of those that are bound: a VPN that takes the default route
-  and an address that is added change nothing.
+  and an address that is added change nothing. An interface with nothing behind it (loopback, dummy) keeps none: what it
+  has says nothing about where the host is.
 * An interface without any address, or a host without a default route, tells nothing.
 * A new address is adopted only while an announcement of it is good: 24 hours of the boot clock, which nobody sets, and
   over a reboot by the date that is believed then.
@@ -26,6 +27,9 @@ from .timekeeping import TOLERANCE_SECONDS
 
 ANNOUNCED_SECONDS = 86_400.0
 """How long an announced address may take to appear: a change that is put off to the next night is in time."""
+
+LOOPBACK = "lo"
+"""The interface that every host has and nobody reaches."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -143,7 +147,8 @@ def adopted(bound: tuple[str, ...], score: AddressScore, announcement: Announcem
 def _judged(bound: tuple[str, ...], now: tuple[str, ...], evidence: Evidence) -> tuple[AddressState, str]:
     if not bound:
         return AddressState.UNBOUND, "No address was bound yet."
-    anywhere = {read_address(it.address) for it in evidence.addresses}
+    detached = {nic.name for nic in evidence.nics if nic.detached and not nic.primary} | {LOOPBACK}
+    anywhere = {read_address(it.address) for it in evidence.addresses if it.interface not in detached}
     if kept := [it for it in bound if it in anywhere]:
         return AddressState.KEPT, f"{', '.join(kept)} is there."
     gone = ", ".join(bound)

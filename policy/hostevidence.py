@@ -56,6 +56,8 @@ class HostNic(msgspec.Struct, frozen=True, kw_only=True):
     """True for the interface of the default route."""
     skipped: str = ""
     """Why its address does not count (virtual, on USB, ...), empty when it does."""
+    detached: bool = False
+    """True where nothing is behind it (loopback, dummy), so that its IP addresses say nothing."""
 
 
 class HostAddress(msgspec.Struct, frozen=True, kw_only=True):

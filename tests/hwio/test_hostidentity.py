@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from featurekeyd.hwio import hostprobes
 from featurekeyd.hwio.hostidentity import COMPONENT_NAMES, Missing, is_placeholder, read_host_identity
-from featurekeyd.hwio.hostnics import NIC_LIMIT
+from featurekeyd.hwio.hostnics import NIC_LIMIT, read_nics
 from featurekeyd.hwio.hostprobes import IpAddress, Probes, default_interface_of, foreign_root
 from featurekeyd.hwio.simulated_host import SimulatedHost, SimulatedNic, write_simulated_host
 
@@ -479,3 +479,27 @@ def test_a_simulated_host_is_not_written_over_other_things(tmp_path: Path) -> No
     with pytest.raises(FileExistsError):
         write_simulated_host(tmp_path)
     assert (tmp_path / "etc/passwd").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("files", "folders", "detached"),
+    [
+        ({"type": "772"}, [], True),
+        ({"type": "1"}, [], True),
+        ({"type": "1"}, ["device"], False),
+        ({"type": "1"}, ["lower_eth0"], False),
+        ({"type": "1"}, ["bridge"], False),
+        ({"type": "65534"}, [], False),
+    ],
+    ids=["loopback", "dummy", "card", "bond", "bridge", "tunnel"],
+)
+def test_an_interface_with_nothing_behind_it_is_detached(
+    tmp_path: Path, files: dict[str, str], folders: list[str], detached: bool
+) -> None:
+    folder = tmp_path / "sys/class/net/it0"
+    for name in ["", *folders]:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    (found,) = read_nics(tmp_path, foreign_root(tmp_path), virtual_machine=False)
+    assert found.detached is detached

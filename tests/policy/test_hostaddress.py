@@ -33,7 +33,10 @@ def host(*addresses: str, primary: str | None = "eth0") -> Evidence:
     split = [text.rpartition("=") for text in addresses]
     return Evidence(
         components=(),
-        nics=tuple(HostNic(name=name, primary=name == primary) for name in ("lo", "eth0", "eth1", "tun0")),
+        nics=tuple(
+            HostNic(name=name, primary=name == primary, detached=name == "dummy0")
+            for name in ("lo", "eth0", "eth1", "tun0", "bond0", "dummy0")
+        ),
         addresses=tuple(
             HostAddress(interface=nic or "eth0", family="ipv6" if ":" in text else "ipv4", address=text)
             for nic, _, text in split
@@ -75,6 +78,10 @@ def test_without_a_default_route_nothing_is_bound() -> None:
         (host("eth1=192.0.2.10", "198.51.100.1"), AddressState.KEPT),
         (host("192.0.2.10", "tun0=10.8.0.2", primary="tun0"), AddressState.KEPT),
         (host("192.0.2.10", primary=None), AddressState.KEPT),
+        (host("bond0=192.0.2.10", "tun0=10.8.0.2", primary="tun0"), AddressState.KEPT),
+        (host("dummy0=192.0.2.10", primary="dummy0"), AddressState.KEPT),
+        (host("lo=192.0.2.10", "203.0.113.9"), AddressState.CHANGED),
+        (host("dummy0=192.0.2.10", "203.0.113.9"), AddressState.CHANGED),
         (host("192.0.2.11"), AddressState.CHANGED),
         (host("tun0=10.8.0.2", primary="tun0"), AddressState.CHANGED),
         (host(), AddressState.CANNOT_TELL),
