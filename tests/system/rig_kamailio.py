@@ -195,6 +195,11 @@ class Kamailio:
                 print(f"log of Kamailio:\n{process.errors}")
 
 
+def _media_address(port: int) -> str:
+    """A loopback address of one SIPp alone, named after its port: it binds several ports for media there."""
+    return f"127.64.{port // 250}.{port % 250 + 1}"
+
+
 class Sipp:
     """One SIPp that runs a scenario of tests/system/kamailio; a context manager that ends it."""
 
@@ -202,7 +207,7 @@ class Sipp:
         self.port = free_port()
         self.log = folder / f"sipp-{self.port}.log"
         command = [switch_program("sipp"), remote, "-sf", str(SCENARIOS / f"{scenario}.xml")]
-        command += ["-i", "127.0.0.1", "-p", str(self.port), "-mp", str(free_port()), "-nostdin"]
+        command += ["-i", "127.0.0.1", "-p", str(self.port), "-mi", _media_address(self.port), "-nostdin"]
         command += ["-trace_logs", "-log_file", str(self.log), *arguments]
         self.process = Process(command, environ=switch_environment())
 

@@ -7,6 +7,7 @@ it; a Debian package needs none.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import os
 import shutil
@@ -64,6 +65,15 @@ def dialog_database(path: Path) -> str:
             database.executescript((folder / name).read_text(encoding="utf-8"))
     database.close()
     return f'"sqlite://{path}"'
+
+
+def stored_dialogs(path: Path) -> int:
+    """Dialogs in that database which are answered and acknowledged, and have a variable."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        (number,) = database.execute(
+            "SELECT count(*) FROM dialog JOIN dialog_vars USING (hash_entry, hash_id) WHERE state = 4"
+        ).fetchone()
+    return int(number)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from rig_kamailio import CHECKOUT, Callee, Caller, Kamailio, dead_telephone
-from rig_kamailio_script import dialog_database, rest, scripted, settings, until
+from rig_kamailio_script import dialog_database, rest, scripted, settings, stored_dialogs, until
 from rig_sip import Answerer, Call, Telephone
 
 import rig
@@ -227,9 +227,10 @@ def test_an_emergency_call_passes_while_the_daemon_is_stopped(lasting: Calls) ->
 def test_a_kamailio_with_a_database_keeps_its_calls_over_a_restart(
     site: rig.Site, tmp_path: Path, end: Callable[[Kamailio], None]
 ) -> None:
-    database = dialog_database(tmp_path / "dialogs.sqlite")
-    with through(site, tmp_path, holder="with-database", DIALOG_DB=database) as it:
+    path = tmp_path / "dialogs.sqlite"
+    with through(site, tmp_path, holder="with-database", DIALOG_DB=dialog_database(path)) as it:
         calls = it.talk()
+        until(lambda: stored_dialogs(path) == LIMIT, "each call is stored as acknowledged")
         end(it.kamailio)
         it.kamailio.start()
         assert it.in_use() == LIMIT
@@ -255,11 +256,13 @@ def test_a_kamailio_without_a_database_forgets_its_calls_and_they_are_given_back
 def test_a_kamailio_that_is_silent_loses_its_calls_and_has_them_again_when_it_is_back(
     site: rig.Site, tmp_path: Path
 ) -> None:
-    with through(site, tmp_path, holder="silent", DIALOG_DB=dialog_database(tmp_path / "dialogs.sqlite")) as it:
+    path = tmp_path / "dialogs.sqlite"
+    with through(site, tmp_path, holder="silent", DIALOG_DB=dialog_database(path)) as it:
         # What no dialog stands behind is freed by a list: so one has come, and the daemon knows how long to wait.
         site.call("License.Acquire", {"holder": "silent", "key": "stray", "wants": [{"feature": TRUNK}]})
         it.until_in_use(0, NEXT_LIST)
         calls = it.talk()
+        until(lambda: stored_dialogs(path) == LIMIT, "each call is stored as acknowledged")
         it.kamailio.kill()
         it.until_in_use(0, CALLS_TTL + AT_ONCE)
         it.kamailio.start()
