@@ -105,7 +105,7 @@ class CheckResult(enum.StrEnum):
 _REMEDY = {
     CheckResult.PASSED: "",
     CheckResult.TOLD_NO: "Put the Feature Key in that replaced it, and import its certificate and list.",
-    CheckResult.COULD_NOT_ASK: "Bring the connection back, or send the vendor a request by mail: featurekeyctl request",
+    CheckResult.COULD_NOT_ASK: "Bring the connection back, or ask the vendor by mail: featurekeyctl check --request FILE",
     CheckResult.NOT_ASKED: "Send the vendor a new request, and import the answer to that one.",
     CheckResult.OLDER_CHECK: "Import the newest answer of the vendor.",
     CheckResult.CHECK_OVER: "Check the date of this host (timedatectl), or send the vendor a new request.",

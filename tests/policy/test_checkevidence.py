@@ -278,6 +278,7 @@ def test_not_to_be_able_to_ask_is_no_no() -> None:
     assert (judgment.passed, judgment.told_no, judgment.evidence) == (False, False, None)
     assert judgment.result is CheckResult.COULD_NOT_ASK
     assert "no route to host" in judgment.message
+    assert "featurekeyctl check --request FILE" in judgment.remedy, "any other request has no nonce to answer"
 
 
 def test_every_result_but_a_pass_has_a_cure() -> None:
