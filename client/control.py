@@ -6,6 +6,7 @@ The exit statuses stand in `exits`; the text below --help says the same, and a t
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,9 @@ from .session import Session
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
+
+COMPLETION = "_FEATUREKEYCTL_COMPLETE"
+"""The variable in which a shell says that it wants a line completed, as the scripts of the package have it."""
 
 EPILOG = """\b
 The first time, in this order:
@@ -145,7 +149,16 @@ def _show(error: click.ClickException) -> None:
         mute(sys.stderr)
 
 
+def _complete(instruction: str) -> int:
+    """Answer a shell that completes a command line, as click's own way of starting a program would."""
+    from click.shell_completion import shell_complete  # noqa: PLC0415 - for shells only
+
+    return shell_complete(tree, {}, "featurekeyctl", COMPLETION, instruction)
+
+
 def _run(arguments: Sequence[str] | None) -> int:
+    if COMPLETION in os.environ:
+        return _complete(os.environ[COMPLETION])
     session: Session | None = None
     try:
         with tree.make_context("featurekeyctl", list(sys.argv[1:] if arguments is None else arguments)) as context:

@@ -192,7 +192,9 @@ class Container:
         command = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network", "--console=pipe"]
         binds = [f"--bind={here}:{there}" for here, there in self.binds]
         groups = [str(group) for group in self._groups]
-        start = ["/bin/sh", "-c", _INTO_GROUPS, "sh", *groups, "--", *command, *binds, "-b", "-D", str(self.root)]
+        # Where this process is killed the container ends with it.
+        tied = ["setpriv", "--pdeathsig", "KILL", *command, *binds, "-b", "-D", str(self.root)]
+        start = ["/bin/sh", "-c", _INTO_GROUPS, "sh", *groups, "--", *tied]
         self._process = Process(start, environ={"PATH": PATH, "LANG": "C.UTF-8"}, errors=self.console)
         self.leader = self._wait_for(self._find_leader, "its first process does not start")
         self._wait_for(self._is_up, "systemd is not up")

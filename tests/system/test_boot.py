@@ -43,7 +43,9 @@ def host(packages: list[Path]) -> Iterator[Host]:
     # Not a folder of the test's own: pytest keeps those of the last runs, and this one has 230 MB.
     with tempfile.TemporaryDirectory(prefix="fk-boot-") as folder, rig_boot.new_host(archive, Path(folder)) as it:
         yield it
-        print(f"figures: {json.dumps(it.figures)}")
+        figures = json.dumps(it.figures, indent=2)
+        (rig_nspawn.BUILD / "boot/figures.json").write_text(figures)
+        print(f"figures: {figures}")
         print(it.container.journal("-u", "featurekeyd*") if it.container.leader else "")
 
 
@@ -138,6 +140,17 @@ def test_the_process_for_asterisk_is_there_to_be_enabled(host: Host) -> None:
     host.container.do("systemctl", "start", unit)
     assert host.container.shows(unit, "ActiveState") == "active"
     host.container.do("systemctl", "stop", unit)
+
+
+def test_the_shell_completes_commands_and_options(host: Host) -> None:
+    script = """
+        source /usr/share/bash-completion/completions/featurekeyctl
+        COMP_WORDS=(featurekeyctl statu) COMP_CWORD=1
+        _featurekeyctl_completion featurekeyctl; echo "${COMPREPLY[@]}"
+        COMP_WORDS=(featurekeyctl status --js) COMP_CWORD=2
+        _featurekeyctl_completion featurekeyctl; echo "${COMPREPLY[@]}"
+    """
+    assert host.container.do("bash", "-c", script).split() == ["status", "--json"]
 
 
 def test_a_daemon_that_hangs_is_ended_by_the_watchdog_and_no_lease_is_lost(host: Host) -> None:

@@ -86,6 +86,14 @@ def test_programs_start_python_isolated_and_with_what_the_package_carries(
     assert extension.read_bytes()[:4] == b"\x7fELF"
 
 
+def test_the_completion_for_zsh_is_a_script_that_zsh_reads(packages: dict[str, Path], tmp_path: Path) -> None:
+    ran("dpkg-deb", "-x", packages["featurekeyd"], tmp_path)
+    script = tmp_path / "usr/share/zsh/vendor-completions/_featurekeyctl"
+    assert script.read_text().startswith("#compdef featurekeyctl")
+    if zsh := shutil.which("zsh"):
+        ran(zsh, "-n", script)
+
+
 def test_every_dependency_of_the_project_is_debians_or_carried(packages: dict[str, Path]) -> None:
     depends = rig_nspawn.dependencies(list(packages.values()))
     carried = re.findall(r"^(\w+)==", (rig_nspawn.CHECKOUT / "debian/vendored.txt").read_text(), re.MULTILINE)
