@@ -20,7 +20,9 @@ Rules of this module:
   whatever grace is left (facts/field.md complaint 4).
 * A nonce opens one answer. What is kept of an answer is its signed text, verified and held against the date at each
   start: nothing about it has to be believed of a file that a host could edit, but for the number.
-* Whoever retires a serial retires it for ever, so that a signed no needs no nonce and never gets old.
+* A signed no needs no nonce and never gets old: a serial stays retired, over restarts, other serials and backups, until
+  the vendor takes that back by a newer answer to a request of this host. So a mistake of the vendor can be mended, and
+  nobody else undoes a no.
 """
 
 from __future__ import annotations
@@ -104,8 +106,9 @@ class CheckResult(enum.StrEnum):
 
 _REMEDY = {
     CheckResult.PASSED: "",
-    CheckResult.TOLD_NO: "Put the Feature Key in that replaced it, and import its certificate and list.",
-    CheckResult.COULD_NOT_ASK: "Bring the connection back, or ask the vendor by mail: featurekeyctl check --request FILE",
+    CheckResult.TOLD_NO: "Put the Feature Key in that replaced it, and import its certificate and list. If it was "
+    "retired by mistake, the vendor's answer to a new request takes that back: featurekeyctl check --request FILE",
+    CheckResult.COULD_NOT_ASK: "Bring the connection back, or ask by mail: featurekeyctl check --request FILE",
     CheckResult.NOT_ASKED: "Send the vendor a new request, and import the answer to that one.",
     CheckResult.OLDER_CHECK: "Import the newest answer of the vendor.",
     CheckResult.CHECK_OVER: "Check the date of this host (timedatectl), or send the vendor a new request.",

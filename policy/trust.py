@@ -94,7 +94,7 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     permits: dict[str, int] = {}
     """The highest number of a permit that was used, by serial: an enrollment may be lost, and no permit comes again."""
     retired: tuple[str, ...] = ()
-    """Serials that the vendor has retired by an answer."""
+    """Serials that the vendor has retired by an answer, and has not taken back by a newer one."""
     revoked: dict[str, tuple[str, ...]] = {}
     """License keys that the newest answer taken has revoked, by serial: it may be certified again after another one."""
     claims: int = 0

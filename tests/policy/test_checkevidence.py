@@ -273,6 +273,15 @@ def test_a_signed_no_needs_no_nonce_and_never_gets_old(nonces: set[str], now: fl
     assert RETIRED.says_no_to(SERIAL)
 
 
+def test_a_no_is_taken_back_only_by_a_newer_answer_to_a_request_of_this_host() -> None:
+    again = msgspec.structs.replace(GOOD, number=RETIRED.number + 1)
+    took = [judge_check(again, SERIAL, nonces, RETIRED.number, NOW).result for nonces in ([again.nonce], [])]
+    assert took == [CheckResult.PASSED, CheckResult.NOT_ASKED]
+    older = msgspec.structs.replace(GOOD, number=RETIRED.number)
+    assert judge_check(older, SERIAL, [older.nonce], RETIRED.number, NOW).result is CheckResult.OLDER_CHECK
+    assert "by mistake" in checkevidence._REMEDY[CheckResult.TOLD_NO]
+
+
 def test_not_to_be_able_to_ask_is_no_no() -> None:
     judgment = could_not_ask("no route to host.")
     assert (judgment.passed, judgment.told_no, judgment.evidence) == (False, False, None)

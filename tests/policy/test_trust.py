@@ -535,6 +535,16 @@ def test_a_serial_stays_retired_when_another_is_answered_for(office: Site) -> No
     assert (trust.told_no(serial), standing(office)) == (True, Standing.DEACTIVATED)
 
 
+def test_a_serial_that_was_retired_by_mistake_is_good_again_by_a_newer_answer(office: Site) -> None:
+    serial = str(office.licenses.serial)
+    answer(office, DAY, retired=True)
+    retired = office.enforcer.trust.kept
+    assert (retired.retired, standing(office)) == ((serial,), Standing.DEACTIVATED)
+    answer(office, 30 * DAY)
+    assert (office.enforcer.trust.told_no(serial), office.enforcer.trust.kept.retired) == (False, ())
+    assert standing(office) is not Standing.DEACTIVATED
+
+
 def test_a_rescue_where_all_is_well_changes_nothing_until_it_is_needed(office: Site) -> None:
     open_up(office)
     assert (standing(office), left(office)) == (Standing.LICENSED, {})
