@@ -415,6 +415,9 @@ def test_every_error_is_as_the_file_says(checked: Checked, monkeypatch: pytest.M
     long.send(b"x" * (limits.MAX_TELEPHONY_BYTES + 1))
     for reply in (*caller.replies, *second.replies, *stranger.replies, *late.replies, *long.replies):
         checked.held(reply, None, "")
+    with monkeypatch.context() as hanging:
+        hanging.setattr(house.site.trusting._host, "_stuck", True)
+        assert "hint" in checked(f"{MANAGE}.GetHost")[0]
     monkeypatch.setattr(backup, "MAX_BACKUP_BYTES", 0)
     assert checked(f"{MANAGE}.Backup")[0].keys() == {"hint"}
     checked_not_stored(checked, monkeypatch)
