@@ -255,15 +255,16 @@ def _in_use(reply: Mapping[str, Any]) -> Iterator[Fault]:
                 "port_full",
                 f"{port['in_use']} calls are on {port.get('port')}, and its ceiling is {port['ceiling']}.",
                 "The contract of that trunk is used up, whatever is licensed.",
-                "Wait until a call on it ends, or change [ceilings] in featurekeyd.toml.",
+                "Wait until a call on it ends, or change [ceilings] in featurekeyd.toml: systemctl reload featurekeyd",
             )
     claims = needed(reply, "emergency_claims", int)
     if claims:
         yield _warning(
             "emergency_claims",
-            f"{number_of(claims, 'call')} claimed to be emergencies, to numbers that are not listed.",
+            f"{number_of(claims, 'call')} claimed as emergency, and the number is not listed.",
             "The switch marks other calls as emergencies, or the settings lack a number.",
-            "Add the number under [emergency] in featurekeyd.toml, or mend the switch; the journal has each call.",
+            "Add the number under [emergency] in featurekeyd.toml, or mend the switch; the journal has each call. "
+            "They are counted until the vendor has answered a check.",
         )
 
 
@@ -308,7 +309,7 @@ def in_surroundings(reply: Mapping[str, Any]) -> Iterator[Fault]:
     keys, in_use = _texts(reply, "vendor_keys"), _texts(reply, "vendor_keys_in_use")
     for wrong in _texts(reply, "vendor_keys_wrong"):
         yield _fault(
-            "vendor_key_bad", f"A vendor key cannot be used: {wrong}", "The file is damaged or is no key.", _KEYS
+            "vendor_key_bad", f"A vendor key cannot be used: {wrong}.", "The file is damaged or is no key.", _KEYS
         )
     if not keys:
         what = "No public key of the vendor is installed: nothing signed is believed."
@@ -374,7 +375,7 @@ _TROUBLES = {
         "featurekeyctl host shows what can be read; the message says what is missing.",
     ),
     "settings_refused": (
-        "The settings were not taken, and the earlier ones stay",
+        "A reload of the settings was refused",
         "featurekeyd --check names each mistake; then: systemctl reload featurekeyd",
     ),
     "client_refused": (
@@ -387,6 +388,13 @@ _TROUBLES = {
 """Entries of the log that are faults by themselves: what they say, and the cure. Others show in the state of things."""
 
 
+_CAUSES = {
+    "self_test_failed": "A library was replaced or is damaged, or memory or processor fail.",
+    "state_set_aside": "It was the disk, a crash of the host, or somebody who wrote to it.",
+}
+"""The cause of those of which the entry says only what was seen."""
+
+
 def _in_trouble(trouble: Mapping[str, Any], usable: set[str]) -> Iterator[Fault]:
     event, seconds = str(trouble.get("event")), needed(trouble, "seconds_ago", int)
     if event not in _TROUBLES or (event == "client_refused" and seconds > RECENT_SECONDS):
@@ -397,7 +405,8 @@ def _in_trouble(trouble: Mapping[str, Any], usable: set[str]) -> Iterator[Fault]
     times = needed(trouble, "count", int)
     what = f"{sentence}, {span(seconds)} ago" + (f", {times} times since the daemon started." if times > 1 else ".")
     what += " It can be written again now." if over else ""
-    yield Fault(event, severity, what, str(trouble.get("message")), cure)
+    cause = f"{trouble.get('message')} {_CAUSES.get(event, '')}".rstrip()
+    yield Fault(event, severity, what, cause, cure)
 
 
 def in_silences(reply: Mapping[str, Any], status: Mapping[str, Any]) -> Iterator[Fault]:

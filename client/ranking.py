@@ -39,6 +39,7 @@ FOLLOWS = {
     "state_tampered": ("check_failing",),
     "state_unusable": ("state_not_stored", "state_nearly_full"),
     "runtime_unusable": ("leases_not_recorded", "runtime_nearly_full"),
+    "settings_bad": ("socket_missing", "daemon_away", "unit_down"),
     "port_held": ("key_garbled", "key_busy", "key_absent", "modem_manager"),
     "user_not_in_group": ("client_refused",),
     "service_not_restarted": ("client_refused",),
@@ -72,7 +73,7 @@ def _told_with(faults: list[Fault], cause: str, followers: tuple[str, ...]) -> l
     if first is None:
         return faults
     added = [it for it in faults if it.name in followers]
-    what = " ".join([first.what, *(it.effect or it.what for it in added)])
+    what = " ".join(_sentence(each) for each in (first.what, *(it.effect or it.what for it in added)))
     told = Fault(first.name, _worst([first, *added]), what, first.cause, first.cure)
     return [told if it is first else it for it in faults if it not in added]
 
@@ -85,6 +86,11 @@ def _without_followers(faults: list[Fault], cause: str, followers: tuple[str, ..
     worst = _worst([roots[0], *left_out])
     told = Fault(roots[0].name, worst, roots[0].what, roots[0].cause, roots[0].cure)
     return [told if it is roots[0] else it for it in faults if it not in left_out]
+
+
+def _sentence(text: str) -> str:
+    """The text with the full stop that what a reader says may lack."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _worst(faults: list[Fault]) -> Severity:

@@ -218,12 +218,16 @@ def _is_kept_away(port: str, root: Path) -> bool:
 # The daemon that is away
 
 
+_NO_START = "featurekeyd cannot start: the settings cannot be used: "
+"""How the daemon begins to say what is wrong with the settings."""
+
+
 def unit_faults(daemon: str = DAEMON) -> Iterator[Fault]:
     """What systemd and the program itself say of the package's daemon, which does not answer."""
     if shutil.which(daemon) is not None:
         checked = command(daemon, "--check")
         if checked is not None and checked.returncode:
-            said = " ".join(_last(checked.stderr, MAX_LINES).split())
+            said = " ".join(_last(checked.stderr, MAX_LINES).split()).removeprefix(_NO_START)
             yield _fault(
                 "settings_bad", "The settings cannot be used.", said, f"{daemon} --check, until it says nothing."
             )

@@ -72,7 +72,8 @@ class Ending:
                 freed += self.end(holder.name, key)
         holder.ttls = {other: ttl for other, ttl in holder.ttls.items() if other is not scope}
         ledger.changes.append(holder.known())
-        self._tell(holder, scope, f"its {freed} leases of scope {scope} are freed.")
+        counted = "1 lease" if freed == 1 else f"{freed} leases"
+        self._tell(holder, scope, f"its {counted} of scope {scope} {'is' if freed == 1 else 'are'} freed.")
 
     def _is_back(self, holder: Holder, heard: float) -> bool:
         """Whether the holder was heard since, or its silence counts anew, or the name is another one's by now."""

@@ -111,7 +111,7 @@ MEANING = {
     Reason.CEILING_REACHED: Meaning(
         "{in_use} of at most {limit} calls are on port {port}.",
         "Wait until a call on it ends (featurekeyctl ports), or raise the port's ceiling in featurekeyd.toml under "
-        "[ceilings] and restart featurekeyd.",
+        "[ceilings]; systemctl reload featurekeyd takes it in.",
         "47426fd2dca84f098b101fe145f0f63b",
     ),
     Reason.TOO_MANY_LEASES: Meaning(

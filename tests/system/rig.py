@@ -22,6 +22,7 @@ import socket
 import struct
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,6 +130,9 @@ class Simulator:
         self.close()
 
 
+_ONE_RUN = threading.Lock()  # a run in this process takes its standard output
+
+
 def _runner() -> CliRunner:
     """A runner that keeps standard error apart, as click 8.1 does only where it is told to."""
     if "mix_stderr" in inspect.signature(CliRunner).parameters:
@@ -154,7 +158,8 @@ class Vendor:
         today = self.today
         office = Office() if today is None else Office(today=lambda: today)
         command = ["--vendor", str(self.folder), *arguments]
-        result = _runner().invoke(featurekey_issue, command, input=text, obj=office)
+        with _ONE_RUN:
+            result = _runner().invoke(featurekey_issue, command, input=text, obj=office)
         if result.exit_code != 0:
             raise RigFailure(
                 f"featurekey-issue {' '.join(arguments)}: {result.output}{result.stderr}"
