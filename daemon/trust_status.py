@@ -34,7 +34,7 @@ def trust_status(site: Site) -> dict[str, object]:
     return {
         "clock": trust.clock,
         "host": verdict_of(trust),
-        "check_passed": None if trust.check is None else trust.check.passed,
+        "check_passed": trust.check_passed,
         "check_seconds": None if checked is None else round(boot - checked),
         "check_due_seconds": None if serial is None else round(trusting.schedule.seconds_until(boot)),
         "rescue_seconds_left": round(rescue) if rescue else None,

@@ -165,7 +165,9 @@ class Trust:
         self.host: Judgement | None = None
         """The last look at the host, None before the first and without an enrollment."""
         self.check: LocalCheck | None = None
-        """The last check of this run."""
+        """The last check of this run that was made to its end."""
+        self._missed = False
+        """Whether a later one was not."""
         self.answer: CheckEvidence | None = None
         """The vendor's newest answer."""
         self.primary: bool | None = None
@@ -375,7 +377,7 @@ class Trust:
         """The same, and let it count."""
         check = self.judge_check(feature_key, certificate, troubles, now)
         before = self.kept.check_failing or (self.check is not None and not self.check.passed)
-        self.check = check
+        self.check, self._missed = check, False
         self._keep(check_failing=not all(self._counted_elsewhere(item) for item in check.failed))
         if not check.passed:
             failed = [finding for finding in check.findings if not finding.good]
@@ -393,7 +395,15 @@ class Trust:
         if not self.kept.check_failing:
             cure = "It is tried again each minute; where it goes on, the log has the cause, and the vendor helps."
             self._tell(EventName.CHECK_FAILED, f"The check could not be made: {why} {cure}")
+        self._missed = True
         self._keep(check_failing=True)
+
+    @property
+    def check_passed(self) -> bool | None:
+        """Whether the last check of this run passed, None before the first; one not made to its end did not."""
+        if self._missed:
+            return False
+        return None if self.check is None else self.check.passed
 
     def take_answer(self, answer: CheckEvidence) -> None:
         """Let the vendor's answer count, which was judged good or a no."""

@@ -202,12 +202,14 @@ def test_a_check_that_always_ends_by_accident_costs_what_one_that_fails_does(
         patch.setattr(trusting, "read_evidence", exhausted)
         tick(bound, 3 * HOURS)
         assert bound.site.trusting.facts.check_failing, "also after a restart"
+        assert bound.enforcer.trust.check_passed is False
         assert bound.enforcer.meters[Cause.NO_CHECK].active
         assert "OSError" in bound.log.one(EventName.CHECK_FAILED).message
     tick(bound, RETRY_SECONDS - 1)
     assert bound.enforcer.standing is Standing.GRACE
     tick(bound, 1)
     assert (bound.enforcer.standing, bound.enforcer.meters[Cause.NO_CHECK].drained) == (Standing.LICENSED, 0)
+    assert bound.enforcer.trust.check_passed
 
 
 def test_a_check_that_never_comes_to_its_end_counts_as_failed(bound: House, monkeypatch: pytest.MonkeyPatch) -> None:
