@@ -96,7 +96,7 @@ def environment() -> Path:
 
 def shipped(house: House, room: str) -> dict[str, bytes]:
     """What git has of a room and a wheel must bring: by path within the room."""
-    suffixes = (".py", ".varlink", ".toml", "py.typed")
+    suffixes = (".py", ".varlink", ".toml", "py.typed", ".cfg", ".conf", ".c")
     paths = [path for path in house.files if path.startswith(f"{room}/") and path.endswith(suffixes)]
     return {path.removeprefix(f"{room}/"): (house.root / path).read_bytes() for path in paths}
 

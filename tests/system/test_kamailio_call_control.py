@@ -152,7 +152,7 @@ def test_the_rules_say_what_a_call_takes(switch: Switch) -> None:
 
 
 def test_a_switch_may_refuse_with_another_status_and_the_same_reason(switch: Switch, tmp_path: Path) -> None:
-    other = {"REFUSED_STATUS": '"486"', "REFUSED_PHRASE": '"Busy Here"'}
+    other: dict[str, Any] = {"REFUSED_STATUS": '"486"', "REFUSED_PHRASE": '"Busy Here"'}
     with switch.talking(), asking(tmp_path, switch.site, **other) as kamailio:
         kamailio.start()
         finals = Switch(switch.site, kamailio, switch.callee, tmp_path).calls(2)
