@@ -30,26 +30,38 @@ BLOCKED = frozenset({"limit_reached", "reserved", "others_wait"})
 """Reasons that more instances would have cured."""
 
 _OTHERS = {
-    "not_licensed": ("there is no license for it that counts", "Order one: featurekeyctl add KEY. {show}"),
-    "license_expired": ("its licenses have come to their end", "Order a new one. featurekeyctl licenses"),
-    "license_unlisted": ("no list of the vendor has confirmed its licenses in time", "featurekeyctl import LIST.csv"),
-    "prerequisite_missing": ("its licenses wait for one that is not there", "{show} which; order it."),
-    "not_supported": ("this platform or release has no use for it", "{show} why; see [product] in featurekeyd.toml."),
-    "ceiling_reached": ("the port was at its ceiling, whatever is licensed", "featurekeyctl ports; see [ceilings]."),
+    "not_licensed": (
+        "There is no license for it that counts.",
+        "Order one, and add it: featurekeyctl add KEY. {show} what there is.",
+    ),
+    "license_expired": ("Its licenses have come to their end.", "Order a new one; featurekeyctl licenses"),
+    "license_unlisted": (
+        "No list of the vendor has confirmed its licenses in time.",
+        "Import the vendor's newest list: featurekeyctl import LIST.csv",
+    ),
+    "prerequisite_missing": ("Its licenses wait for another one that is not there.", "{show} which; order it."),
+    "not_supported": (
+        "This platform or release has no use for it.",
+        "{show} why; if the platform or release is wrong: [product] in featurekeyd.toml.",
+    ),
+    "ceiling_reached": (
+        "The port was at its ceiling, whatever is licensed: a carrier's contract.",
+        "featurekeyctl ports shows the calls; [ceilings] in featurekeyd.toml has the number.",
+    ),
     "unknown_feature": (
-        "the catalog has no such feature",
-        "Mend the name in the switch's configuration; the journal has it: journalctl -u featurekeyd EVENT=denied",
+        "The catalog has no such feature: the switch's configuration has its name wrong.",
+        "Mend the name there; the journal has it: journalctl -u featurekeyd EVENT=denied",
     ),
     "unknown_application": (
-        "the catalog has no such application",
-        "Mend the name in the program's configuration; the journal has it: journalctl -u featurekeyd EVENT=denied",
+        "The catalog has no such application: the program's configuration has its name wrong.",
+        "Mend the name there; the journal has it: journalctl -u featurekeyd EVENT=denied",
     ),
     "too_many_leases": (
-        "one user held too many leases",
+        "One user held too many leases: the switch does not give back what it takes.",
         "See that every end of a call runs the release; featurekeyctl leases shows what is held.",
     ),
 }
-"""Reasons that more instances would not cure: why in words, and the cure. That all is deactivated is told elsewhere."""
+"""Reasons that more instances would not cure: the cause, and the cure. That all is deactivated is told elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +100,9 @@ def in_refusals(status: Mapping[str, Any], features: Mapping[str, Any], day: Day
         )
         yield from _blocked(name, row, began, day, _Since(now, uptime, since))
     for it in counted:
-        title = rows.get(str(it.get("feature")), {}).get("title") or it.get("feature") or "a feature of another name"
-        yield from _other(str(it.get("reason")), str(it.get("feature")), str(title), needed(it, "denied", int), since)
+        name = str(it.get("feature") or "a feature that is in no catalog")
+        title = str(rows.get(name, {}).get("title") or name)
+        yield from _other(str(it.get("reason")), name, title, needed(it, "denied", int), since)
 
 
 @dataclass(frozen=True)
@@ -148,9 +161,8 @@ def more_needed(minutes: Sequence[tuple[int, int]], hold: float) -> int:
 def _other(reason: str, name: str, title: str, denied: int, since: str) -> Iterator[Fault]:
     if reason not in _OTHERS:
         return
-    why, cure = _OTHERS[reason]
-    what = f"{number_of(denied, 'request')} for {title} {_were(denied)} refused {since}: {why}."
-    cause = "The journal has the first of them: journalctl -u featurekeyd EVENT=denied"
+    cause, cure = _OTHERS[reason]
+    what = f"{number_of(denied, 'request')} for {title} {_were(denied)} refused {since}."
     show = f"featurekeyctl features {name} shows"
     yield Fault(f"refused_{reason}", Severity.WARNING, what, cause, cure.format(show=show))
 

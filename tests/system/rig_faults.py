@@ -53,8 +53,8 @@ SIMULATED = "simulated"
 _BENCH_ACCOUNTS = 'mount --bind "$1" /etc/passwd && mount --bind "$2" /etc/group && shift 2 && exec "$@"'
 
 
-AT_ONCE = 4
-"""Faults that are staged at the same time: two processors are busy with it."""
+AT_ONCE = 6
+"""Faults that are staged at the same time: two processors are busy with it, and some wait for seconds to pass."""
 
 
 class CannotStage(Exception):

@@ -15,8 +15,15 @@ LEAST = 20
 """Faults that are to be staged at least."""
 
 
+@pytest.fixture(scope="session")
+def own_host() -> None:
+    """Skip where doctor would see the accounts and processes of this machine."""
+    if not rig_faults.can_mount():
+        pytest.skip("only root can mount, and not in every container")
+
+
 @pytest.fixture(scope="module")
-def staged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[], Said]]:
+def staged(own_host: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Callable[[], Said]]:
     """All faults, staged side by side."""
     return dict(rig_faults.stage_all(rig_faults.names(), tmp_path_factory.mktemp("faults")))
 
@@ -56,14 +63,12 @@ def test_the_page_names_every_fault_as_doctor_and_the_log_do() -> None:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(own_host: None, tmp_path: Path) -> Iterator[Bench]:
     with Bench(tmp_path) as it:
         yield it
 
 
 def test_a_site_in_order_has_no_fault_also_after_a_busy_day(bench: Bench) -> None:
-    if not rig_faults.can_mount():
-        pytest.skip("accounts of the bench's own need a mount namespace")
     site = bench.licensed().site
     switch = site.client("kamailio")
     for number in range(8):
@@ -77,8 +82,6 @@ def test_a_site_in_order_has_no_fault_also_after_a_busy_day(bench: Bench) -> Non
 
 
 def test_all_is_well_for_a_member_of_the_group_too_who_is_told_what_was_not_seen(bench: Bench) -> None:
-    if not rig_faults.can_mount():
-        pytest.skip("accounts of the bench's own need a mount namespace")
     bench.licensed()
     ran = bench.ctl("doctor", user=OTHER_USER, groups=[ASKING_GROUP])
     not_seen, last = ran.out.splitlines()[-2:]
