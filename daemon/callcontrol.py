@@ -62,7 +62,7 @@ class CallControlConnection(asyncio.Protocol):
             self._turn_away(f"more than {most} connections")
         elif Permission.ASK not in self._server.permissions(peer):
             self._turn_away("this user may not ask")
-        elif self._service.processes.meet(peer.pid):
+        elif self._service.processes.meet(peer.pid, peer.uid) is not False:
             self._first = True
             self._timer = self._server.loop.call_later(limits.SILENT_MILLISECONDS / 1000, self._retire)
 
@@ -123,7 +123,6 @@ class CallControlConnection(asyncio.Protocol):
     def _serve_one(self, request: CallRequest) -> None:
         if request.verb == "init" and self._hung_up.poll(0):
             return
-        self._service.processes.note_asked(self._peer.pid)
         try:
             answer = self._service.answer(self._peer, request)
         except Exception as error:  # noqa: BLE001 - a bug in one verb must not end the daemon

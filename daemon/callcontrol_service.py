@@ -4,13 +4,14 @@
 Only a call that was answered with `Limited` is followed to its end by the switch, so that answer is given where there
 is a lease, and `No limit` where there is none.
 
-What the switch does not tell the end of is ended here: all calls once its last process is gone, unless its dialogs
+What the switch does not tell the end of is ended here: all its calls once its last process is gone, unless its dialogs
 outlive it, and each call after the longest time that the switch lets one last.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -18,12 +19,12 @@ import msgspec
 from featurekeyd.policy.callrules import (
     Call,
     CallRule,
-    call_id_of,
     call_key,
     find_rule,
     read_target,
     wants_of_established,
 )
+from featurekeyd.policy.catalog import Scope
 from featurekeyd.policy.decision import is_emergency
 from featurekeyd.policy.enforcer import NotYours
 from featurekeyd.policy.events import Event, EventName
@@ -32,11 +33,12 @@ from featurekeyd.policy.legible import Legible
 from featurekeyd.policy.reasons import Reason
 from featurekeyd.policy.requests import Phase, Request, check_printable
 
+from .callcontrol_index import CallIndex
 from .callcontrol_settings import CallControl
 from .callcontrol_wire import ERROR, LIMITED, LOCKED, NO_CREDIT, NO_LIMIT, NOT_FOUND, OK, CallRequest
 from .peer import Peer
 from .server import Server
-from .switchprocesses import SwitchProcesses
+from .switchprocesses import NO_SWITCH, SwitchProcesses
 
 GONE_SECONDS = 2.0
 """How long after its last process the calls of a switch end: what it said last is still taken in."""
@@ -68,10 +70,7 @@ class CallControlService:
         self._server = server
         self._site = server.site
         self._control = control
-        self._keys: dict[str, list[str]] = {}
-        """Keys by Call-ID, of calls that were granted here; some may have been freed since."""
-        self._known = 0
-        """Keys in there."""
+        self._index = CallIndex(server.site.enforcer.ledger, control.holder)
         self._timers: set[asyncio.TimerHandle] = set()
         self.processes = SwitchProcesses(server.loop, self._gone)
         self._look_later()
@@ -84,6 +83,11 @@ class CallControlService:
 
     def answer(self, peer: Peer, request: CallRequest) -> bytes:
         """The answer to a request."""
+        answer = self._answer(peer, request)
+        self._switch_of(peer)
+        return answer
+
+    def _answer(self, peer: Peer, request: CallRequest) -> bytes:
         if request.verb == "init":
             return self._init(peer, request.fields)
         verbs = {"start": self._start, "stop": self._stop}
@@ -91,6 +95,11 @@ class CallControlService:
         if request.verb not in verbs or not call_id:
             return ERROR
         return verbs[request.verb](peer, call_id)
+
+    def _switch_of(self, peer: Peer) -> int:
+        """The number of the switch that asks; none where the holder name belongs to another user, or to nobody."""
+        owner = self._site.enforcer.holders.owner(self._control.holder)
+        return self.processes.note_asked(peer.pid) if peer.uid == owner else NO_SWITCH
 
     # The verbs
 
@@ -118,7 +127,7 @@ class CallControlService:
             return NO_CREDIT if decision.reason in _FULL else LOCKED
         if site.enforcer.ledger.find(request.holder, request.key) is None:
             return NO_LIMIT
-        self._remember(request.key)
+        self._index.note(request.key, self._switch_of(peer))
         return LIMITED
 
     def _unreadable(self, peer: Peer, key: str, call: Call, hint: str) -> bytes:
@@ -140,7 +149,7 @@ class CallControlService:
 
     def _start(self, peer: Peer, call_id: str) -> bytes:
         """The oldest call of that Call-ID which is not established yet is so from now on."""
-        leases = self._leases(call_id)
+        leases = self._index.leases(call_id)
         if not leases:
             return NOT_FOUND
         waiting = [lease for lease in leases if not (lease.established or lease.emergency)]
@@ -161,39 +170,19 @@ class CallControlService:
         decision = site.enforcer.acquire(request, peer.uid, now)
         if not isinstance(decision, NotYours):
             site.note_decision(request, decision, now)
+            self._index.note(lease.key, self._switch_of(peer))
 
     def _stop(self, peer: Peer, call_id: str) -> bytes:
         """Free the oldest call of that Call-ID: it says no more, and the sum is right whichever of them ended."""
-        leases = self._leases(call_id)
+        leases = self._index.leases(call_id)
         if not leases:
             return NOT_FOUND
         oldest = min(leases, key=_granted)
-        released = self._site.enforcer.release(oldest.holder, oldest.key, peer.uid, self._site.moment())
-        return OK if released is True else NOT_FOUND
-
-    # Which leases a Call-ID has
-
-    def _leases(self, call_id: str) -> list[Lease]:
-        held = self._site.enforcer.ledger.of_holder(self._control.holder)
-        keys = [key for key in self._keys.get(call_id, ()) if key in held]
-        if not keys:  # granted before a restart, or adopted from a list
-            keys = [key for key in held if key.startswith(call_id) and call_id_of(key) == call_id]
-        self._known += len(keys) - len(self._keys.pop(call_id, ()))
-        if keys:
-            self._keys[call_id] = keys
-        return [held[key] for key in keys]
-
-    def _remember(self, key: str) -> None:
-        keys = self._keys.setdefault(call_id_of(key), [])
-        if key not in keys:
-            keys.append(key)
-            self._known += 1
-        held = self._site.enforcer.ledger.of_holder(self._control.holder)
-        if self._known > 2 * len(held) + FREED_AT_ONCE:  # many were freed by other ways
-            self._keys = {}
-            for known in held:
-                self._keys.setdefault(call_id_of(known), []).append(known)
-            self._known = len(held)
+        if self._site.enforcer.release(oldest.holder, oldest.key, peer.uid, self._site.moment()) is not True:
+            return NOT_FOUND
+        self._index.note(oldest.key, self._switch_of(peer))
+        self._index.freed(oldest)
+        return OK
 
     # Calls that end without a word
 
@@ -211,37 +200,48 @@ class CallControlService:
     def _look(self) -> None:
         """Free the calls that last longer than the switch lets any last."""
         longest = self._control.longest_call
-        self._free(self._site.clock().boot - longest, f"it is older than {longest:.0f} s, the longest call")
+        before = self._site.clock().boot - longest
+        held = self._site.enforcer.ledger.of_holder(self._control.holder)
+        old = [lease for lease in held.values() if lease.granted <= before and lease.scope is Scope.CALLS]
+        self._free(old, f"it is older than {longest:.0f} s, the longest call")
         self._look_later()
 
-    def _gone(self) -> None:
-        """The last process of the switch has ended."""
+    def _gone(self, switch: int) -> None:
+        """The last process of a switch has ended."""
         if not self._control.survive:
-            before = self._site.clock().boot
-            self._later(GONE_SECONDS, lambda: self._free(before, "every process of the switch has ended"))
+            self._later(GONE_SECONDS, lambda: self._free_all_of(switch))
 
-    def _free(self, before: float, why: str) -> None:
-        """Free the calls that were granted before that boot time, slice by slice."""
-        held = self._site.enforcer.ledger.of_holder(self._control.holder)
-        keys = [key for key, lease in held.items() if lease.granted <= before and lease.scope == "calls"]
-        if keys:
-            self._free_slice(iter(keys), len(keys), why)
+    def _free_all_of(self, switch: int) -> None:
+        had = [lease for lease in self._index.ended(switch) if lease.scope is Scope.CALLS]
+        self._free(had, "every process of the switch has ended")
 
-    def _free_slice(self, keys: Iterator[str], count: int, why: str) -> None:
-        site, holder = self._site, self._control.holder
-        owner = site.enforcer.holders.owner(holder)
-        for _ in range(FREED_AT_ONCE):
-            key = next(keys, None)
-            if key is None:
-                message = f"{count} calls of {holder} are given back whose end nobody told: {why}."
-                fields = {"HOLDER": holder, "COUNT": str(count)}
-                site.tell(Event(name=EventName.CALLS_ENDED_UNTOLD, message=message, fields=fields))
-                site.settle()
-                return
-            if owner is not None:
-                site.enforcer.release(holder, key, owner, site.clock())
+    def _free(self, leases: list[Lease], why: str) -> None:
+        """Free these leases, slice by slice."""
+        if leases:
+            self._free_slice(iter(leases), 0, why)
+
+    def _free_slice(self, leases: Iterator[Lease], count: int, why: str) -> None:
+        site = self._site
+        for lease in itertools.islice(leases, FREED_AT_ONCE):
+            count += self._free_one(lease)
+        left = next(leases, None)
+        if left is not None:
+            rest = itertools.chain((left,), leases)
+            self._later(0, lambda: self._free_slice(rest, count, why))
+        elif count:
+            holder = self._control.holder
+            message = f"{count} calls of {holder} are given back whose end nobody told: {why}."
+            fields = {"HOLDER": holder, "COUNT": str(count)}
+            site.tell(Event(name=EventName.CALLS_ENDED_UNTOLD, message=message, fields=fields))
         site.settle()
-        self._later(0, lambda: self._free_slice(keys, count, why))
+
+    def _free_one(self, lease: Lease) -> bool:
+        """Free it unless it ended since, also where another call has its key now; whether it was there."""
+        enforcer = self._site.enforcer
+        owner, held = enforcer.holders.owner(lease.holder), enforcer.ledger.find(lease.holder, lease.key)
+        if owner is None or held is None or held.granted != lease.granted:
+            return False
+        return enforcer.release(lease.holder, lease.key, owner, self._site.clock()) is True
 
 
 def _granted(lease: Lease) -> float:

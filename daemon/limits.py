@@ -82,4 +82,4 @@ SILENT_MILLISECONDS = 500
 forked is shared by all workers, who would take each other's answers (facts/telephony.md section 5)."""
 
 MAX_SWITCH_PROCESSES = 256
-"""Processes of the switch that are followed, at the price of a descriptor each: as many as one user's connections."""
+"""Processes of one user that are followed, at the price of a descriptor each: as many as its connections."""

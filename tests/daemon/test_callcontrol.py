@@ -116,7 +116,7 @@ def test_what_is_freed_by_other_ways_is_not_remembered_for_ever(switch: Switch) 
     for n in range(500):
         assert worker.ask(init(f"{n}@b")) == ["Limited"]
         switch.house.enforcer.release("kamailio", f"{n}@b;tag=1", TELEPHONY, switch.house.clock())
-    assert len(switch.service._keys) < 100
+    assert len(switch.service._index) < 100
 
 
 def test_requests_without_a_call_id_and_unknown_verbs_are_errors(switch: Switch) -> None:

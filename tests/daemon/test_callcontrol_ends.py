@@ -207,6 +207,63 @@ def test_a_process_that_never_asked_is_not_the_switch(switch: Switch) -> None:
     assert switch.in_use == 1
 
 
+def after_gone(switch: Switch) -> None:
+    switch.house.loop.later(GONE_SECONDS + 0.1)
+    switch.house.loop.turn(3)
+
+
+def test_a_process_of_another_user_is_never_the_switch(switch: Switch) -> None:
+    """Neither does its end free calls nor its life keep those of a switch that is dead."""
+    switch.worker().ask(init())
+    stranger, other = switch.worker(0), switch.worker(0, apart=True)
+    for asking in (stranger, other):
+        assert asking.ask(stop("nobody")) == ["Not found"]
+        assert asking.ask(init("x@y")) == ["Locked"]
+    switch.end(2)
+    after_gone(switch)
+    assert switch.in_use == 1
+    switch.end(0)
+    after_gone(switch)
+    assert switch.in_use == 0
+
+
+def test_after_a_restart_of_the_daemon_only_who_knows_an_earlier_call_is_its_switch(make: Make) -> None:
+    make().worker().ask(init("1@b"), init("2@b"))
+    again = make()
+    program = again.worker(apart=True)
+    assert program.ask(stop("nobody")) == ["Not found"]
+    assert program.ask(init("3@b")) == ["Limited"]
+    again.end(0)
+    after_gone(again)
+    assert again.keys == ["1@b;tag=1", "2@b;tag=1"]
+    assert again.worker().ask(start("1@b")) == ["Ok"]
+    again.end(1)
+    after_gone(again)
+    assert again.keys == []
+
+
+def test_of_two_switches_that_overlap_each_keeps_its_calls(switch: Switch) -> None:
+    old, new = switch.worker(), switch.worker(apart=True)
+    old.ask(init("1@b"))
+    new.ask(init("2@b"))
+    old.ask(init("3@b"))
+    switch.end(0)
+    after_gone(switch)
+    assert switch.keys == ["2@b;tag=1"]
+    switch.end(1)
+    after_gone(switch)
+    assert switch.keys == []
+
+
+def test_what_ended_meanwhile_is_not_counted_among_what_is_given_back(switch: Switch) -> None:
+    switch.worker().ask(init("1@b"), init("2@b"))
+    switch.house.clock.run(1)
+    switch.end(0)
+    switch.house.enforcer.release("kamailio", "1@b;tag=1", TELEPHONY, switch.house.clock())
+    after_gone(switch)
+    assert switch.house.log.one(EventName.CALLS_ENDED_UNTOLD).fields["COUNT"] == "1"
+
+
 def test_calls_that_begin_after_the_end_of_the_old_switch_stay(switch: Switch) -> None:
     switch.worker().ask(init("old@b"))
     switch.house.clock.run(10)
@@ -263,20 +320,22 @@ def test_a_call_longer_than_the_switch_lets_any_last_is_given_back(switch: Switc
     assert "longest call" in switch.house.log.one(EventName.CALLS_ENDED_UNTOLD).message
 
 
-def test_so_many_processes_are_followed(switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_many_processes_of_each_user_are_followed(switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_SWITCH_PROCESSES", 2)
     processes = switch.service.processes
     children = [switch.process().pid for _ in range(3)]
-    assert [processes.meet(pid) for pid in (*children, *children)] == [True, True, True, False, False, True]
+    met = [processes.meet(pid, TELEPHONY) for pid in (*children, *children)]
+    assert met == [True, True, None, False, False, None]
     assert len(processes) == 2
-    assert processes.meet(0)
+    assert processes.meet(0, TELEPHONY) is None
+    assert processes.meet(switch.process().pid, 0) is True
 
 
 def test_a_process_that_has_ended_already_is_not_followed(switch: Switch) -> None:
     child = switch.process()
     child.kill()
     child.wait()
-    assert switch.service.processes.meet(child.pid)
+    assert switch.service.processes.meet(child.pid, TELEPHONY) is None
     assert len(switch.service.processes) == 0
 
 
@@ -287,7 +346,7 @@ def open_descriptors() -> int:
 def test_after_the_end_of_the_daemon_nobody_is_followed_and_no_timer_runs(make: Make) -> None:
     timers, descriptors = make().house.loop.timers, open_descriptors()
     switch = make()
-    switch.service.processes.meet(switch.process().pid)
+    switch.service.processes.meet(switch.process().pid, TELEPHONY)
     assert open_descriptors() > descriptors
     switch.service.close()
     assert switch.house.loop.timers == timers

@@ -121,15 +121,15 @@ class Switch:
         self.children: list[subprocess.Popen[bytes]] = []
         self.workers: list[Worker] = []
 
-    def process(self) -> subprocess.Popen[bytes]:
-        """A process that lives until its input ends."""
-        child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    def process(self, *, apart: bool = False) -> subprocess.Popen[bytes]:
+        """A process that lives until its input ends, of the one switch, or apart: of another one."""
+        child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, process_group=0 if apart else None)
         self.children.append(child)
         return child
 
-    def worker(self, uid: int = TELEPHONY) -> Worker:
+    def worker(self, uid: int = TELEPHONY, *, apart: bool = False) -> Worker:
         """A process with a connection."""
-        return Worker(self, self.process().pid, uid)
+        return Worker(self, self.process(apart=apart).pid, uid)
 
     @property
     def in_use(self) -> int:
