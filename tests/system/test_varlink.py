@@ -97,8 +97,9 @@ def test_every_method_of_the_license_interface_answers(client: Any) -> None:
         assert asking.Status()["standing"] == "licensed"
         assert {row["feature"] for row in asking.ListFeatures()["features"]} >= {"sip-trunk-channels", "vcm-channels"}
         assert [it["lease"]["key"] for it in asking.ListLeases(_more=True)] == ["call-1"]
+        assert [it["key"] for it in asking.FindCall("call-1")["leases"]] == ["call-1"]
         assert asking.Release(**CALL) == {"released": True}
-        called |= {"Acquire", "Explain", "Sync", "Status", "ListFeatures", "ListLeases", "Release"}
+        called |= {"Acquire", "Explain", "FindCall", "Sync", "Status", "ListFeatures", "ListLeases", "Release"}
     with client.open(LICENSE) as watching, client.open(LICENSE) as asking:
         events = watching.Watch(True, _more=True)
         assert next(events) == {}
@@ -154,7 +155,8 @@ def state(managing: Any) -> set[str]:
     assert managing.VerifyAudit()["sound"] is True
     assert managing.Restore(managing.Backup()["text"])["finding"]["verdict"] == "restored"
     assert isinstance(managing.History("minute")["uses"], list)
-    return {"ListAudit", "VerifyAudit", "Backup", "Restore", "History"}
+    assert [it["name"] for it in managing.Diagnose()["places"]] == ["state", "runtime", "vendor_keys"]
+    return {"ListAudit", "VerifyAudit", "Backup", "Restore", "History", "Diagnose"}
 
 
 def test_answers_are_as_the_interface_describes_them(client: Any, licensed: rig.Licensed) -> None:
