@@ -3,10 +3,13 @@
 It is served in the same turns as all others, with the same shares of its user (`daemon.turns`). Rules of this module:
 
 * The module of the switch connects once before the switch forks, and its workers would share that stream and take each
-  other's answers. So the first connection of a process takes one request, or none for half a second; then the worker
-  finds it closed and opens its own (facts/telephony.md section 5).
-* It is closed for sending only: what was on its way is still read and answered, so no call is lost by it.
-* Who has hung up before its call was decided gets no lease: nobody would ever give it back.
+  other's answers. So the first connection of a process is shut for the client's sending as soon as it is accepted; then
+  the worker finds it closed and opens its own (facts/telephony.md section 5).
+* What was sent before is answered where it is one request. Of several nobody knows who would read which answer: they
+  get none, and no lease. Of a process that cannot be known again each connection takes one request, or none for half a
+  second.
+* Who has hung up before its call was decided gets no lease, and who hangs up without having read that it has one gives
+  it back: nobody else ever would.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import select
 import socket
 from collections import deque
 from typing import cast
+
+from featurekeyd.policy.ledger import Lease
 
 from . import limits
 from .callcontrol_service import CallControlService
@@ -36,6 +41,8 @@ class CallControlConnection(asyncio.Protocol):
         """Requests that have come and are not served yet."""
         self._answers: list[bytes] = []
         """Answers of this turn."""
+        self._unread: list[Lease] = []
+        """What was granted anew since the client said something last."""
         self._timer: asyncio.TimerHandle | None = None
         """Runs while the client is to say something, or the rest of it."""
         self._no_more = False
@@ -56,18 +63,28 @@ class CallControlConnection(asyncio.Protocol):
         self._peer = peer = read_peer(self._socket)
         self._share = self._server.turns.join(peer.uid)
         most = self._server.admit(peer, self._transport)
-        self._first = False
-        """Whether it is the first of its process, which may be one that others share."""
+        self._once = self._shut = False
+        """Whether it takes one request; whether it was shut as soon as it was accepted."""
         if most is not None:
             self._turn_away(f"more than {most} connections")
         elif Permission.ASK not in self._server.permissions(peer):
             self._turn_away("this user may not ask")
-        elif self._service.processes.meet(peer.pid, peer.uid) is not False:
-            self._first = True
+        else:
+            self._look_whether_shared()
+
+    def _look_whether_shared(self) -> None:
+        first = self._service.processes.meet(self._peer.pid, self._peer.uid)
+        if first:
+            self._shut = True
+            self._socket.shutdown(socket.SHUT_RD)
+        elif first is None:
+            self._once = True
             self._timer = self._server.loop.call_later(limits.SILENT_MILLISECONDS / 1000, self._retire)
 
-    def connection_lost(self, _: Exception | None) -> None:
-        """Forget the connection; leases do not end with it."""
+    def connection_lost(self, error: Exception | None) -> None:
+        """Forget the connection; leases do not end with it, but for those whose grant was sent and never read."""
+        if error is not None and not self._ended:
+            self._take_back()
         self._ended = True
         self._stop_timer()
         self._server.dismiss(self._peer, self._transport)
@@ -77,10 +94,15 @@ class CallControlConnection(asyncio.Protocol):
         """Cut the bytes into requests and serve them."""
         if self._ended:
             return
+        self._unread.clear()  # the module reads each answer before it asks again
         try:
             self._waiting.extend(self._requests.feed(data))
         except BadRequest as error:
             self._turn_away(str(error))
+            return
+        if self._shut and (len(self._waiting) != 1 or self._requests.unfinished):
+            self._waiting.clear()
+            self._transport.close()
             return
         if self._waiting or self._timer is None:
             self._stop_timer()
@@ -95,6 +117,7 @@ class CallControlConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client asks and does not read."""
+        self._take_back()
         self._turn_away("answers were not read")
         self._transport.abort()
 
@@ -124,11 +147,13 @@ class CallControlConnection(asyncio.Protocol):
         if request.verb == "init" and self._hung_up.poll(0):
             return
         try:
-            answer = self._service.answer(self._peer, request)
+            answer, granted = self._service.answer(self._peer, request)
         except Exception as error:  # noqa: BLE001 - a bug in one verb must not end the daemon
             self._server.unexpected(error)
-            answer = ERROR
+            answer, granted = ERROR, None
         self._answers.append(answer)
+        if granted is not None:
+            self._unread.append(granted)
 
     def _regulate(self) -> None:
         """Read from the client only while its requests can be served, so that what waits stays bounded."""
@@ -144,7 +169,7 @@ class CallControlConnection(asyncio.Protocol):
         if self._answers and not self._transport.is_closing():
             self._transport.write(b"".join(self._answers))
         self._answers.clear()
-        if self._first:
+        if self._once:
             self._retire()
         if self._no_more and not self._waiting:
             self._transport.close()
@@ -153,10 +178,14 @@ class CallControlConnection(asyncio.Protocol):
 
     def _retire(self) -> None:
         """Have the next worker that uses this connection open its own; what is on its way is still answered."""
-        self._first = False
+        self._once = False
         if not self._ended:
             self._stop_timer()
             self._socket.shutdown(socket.SHUT_RD)
+
+    def _take_back(self) -> None:
+        self._service.take_back(self._unread)
+        self._unread.clear()
 
     def _unfinished(self) -> None:
         self._timer = None

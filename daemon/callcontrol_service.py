@@ -71,6 +71,8 @@ class CallControlService:
         self._site = server.site
         self._control = control
         self._index = CallIndex(server.site.enforcer.ledger, control.holder)
+        self._granted: Lease | None = None
+        """What the request that is being answered was granted anew."""
         self._timers: set[asyncio.TimerHandle] = set()
         self.processes = SwitchProcesses(server.loop, self._gone)
         self._look_later()
@@ -81,11 +83,19 @@ class CallControlService:
             timer.cancel()
         self.processes.close()
 
-    def answer(self, peer: Peer, request: CallRequest) -> bytes:
-        """The answer to a request."""
+    def answer(self, peer: Peer, request: CallRequest) -> tuple[bytes, Lease | None]:
+        """The answer to a request, and the lease that it grants anew."""
+        self._granted = None
         answer = self._answer(peer, request)
         self._switch_of(peer)
-        return answer
+        return answer, self._granted
+
+    def take_back(self, leases: list[Lease]) -> None:
+        """Free what was granted a moment ago to one who never read it."""
+        for lease in leases:
+            self._free_one(lease)
+        if leases:
+            self._later(0, self._site.settle)
 
     def _answer(self, peer: Peer, request: CallRequest) -> bytes:
         if request.verb == "init":
@@ -118,6 +128,7 @@ class CallControlService:
 
     def _decided(self, peer: Peer, request: Request) -> bytes:
         site, now = self._site, self._site.moment()
+        before = site.enforcer.ledger.find(request.holder, request.key)
         decision = site.enforcer.acquire(request, peer.uid, now)
         if isinstance(decision, NotYours):
             self._server.turned_away(peer, f"the holder name {decision.holder} belongs to another user")
@@ -125,8 +136,10 @@ class CallControlService:
         site.note_decision(request, decision, now)
         if not decision.allowed:
             return NO_CREDIT if decision.reason in _FULL else LOCKED
-        if site.enforcer.ledger.find(request.holder, request.key) is None:
+        lease = site.enforcer.ledger.find(request.holder, request.key)
+        if lease is None:
             return NO_LIMIT
+        self._granted = lease if before is None else None
         self._index.note(request.key, self._switch_of(peer))
         return LIMITED
 

@@ -78,8 +78,8 @@ MAX_UNREAD_ANSWERS = 4096
 asks again."""
 
 SILENT_MILLISECONDS = 500
-"""How long the first connection of a process to that socket may be silent: one that its main process made before it
-forked is shared by all workers, who would take each other's answers (facts/telephony.md section 5)."""
+"""How long a connection to that socket may be silent whose process cannot be known again: one that its main process
+made before it forked is shared by all workers, who would take each other's answers (facts/telephony.md section 5)."""
 
 MAX_SWITCH_PROCESSES = 256
 """Processes of one user that are followed, at the price of a descriptor each: as many as its connections."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rig_callcontrol import LONGEST, TELEPHONY, Make, Switch, init, start, stop, switches
+from rig_callcontrol import LONGEST, TELEPHONY, Make, Switch, Worker, init, start, stop, switches
 
 from featurekeyd.daemon import limits
 from featurekeyd.daemon.callcontrol_service import FREED_AT_ONCE, GONE_SECONDS, LOOK_SECONDS
@@ -37,36 +37,73 @@ def switch(make: Make) -> Switch:
 # Connections
 
 
-def test_the_first_connection_of_a_process_takes_one_request_and_the_next_one_stays(switch: Switch) -> None:
+def test_the_first_connection_of_a_process_is_shut_at_once_and_the_next_one_stays(switch: Switch) -> None:
     worker = switch.worker()
     first = worker.socket
-    assert worker.ask(init("1@b")) == ["Limited"]
     assert worker.closed
-    assert worker.ask(init("2@b")) == ["Limited"]
+    assert worker.ask(init("1@b")) == ["Limited"]
     second = worker.socket
-    assert worker.ask(init("3@b")) == ["Limited"]
+    assert worker.ask(init("2@b")) == ["Limited"]
     assert first is not second
     assert worker.socket is second
 
 
-def test_a_first_connection_that_says_nothing_is_closed_after_half_a_second(switch: Switch) -> None:
-    worker = switch.worker()
+def test_one_request_that_lies_on_a_first_connection_is_answered(switch: Switch) -> None:
+    worker = switch.worker(sent=init("1@b"))
+    assert worker.answers() == ["Limited"]
+    assert worker.closed
+    assert switch.keys == ["1@b;tag=1"]
+
+
+@pytest.mark.parametrize("sent", [init("1@b") + init("2@b"), stop("0@b") + init("1@b"), init("1@b") + stop()[:-2]])
+def test_of_several_requests_on_a_first_connection_none_is_answered_or_granted(switch: Switch, sent: bytes) -> None:
+    """Workers that share it would take each other's answers."""
+    worker = switch.worker(sent=sent)
+    assert worker.answers() == []
+    assert worker.closed
+    assert switch.keys == []
+    assert switch.house.server.turns._streams == {}
+
+
+def test_a_process_that_cannot_be_known_again_has_one_request_on_each_connection(switch: Switch) -> None:
+    worker = Worker(switch, 0)
+    assert worker.ask(init("1@b")) == ["Limited"]
+    assert worker.closed
+    assert worker.ask(init("2@b"), init("3@b")) == ["Limited"] * 2  # what is on its way is still answered
+    assert worker.closed
+
+
+def test_a_connection_of_such_a_process_that_says_nothing_is_closed_after_half_a_second(switch: Switch) -> None:
+    worker = Worker(switch, 0)
     switch.house.loop.later(limits.SILENT_MILLISECONDS / 1000 - 0.01)
     switch.house.loop.turn(4)
-    assert worker._switch.house.server.turns._streams
+    assert switch.house.server.turns._streams
     switch.house.loop.later(0.02)
     switch.house.loop.turn(4)
     assert worker.closed
     assert switch.house.server.turns._streams == {}
 
 
-def test_what_is_on_its_way_when_a_connection_is_closed_is_still_answered(switch: Switch) -> None:
+def test_a_grant_that_is_never_read_is_taken_back(switch: Switch) -> None:
     worker = switch.worker()
-    assert worker.ask(init("1@b"), init("2@b"), stop("1@b")) == ["Limited", "Limited", "Ok"]
-    late = switch.worker()
-    switch.house.loop.moment += limits.SILENT_MILLISECONDS / 1000 + 0.1
-    late.send(init("3@b"))
-    assert late.answers() == ["Limited"]
+    assert worker.ask(init("read@b")) == ["Limited"]
+    worker.send(init("unread@b"))
+    switch.house.loop.turn(6)
+    assert switch.keys == ["read@b;tag=1", "unread@b;tag=1"]
+    worker.socket.close()
+    switch.house.loop.turn(6)
+    assert switch.keys == ["read@b;tag=1"]
+    assert switch.house.recorded() == {"read@b;tag=1"}
+
+
+def test_a_call_that_is_asked_about_again_is_not_taken_back(switch: Switch) -> None:
+    worker = switch.worker()
+    assert worker.ask(init()) == ["Limited"]
+    worker.send(init())
+    switch.house.loop.turn(6)
+    worker.socket.close()
+    switch.house.loop.turn(6)
+    assert switch.in_use == 1
 
 
 def test_who_has_hung_up_gets_no_lease_and_its_stop_counts(switch: Switch) -> None:

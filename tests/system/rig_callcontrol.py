@@ -62,16 +62,17 @@ def ask(verb: str, **fields: str) -> bytes:
 class Worker:
     """A process of a switch, with one connection to the daemon."""
 
-    def __init__(self, switch: Switch, pid: int, uid: int = TELEPHONY) -> None:
+    def __init__(self, switch: Switch, pid: int, uid: int = TELEPHONY, sent: bytes = b"") -> None:
         self._switch = switch
         self.pid, self.uid = pid, uid
         switch.workers.append(self)
-        self.connect()
+        self.connect(sent)
 
-    def connect(self) -> None:
-        """Open a connection, as the worker does before it asks."""
+    def connect(self, sent: bytes = b"") -> None:
+        """Open a connection, as the worker does before it asks; bytes may lie there when it is accepted."""
         self.socket, theirs = socket.socketpair()
         self.socket.setblocking(False)
+        self.socket.sendall(sent)
         self._switch.peers[theirs.fileno()] = Peer(self.pid, self.uid, frozenset())
         connection = CallControlConnection(self._switch.house.server, self._switch.service)
         Stream(self._switch.house.server.turns, theirs, connection)
@@ -127,9 +128,9 @@ class Switch:
         self.children.append(child)
         return child
 
-    def worker(self, uid: int = TELEPHONY, *, apart: bool = False) -> Worker:
+    def worker(self, uid: int = TELEPHONY, *, apart: bool = False, sent: bytes = b"") -> Worker:
         """A process with a connection."""
-        return Worker(self, self.process(apart=apart).pid, uid)
+        return Worker(self, self.process(apart=apart).pid, uid, sent)
 
     @property
     def in_use(self) -> int:
