@@ -7,6 +7,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ RULES = [
     {"source": ["127.0.0.0/8"], "dialed": ["9*"], "port": "trunk:carrier-b", "wants": ["sip-trunk-channels:2"]},
     {"source": ["127.0.0.0/8"], "port": "trunk:carrier-a", "wants": ["sip-trunk-channels"]},
 ]
-PATIENT = 'modparam("call_control", "socket_timeout", 5000)'
+PATIENT = {"ANSWER_LIMIT_MS": "5000"}
 """A loaded machine must not look like a daemon that is away."""
 
 RETRY_SECONDS = 10
@@ -80,10 +81,21 @@ class Switch:
         return until(lambda: self.in_use(feature) == number, f"{number} of {feature} in use")
 
 
-def asking(folder: Path, site: rig.Site, children: int = 4, **defines: str) -> Kamailio:
-    """A Kamailio that asks this site's daemon by call_control."""
+def asking(folder: Path, site: rig.Site, children: int = 4, *, patient: bool = True, **defines: str) -> Kamailio:
+    """A Kamailio that asks this site's daemon by call_control, with the time limit as shipped or a longer one."""
     said = {"CALL_CONTROL_SOCKET": f'"{site.short / "calls"}"', "ANSWER_MS": "2000", **defines}
-    return Kamailio(folder, CONFIGURATION, said, more=PATIENT, children=children)
+    said |= PATIENT if patient else {}
+    return Kamailio(folder, CONFIGURATION, said, children=children)
+
+
+@contextlib.contextmanager
+def stood_still(site: rig.Site) -> Iterator[None]:
+    """The daemon is stopped, and goes on at the end whatever happens."""
+    os.kill(site.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(site.pid, signal.SIGCONT)
 
 
 def table(site: rig.Site, **more: object) -> None:
@@ -251,6 +263,22 @@ def test_with_the_daemon_killed_calls_are_refused_and_emergency_calls_pass(tmp_p
         switch.until_in_use(0)
 
 
+def test_a_burst_at_the_start_of_kamailio_finds_every_worker_a_connection_of_its_own(tmp_path: Path) -> None:
+    """The daemon is there first, so all workers begin with one shared connection."""
+    with licensed(tmp_path) as site, asking(tmp_path, site, children=8) as kamailio, Answerer() as callee:
+        for _ in range(3):
+            kamailio.start()
+            with contextlib.ExitStack() as stack, ThreadPoolExecutor(8) as threads:
+                telephones = [stack.enter_context(Telephone(kamailio.port)) for _ in range(8)]
+                calls = list(threads.map(lambda it: it.invite(callee.address), telephones))
+                assert Counter(call.answered.status for call in calls) == {200: LIMIT, 503: LIMIT}
+                assert {call.answered.header("Reason") for call in calls if call.answered.status == 503} == {FULL}
+                for call in calls:
+                    call.hang_up()
+            until(lambda: site.feature(TRUNK)["in_use"] == 0, "all is given back")
+            kamailio.kill()
+
+
 def test_calls_that_are_up_while_the_daemon_is_restarted_or_killed_are_given_back_at_their_end(switch: Switch) -> None:
     with switch.talking() as answered:
         assert answered == [200] * LIMIT
@@ -266,18 +294,37 @@ def test_calls_that_are_up_while_the_daemon_is_restarted_or_killed_are_given_bac
     assert switch.calls(12, rate=60, talks_ms=1000).counts == {200: 4, 503: 8}
 
 
-def test_calls_that_end_while_the_daemon_stands_still_are_given_back_when_it_goes_on(switch: Switch) -> None:
-    with switch.talking(2):
+def test_what_is_asked_while_the_daemon_stands_still_is_answered_when_it_goes_on_in_time(switch: Switch) -> None:
+    with switch.talking(2), contextlib.ExitStack() as stack:
         switch.until_in_use(0, SETUP)
-        os.kill(switch.site.pid, signal.SIGSTOP)
-        with Caller(switch.folder, switch.kamailio.port, switch.callee.address, number="112") as caller:
-            try:
-                # A worker has asked, and waits.
-                until(lambda: switch.kamailio.rpc("core.uptime"), "Kamailio lives")
-            finally:
-                os.kill(switch.site.pid, signal.SIGCONT)
-            assert caller.finals().counts == {200: 1}
+        with stood_still(switch.site):
+            caller = Caller(switch.folder, switch.kamailio.port, switch.callee.address, number="112")
+            stack.enter_context(caller)
+            # A worker has asked, and waits.
+            until(lambda: switch.kamailio.rpc("core.uptime"), "Kamailio lives")
+        assert caller.finals().counts == {200: 1}
     assert switch.until_in_use(0) < 5
+
+
+def test_ends_that_are_lost_while_the_daemon_stands_still_are_given_back_by_the_list_of_dialogs(tmp_path: Path) -> None:
+    """With the time limit as shipped: each of the two workers waits once, and tells no end for 10 s."""
+    with (
+        licensed(tmp_path) as site,
+        asking(tmp_path, site, children=2, patient=False) as kamailio,
+        Callee(tmp_path) as callee,
+    ):
+        kamailio.start()
+        switch = Switch(site, kamailio, callee, tmp_path)
+        with contextlib.ExitStack() as ends:
+            assert ends.enter_context(switch.talking()) == [200] * LIMIT
+            switch.until_in_use(0, SETUP)
+            with stood_still(site):
+                ends.close()
+        assert "did timeout waiting for an answer" in kamailio.log
+        assert LIMIT - 2 <= switch.in_use() <= LIMIT
+        until(lambda: switch.in_use() < LIMIT, "the ends are given back that were told")
+        assert switch.in_use() >= LIMIT - 2
+        switch.until_in_use_by_lists(0)
 
 
 def test_calls_that_ended_while_the_daemon_was_away_are_given_back_by_the_list_of_dialogs(tmp_path: Path) -> None:
