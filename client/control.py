@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import (
+    bundle,
     dialogs,
     doctor,
     exporting,
@@ -112,7 +113,7 @@ for _verb in (history.history, sizing.sizing, exporting.metrics):
     tree.add_command(_verb)
 for _verb in (keeping.audit, keeping.backup, keeping.restore):
     tree.add_command(_verb)
-for _verb in (doctor.doctor, doctor.support_bundle):
+for _verb in (doctor.doctor, bundle.support_bundle):
     tree.add_command(_verb)
 
 

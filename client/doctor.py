@@ -1,4 +1,4 @@
-"""featurekeyctl doctor: everything that is wrong, with its cause and its cure; and the bundle for the vendor's support.
+"""featurekeyctl doctor: everything that is wrong, with its cause and its cure.
 
 The daemon is asked for what it knows, and this host is looked at for what stands between the daemon and those who ask.
 Nothing is changed, and the Feature Key is not read for it.
@@ -6,18 +6,14 @@ Nothing is changed, and the Feature Key is not read for it.
 
 from __future__ import annotations
 
-import datetime
-import json
-import platform
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import redaction, surroundings
+from . import surroundings
 from .call import DEFAULT_SOCKET, LICENSE, MANAGE, CallError, CallRefused, DaemonAway, PermissionRefused
-from .console import agreed, clean, out, out_json, warn_simulated, write_new
+from .console import clean, out, out_json, warn_simulated
 from .exits import DONE, REFUSED
 from .faults import Fault, Severity, in_licenses, in_silences, in_status, in_surroundings, number_of
 from .ranking import LAST, ranked
@@ -25,17 +21,7 @@ from .refusals import in_refusals, read_day
 from .session import Session, examples, json_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-SETTINGS = Path("/etc/featurekeyd/featurekeyd.toml")
-"""Where the package has the settings."""
-
-JOURNAL_LINES = 500
-"""Entries of the journal in a bundle: some days of a quiet system, an evening of a noisy one."""
-
-AUDIT_ENTRIES = 200
-"""The latest entries of the audit in a bundle."""
-
+    from collections.abc import Callable, Mapping
 
 _ONLY_MANAGERS = f"only root and the group {surroundings.GROUP}-admin may ask for it"
 
@@ -54,7 +40,7 @@ class Examination:
     def examine(self) -> None:
         """Ask and look."""
         try:
-            status = self._ask(f"{LICENSE}.Status")
+            status = self.ask(f"{LICENSE}.Status")
         except CallError as error:
             self._examine_silence(error)
         else:
@@ -63,10 +49,10 @@ class Examination:
         self.faults = ranked(self.faults)
 
     def _examine_the_rest(self, status: Mapping[str, Any]) -> None:
-        licenses = self._try(lambda: self._collect(f"{MANAGE}.ListLicenses", "license"))
+        licenses = self.attempt(lambda: self.collect(f"{MANAGE}.ListLicenses", "license"))
         if licenses is not None:
             self.faults += in_licenses(licenses)
-        around = self._try(lambda: self._ask(f"{MANAGE}.Diagnose"))
+        around = self.attempt(lambda: self.ask(f"{MANAGE}.Diagnose"))
         if around is not None:
             self.faults += [*in_surroundings(around), *in_silences(around, status)]
         self._examine_refusals(status)
@@ -78,8 +64,8 @@ class Examination:
 
     def _examine_refusals(self, status: Mapping[str, Any]) -> None:
         now = int(time.time())
-        day = self._try(lambda: read_day(self._session, now))
-        features = self._try(lambda: self._ask(f"{LICENSE}.ListFeatures"))
+        day = self.attempt(lambda: read_day(self._session, now))
+        features = self.attempt(lambda: self.ask(f"{LICENSE}.ListFeatures"))
         if features is not None:
             self.faults += in_refusals(status, features, day, now)
 
@@ -103,15 +89,17 @@ class Examination:
             cure = "Ask again; journalctl -xu featurekeyd shows whether it is being restarted."
             self.faults.append(Fault("daemon_away", Severity.FAULT, "The daemon did not answer.", str(error), cure))
 
-    def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """The reply to one call, kept; raises CallError."""
         reply = self.replies[method] = self._session.ask(method, **parameters)
         return reply
 
-    def _collect(self, method: str, name: str, **parameters: Any) -> list[dict[str, Any]]:
+    def collect(self, method: str, name: str, **parameters: Any) -> list[dict[str, Any]]:
+        """The object `name` of each reply to one call, kept; raises CallError."""
         found = self.replies[method] = self._session.collect(method, name, **parameters)
         return found
 
-    def _try(self, question: Callable[[], Any]) -> Any:
+    def attempt(self, question: Callable[[], Any]) -> Any:
         """What the daemon answers, None where this user may not ask that or the daemon is of another release."""
         try:
             return question()
@@ -119,20 +107,6 @@ class Examination:
             why = _ONLY_MANAGERS if isinstance(error, PermissionRefused) else error.what
             self.not_seen.append(f"{self._session.asked.rpartition('.')[2]}: {why}")
             return None
-
-    def gather(self) -> dict[str, Any]:
-        """What else a bundle has, asked and looked up."""
-        self._try(lambda: self._ask(f"{MANAGE}.GetHost"))
-        audit = self._try(lambda: self._collect(f"{MANAGE}.ListAudit", "entry"))
-        if audit is not None:
-            self.replies[f"{MANAGE}.ListAudit"] = audit[-AUDIT_ENTRIES:]
-        return {
-            "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "host": {"system": platform.platform(), "python": platform.python_version()},
-            "faults": [fault.as_json() for fault in self.faults],
-            "not_seen": self.not_seen,
-            "replies": self.replies,
-        }
 
 
 @click.command(
@@ -181,60 +155,3 @@ def _together(not_seen: list[str]) -> list[str]:
     for method, _, why in (each.partition(": ") for each in not_seen):
         methods.setdefault(why, []).append(method)
     return [f"{', '.join(names)}: {why}" for why, names in methods.items()]
-
-
-@click.command(
-    "support-bundle",
-    short_help="Gather what the vendor's support needs.",
-    epilog=examples("featurekeyctl support-bundle bundle.txt", "sudo featurekeyctl support-bundle - --yes"),
-)
-@click.argument("new_file", metavar="FILE")
-@click.option("--yes", is_flag=True, help="Write it without showing it first.")
-@click.option("--addresses", is_flag=True, help="Leave IP and hardware addresses as they are.")
-@json_option
-@click.pass_obj
-def support_bundle(session: Session, new_file: str, *, yes: bool, addresses: bool) -> int:
-    """Gather the state of the daemon, its faults, its settings and the end of its journal in one text to send.
-
-    License keys are shortened, names of calls are replaced by marks that are the same for the same call, and addresses
-    are cut. All of it is shown before it is written.
-    """
-    examination = Examination(session, session.path)
-    examination.examine()
-    text = redaction.redacted(_bundle(examination, as_json=session.as_json), addresses=addresses)
-    if new_file == "-":
-        out(text)
-        return DONE
-    if not yes:
-        out(text)
-        if not agreed(f"Write this to {clean(new_file)}?"):
-            return REFUSED
-    write_new(new_file, text)
-    out(f"written to {clean(new_file)}: {len(text.encode())} bytes")
-    return DONE
-
-
-def _bundle(examination: Examination, *, as_json: bool) -> str:
-    gathered = examination.gather()
-    sections = {"settings": _settings(), **dict(_commands())}
-    if as_json:
-        return json.dumps(gathered | sections, indent=1, ensure_ascii=False)
-    sections = {"state": json.dumps(gathered, indent=1, ensure_ascii=False), **sections}
-    return "\n".join(f"===== {name} =====\n{text.rstrip()}\n" for name, text in sections.items())
-
-
-def _settings() -> str:
-    try:
-        return SETTINGS.read_text(errors="replace")
-    except OSError as error:
-        return f"(not readable: {error.strerror})"
-
-
-def _commands() -> Iterator[tuple[str, str]]:
-    units = ("featurekeyd.service", "featurekeyd.socket", "featurekey-agi.service")
-    for name, words in {
-        "units": ("systemctl", "show", *units, "--property=Id,ActiveState,SubState,Result,NRestarts,MemoryCurrent"),
-        "journal": ("journalctl", "-u", "featurekeyd", "-n", str(JOURNAL_LINES), "-o", "short-iso", "--no-pager"),
-    }.items():
-        done = surroundings.command(*words)
-        yield name, "(not there)" if done is None else done.stdout + done.stderr

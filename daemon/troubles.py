@@ -26,8 +26,18 @@ ENDED_BY: dict[EventName, EventName] = {
 }
 """What was wrong, and the event that says that it is over: then it is no trouble any more."""
 
+PRIVATE = ("LEASE", "DIALED", "CHANNEL")
+"""Fields that are kept: what a message says of a single call, which a support bundle leaves out of it."""
+
 MAX_MESSAGE = 1000
 """Characters of a message that are kept: clients choose parts of some."""
+
+
+class PrivateField(msgspec.Struct, frozen=True):
+    """A field of an event."""
+
+    name: str
+    value: str
 
 
 class RecentTrouble(msgspec.Struct, frozen=True):
@@ -38,6 +48,7 @@ class RecentTrouble(msgspec.Struct, frozen=True):
     message: str
     seconds_ago: int
     count: int
+    fields: tuple[PrivateField, ...] = ()
 
 
 class _Noted(msgspec.Struct):
@@ -65,7 +76,8 @@ class Troubles:
     def _keep(self, event: Event) -> None:
         reason = event.fields.get("REASON", "") if event.name is EventName.DENIED else ""
         before = self._noted.get((event.name, reason))
-        kept = Event(name=event.name, message=event.message[:MAX_MESSAGE])
+        fields = {name: event.fields[name][:MAX_MESSAGE] for name in PRIVATE if event.fields.get(name)}
+        kept = Event(name=event.name, message=event.message[:MAX_MESSAGE], fields=fields)
         self._noted[event.name, reason] = _Noted(kept, self._clock(), (before.count if before else 0) + 1)
 
     def _forget(self, name: EventName) -> None:
@@ -84,6 +96,7 @@ class Troubles:
                 message=it.event.message,
                 seconds_ago=max(int(now - it.boot), 0),
                 count=it.count,
+                fields=tuple(PrivateField(name, value) for name, value in it.event.fields.items()),
             )
             for it in noted
         ]

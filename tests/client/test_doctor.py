@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from featurekeyd.client import doctor as module
-from featurekeyd.client import exits, surroundings
+from featurekeyd.client import bundle, exits, surroundings
 from featurekeyd.client.control import run
 from featurekeyd.client.faults import Fault, Severity, in_licenses, in_silences, in_status, in_surroundings
-from featurekeyd.client.redaction import redacted
 from featurekeyd.client.surroundings import (
     ProcessSeen,
     group_faults,
@@ -431,7 +429,7 @@ def test_a_bundle_is_shown_and_written_only_when_agreed_and_for_nobody_else_to_r
     daemon.on("ListAudit", {})
     place = tmp_path / "bundle.txt"
     for agreed, status in ((False, exits.REFUSED), (True, exits.DONE)):
-        monkeypatch.setattr(module, "agreed", lambda _, yes=agreed: yes)
+        monkeypatch.setattr(bundle, "agreed", lambda _, yes=agreed: yes)
         found, out, _ = control("support-bundle", str(place))
         assert found == status
         assert "00:1b:21:xx:xx:xx" in out
@@ -451,31 +449,3 @@ def test_a_bundle_for_programs_is_one_json_document(daemon: StandIn, control: Co
     assert [fault["name"] for fault in found["faults"]] == ["clock_unset"]
     assert found["replies"]["io.featurekey.License.Status"]["clock"] == "unset"
     assert {"settings", "units", "journal"} <= found.keys()
-
-
-# What a bundle leaves out
-
-
-def test_license_keys_are_shortened_whatever_their_form() -> None:
-    groups = ["4Q7K", "AB1D", "9XYZ", "0123", "4567", "89AB", "CDEF", "GHJK"]
-    for key in ("-".join(groups), " ".join(groups), "".join(groups)):
-        assert redacted(f"the key {key}.") == "the key 4Q7K-…-GHJK."
-
-
-def test_digests_and_message_ids_stay() -> None:
-    text = "7e876f5ab4e24786a5577aed658e4d5c " + "ab" * 32
-    assert redacted(text) == text
-
-
-def test_the_same_call_has_the_same_mark_and_its_name_is_gone() -> None:
-    text = '"key": "a84b4c76@10.0.0.1;tag=19" LEASE=a84b4c76@10.0.0.1;tag=19 LEASE=other'
-    marks = [word.rpartition("call-")[2].strip('"') for word in redacted(text).split() if "call-" in word]
-    assert len(marks) == 3
-    assert marks[0] == marks[1] != marks[2]
-    assert "a84b4c76" not in redacted(text)
-
-
-def test_addresses_are_cut_and_left_where_that_is_wanted() -> None:
-    text = "00:1b:21:5e:8a:01 192.0.2.17 2001:db8:0:1::17 127.0.0.1 04:26:33 1.2.3"
-    assert redacted(text) == "00:1b:21:xx:xx:xx 192.0.x.x (IPv6 address) 127.0.0.1 04:26:33 1.2.3"
-    assert redacted(text, addresses=True) == text

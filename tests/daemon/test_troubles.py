@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from featurekeyd.daemon.troubles import ENDED_BY, MAX_MESSAGE, RecentTrouble, Troubles
+from featurekeyd.daemon.troubles import ENDED_BY, MAX_MESSAGE, PrivateField, RecentTrouble, Troubles
 from featurekeyd.policy.events import SORT, Event, EventName, Priority
 
 
@@ -54,6 +54,13 @@ def test_denials_are_kept_by_their_reason() -> None:
     for reason in ("limit_reached", "not_licensed", "limit_reached"):
         troubles.note(event(EventName.DENIED, reason, REASON=reason, FEATURE="x"))
     assert {(it.message, it.count) for it in troubles.listed()} == {("limit_reached", 2), ("not_licensed", 1)}
+
+
+def test_what_a_message_says_of_a_call_is_kept_as_fields_too_so_that_it_can_be_left_out() -> None:
+    troubles = Troubles(Clock())
+    about = {"LEASE": "a84b@host", "DIALED": "0170", "CHANNEL": "", "HOLDER": "kamailio", "TRACEBACK": "long"}
+    troubles.note(event(EventName.EMERGENCY_CLAIM, "claims", **about))
+    assert troubles.listed()[0].fields == (PrivateField("LEASE", "a84b@host"), PrivateField("DIALED", "0170"))
 
 
 def test_a_message_that_a_client_made_long_is_cut() -> None:
