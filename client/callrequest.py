@@ -45,8 +45,11 @@ def emergency_request(holder: str, said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_emergency(call_class: object, dialed: object, numbers: Collection[str]) -> bool:
-    """Whether the class says so or the dialed number is one of these, whatever the types; raises nothing."""
-    return _plain(dialed) in numbers or _plain(call_class).lower() == "emergency"
+    """Whether class or number says so, or a URN of the emergency services (RFC 5031), of any types; raises nothing."""
+    number = _plain(dialed)
+    if number in numbers or f"{number.lower()}.".startswith("urn:service:sos."):
+        return True
+    return _plain(call_class).lower() == "emergency"
 
 
 def _plain(value: object) -> str:

@@ -21,6 +21,7 @@ import json
 import time
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from urllib.parse import unquote
 
 from featurekeyd.client.answer import EMERGENCY_GRANTED, REFUSED, Answer
 from featurekeyd.client.call import DEFAULT_SOCKET, CallError
@@ -62,6 +63,7 @@ COUNTED = {"limit_reached", "reserved", "others_wait", "ceiling_reached"}
 _KEPT, _KEY = "$dlg_var(featurekey)", " key="
 """The variable of a dialog: the words of its lease, and behind the mark its key."""
 
+_SEPARATORS = str.maketrans("", "", "-.()")
 _PLACE = ("port", "channel")
 _OPTIONS = {*_PLACE, "class", "away", "refuse"}
 
@@ -126,7 +128,7 @@ class Routes:
     def acquire_license(self, _message: object, text: str = "") -> int:
         """Take what the words say for the call of this INVITE; after t_newtran and before dlg_manage."""
         key, words = key_text(f"{self._text('$ci')};tag={self._text('$ft')}"), read_words(text)
-        answer = self._answer(key, words, dialed=self._text("$rU"))
+        answer = self._answer(key, words, dialed=dialed_number(self._text("$ru"), self._text("$rU")))
         granted_class = GRANTED_CLASS.get(answer.reason, "normal")
         if answer.allowed and words.wants:
             kept = {name: value for name, value in words.options.items() if name in _PLACE} | {"class": granted_class}
@@ -256,6 +258,19 @@ class Routes:
             # Not dropped: two calls must not look like one by it.
             return error.object.decode(errors=errors)
         return "" if value is None else str(value)
+
+
+def dialed_number(uri: str, user: str) -> str:
+    """What a Request-URI with that user part dials, in the form in which emergency numbers are listed.
+
+    Without parameters, escapes (RFC 3261 section 19.1.1) and the separators of a telephone number (RFC 3966 section
+    5.1); of a URN all of it.
+    """
+    if uri.lower().startswith("urn:"):
+        return uri.partition(";")[0].lower()
+    number = unquote(user.partition(";")[0])
+    bare = number.translate(_SEPARATORS)
+    return bare if bare.strip("+*#").isdecimal() else number
 
 
 def list_calls(dialogs: list[dict[str, Any]], no_ack_seconds: int) -> Iterator[SyncLease]:

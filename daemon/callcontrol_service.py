@@ -25,7 +25,7 @@ from featurekeyd.policy.callrules import (
     wants_of_established,
 )
 from featurekeyd.policy.catalog import Scope
-from featurekeyd.policy.decision import is_emergency
+from featurekeyd.policy.decision import EMERGENCY_URN, is_emergency
 from featurekeyd.policy.enforcer import NotYours
 from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.ledger import Lease
@@ -270,6 +270,12 @@ def _call(fields: dict[str, str]) -> Call:
     )
 
 
+def _dialed(number: str) -> str | None:
+    if number.startswith(f"{EMERGENCY_URN}."):  # of the service nothing more is needed than that it is one
+        return number[:64] if number.isprintable() else EMERGENCY_URN
+    return number if 0 < len(number) <= 64 and number.isprintable() else None
+
+
 def _request(holder: str, key: str, call: Call, rule: CallRule | None) -> Request:
     """The request for a call; raises ValueError, which names what is wrong."""
     if not key:
@@ -284,5 +290,5 @@ def _request(holder: str, key: str, call: Call, rule: CallRule | None) -> Reques
         wants=rule.wants if rule else (),
         port=rule.port if rule else None,
         call_class=rule.call_class if rule else None,
-        dialed=number if 0 < len(number) <= 64 and number.isprintable() else None,
+        dialed=_dialed(number),
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from .decision import Claim, Decision, Situation
+from .decision import Claim, Decision, Situation, is_emergency_number
 from .events import Event, EventName
 from .holders import Holder
 from .ledger import Lease
@@ -97,7 +97,7 @@ class Account:
         number = dialed or "a number it did not name"
         about = {"HOLDER": holder, "LEASE": key, "DIALED": dialed or "", "PORT": port or ""}
         self.tell(EventName.EMERGENCY_CALL, f"Emergency call of {holder} to {number}: granted.", **about)
-        if dialed not in self._situation.rules.emergency_numbers:
+        if not is_emergency_number(self._situation.rules, dialed):
             self.emergency_claims += 1
             message = f"{holder} claims an emergency call to {number}, which is not on the list of emergency numbers."
             self.tell(EventName.EMERGENCY_CLAIM, message, **about)

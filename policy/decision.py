@@ -226,9 +226,20 @@ def _beyond(wants: dict[str, int], held: dict[str, int]) -> dict[str, int]:
     return {feature: count for feature, count in more.items() if count > 0}
 
 
+EMERGENCY_URN = "urn:service:sos"
+"""The emergency services, and with a dot and a word behind it one of them, in letters of either size (RFC 5031)."""
+
+
+def is_emergency_number(rules: Rules, dialed: str | None) -> bool:
+    """Whether it is a listed emergency number, or an emergency service by its URN, which no list need have."""
+    if dialed in rules.emergency_numbers:
+        return True
+    return dialed is not None and f"{dialed.lower()}.".startswith(f"{EMERGENCY_URN}.")
+
+
 def is_emergency(rules: Rules, request: Request) -> bool:
-    """Whether the request dials a listed emergency number or claims the class."""
-    return request.call_class is CallClass.EMERGENCY or request.dialed in rules.emergency_numbers
+    """Whether the request dials an emergency number or claims the class."""
+    return request.call_class is CallClass.EMERGENCY or is_emergency_number(rules, request.dialed)
 
 
 def _emergency(claim: Claim) -> Ruling | None:

@@ -33,6 +33,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/un.h>
@@ -917,6 +918,8 @@ static enum fk_outcome fk_flush(struct fk_client *client, long long until, const
 
 /* ------------------------------------------------------------------ what a switch calls */
 
+#define FK_EMERGENCY_URN "urn:service:sos" /* RFC 5031; with a dot and a word behind it one of the services */
+
 static const char *const fk_emergency_numbers[] = {"112", "911", NULL};
 
 /* Prepare a client; nothing is opened yet. -1 where the name or the path cannot be. */
@@ -973,6 +976,9 @@ static int fk_is_emergency(const struct fk_client *client, const struct fk_reque
     for (number = client->emergency_numbers; number != NULL && *number != NULL; number++)
         if (strcmp(dialed, *number) == 0)
             return 1;
+    if (strncasecmp(dialed, FK_EMERGENCY_URN, sizeof FK_EMERGENCY_URN - 1) == 0 &&
+        (dialed[sizeof FK_EMERGENCY_URN - 1] == '\0' || dialed[sizeof FK_EMERGENCY_URN - 1] == '.'))
+        return 1;
     return request->emergency;
 }
 

@@ -203,6 +203,23 @@ def test_an_emergency_call_passes_with_no_daemon_and_whatever_the_words(ksr: Ksr
     assert (ksr.told("reason"), ksr.told("class")) == ("emergency", "emergency")
 
 
+@pytest.mark.parametrize(
+    ("uri", "user"),
+    [
+        ("sip:%31%31%32@gw", "%31%31%32"),
+        ("sip:1-1-2@gw", "1-1-2"),
+        ("sip:112;phone-context=x@gw", "112;phone-context=x"),
+        ("urn:service:sos", ""),
+        ("URN:service:sos.police", ""),
+    ],
+)
+def test_an_emergency_call_passes_in_every_form(ksr: Ksr, routes: Routes, uri: str, user: str) -> None:
+    ksr.pv.values |= {"$ru": uri, "$rU": user}
+    assert routes.acquire_license(None, WORDS) == 1
+    ksr.pv.values |= {"$ru": "urn:service:counseling", "$rU": ""}
+    assert routes.acquire_license(None, WORDS) == -1
+
+
 def test_an_emergency_call_passes_with_settings_that_are_no_use(ksr: Ksr, routes: Routes) -> None:
     ksr.pv.values |= {"$rU": "911", "$shv(featurekey_holder)": "k" * 65}
     assert routes.acquire_license(None, WORDS) == 1

@@ -164,6 +164,24 @@ def test_a_rule_may_give_the_emergency_class(switch: Switch) -> None:
     assert switch.house.enforcer.ledger.emergencies == 1
 
 
+@pytest.mark.parametrize(
+    "ruri",
+    [
+        "urn:service:sos",
+        "urn:service:sos.police",
+        "URN:service:SOS.fire",
+        "urn:service:sos." + "x" * 80,
+        "sip:%31%31%32@pbx",
+        "sip:1-1-2@pbx",
+        "tel:112;phone-context=+49",
+        "sip:112;phone-context=+49@pbx;user=phone",
+    ],
+)
+def test_an_emergency_call_is_one_in_every_form(switch: Switch, ruri: str) -> None:
+    assert switch.worker().ask(init(ruri=ruri)) == ["Limited"]
+    assert (switch.house.enforcer.ledger.emergencies, switch.house.enforcer.emergency_claims) == (1, 0)
+
+
 # Who asks
 
 

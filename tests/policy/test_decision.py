@@ -259,7 +259,15 @@ def test_a_call_to_a_listed_number_raises_no_alarm(site: Site) -> None:
     assert site.enforcer.emergency_claims == 0
 
 
-@pytest.mark.parametrize("number", ["", "1122", "0112", "112 ", "+112"])
+@pytest.mark.parametrize("urn", ["urn:service:sos", "urn:service:sos.police", "URN:Service:SOS.ambulance"])
+def test_an_emergency_service_by_its_urn_is_one_whatever_the_list_says(site: Site, urn: str) -> None:
+    assert site.acquire("a", "trunk", dialed=urn).reason is Reason.EMERGENCY
+    assert site.enforcer.emergency_claims == 0
+
+
+@pytest.mark.parametrize(
+    "number", ["", "1122", "0112", "112 ", "+112", "urn:service:sosimple", "urn:service:counseling", "xurn:service:sos"]
+)
 def test_a_number_that_is_not_on_the_list_is_no_emergency(site: Site, number: str) -> None:
     assert site.acquire("a", "trunk", dialed=number).reason is Reason.GRANTED
 

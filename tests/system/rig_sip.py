@@ -97,6 +97,15 @@ class Telephone:
             self._send(b"ACK", target, to, from_, call_id or unique, routes)
         return Call(answered, lambda: self._ask(b"BYE", target, to, from_, call_id or unique, routes))
 
+    def ask(self, uri: str) -> Answered:
+        """Ask for a URI of any scheme; for one that is refused."""
+        target, unique = uri.encode(), b"%d-%d" % (self.port, next(_NUMBERS))
+        from_ = b"<sip:%b@127.0.0.1>;tag=%b" % (self.user.encode(), unique)
+        contact = [b"Contact: <sip:%b@127.0.0.1:%d>" % (self.user.encode(), self.port)]
+        answered = self._ask(b"INVITE", target, b"<%b>" % target, from_, unique, contact)
+        self._send(b"ACK", target, answered.header("To").encode(), from_, unique, (), again=True)
+        return answered
+
     def _ask(
         self,
         method: bytes,

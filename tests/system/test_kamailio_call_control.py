@@ -244,6 +244,18 @@ def test_an_emergency_call_passes_with_the_key_pulled_and_where_all_is_deactivat
         until(lambda: site.status()["emergency_now"] == 0, "the emergency calls are over")
 
 
+def test_an_emergency_call_passes_in_every_form_while_the_daemon_is_away(switch: Switch, tmp_path: Path) -> None:
+    with asking(tmp_path, switch.site, CALL_CONTROL_SOCKET='"/nowhere"') as kamailio, Answerer() as callee:
+        kamailio.start()
+        with Telephone(kamailio.port) as caller:
+            for number in ("%31%31%32", "1-1-2", "9(1)1", "112;phone-context=+49"):
+                assert caller.call(callee.address, number).status == 200
+            assert caller.call(callee.address, "1%31").status == 503
+            # No host stands in a URN: whoever has a route for it sends it there, and the example has none.
+            assert [caller.ask(urn).status for urn in ("urn:service:sos", "urn:service:sos.fire")] == [478, 478]
+            assert caller.ask("urn:service:sosimple").status == 503
+
+
 # Who is there first, and who dies when
 
 
