@@ -58,7 +58,7 @@ class Examination:
         self._examine_refusals(status)
         seen = list(surroundings.processes())
         self.faults += surroundings.socket_faults(self._path)
-        self.faults += surroundings.group_faults(seen)
+        self.faults += surroundings.group_faults(seen, surroundings.access_of(around))
         reader = str((status.get("feature_key") or {}).get("reader"))
         self.faults += surroundings.port_faults(reader, seen, None if around is None else around.get("uid"))
 

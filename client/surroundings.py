@@ -16,15 +16,19 @@ import stat
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .faults import Fault, Severity
+from .reading import member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-SWITCHES = ("kamailio", "asterisk", "opensips", "freeswitch", "featurekey-agi")
-"""Users that telephony processes run as on Debian, and Asterisk's helper of ours."""
+ASTERISK, AGI = "asterisk", "featurekey-agi"
+
+SWITCHES = frozenset({"kamailio", ASTERISK, "opensips", "freeswitch", AGI})
+"""Names of processes that ask: the switches, and our program that asks for Asterisk. A user's other processes, as a
+shell or cron, ask nothing."""
 
 DAEMON = "featurekeyd"
 """The name of the daemon's process and unit."""
@@ -134,37 +138,89 @@ def _nobody_listens(path: str) -> Iterator[Fault]:
 # Groups
 
 
-def group_faults(seen: Sequence[ProcessSeen], users: Sequence[str] = SWITCHES, group: str = GROUP) -> Iterator[Fault]:
-    """Telephony processes whose user may not ask, or that were started before it might."""
-    try:
-        entry = grp.getgrnam(group)
-    except KeyError:
+@dataclass(frozen=True)
+class Access:
+    """Who may ask, by number, as the daemon tells it; root may always."""
+
+    users: frozenset[int]
+    groups: frozenset[int]
+
+    def allows(self, process: ProcessSeen) -> bool:
+        """Whether a process may."""
+        return process.uid == 0 or process.uid in self.users or not self.groups.isdisjoint(process.groups)
+
+
+def access_of(reply: Mapping[str, Any] | None) -> Access | None:
+    """Who may ask, as Diagnose says; None where it was not asked."""
+    if reply is None or "ask_groups" not in reply:
+        return None
+    users, groups = (frozenset(member(reply, name, list) or []) for name in ("ask_users", "ask_groups"))
+    return Access(users, groups)
+
+
+def group_faults(seen: Sequence[ProcessSeen], access: Access | None = None, group: str = GROUP) -> Iterator[Fault]:
+    """Telephony processes whose user may not ask, or that were started before it might.
+
+    Where the daemon does not tell the `access`, the group as shipped stands for it, and what is found is a warning: the
+    settings may name others.
+    """
+    shipped = _named_group(group)
+    if shipped is None and (access is None or not (access.users or access.groups)):
         what, cause = f"There is no group {group}.", "The package's sysusers.d was not applied."
         yield Fault("group_missing", Severity.WARNING, what, cause, "systemd-sysusers")
         return
-    for user in users:
-        with contextlib.suppress(KeyError):
-            yield from _user_faults(pwd.getpwnam(user), entry, seen)
+    usual = frozenset() if shipped is None else frozenset({shipped.gr_gid})
+    allowed = access or Access(frozenset(), usual)
+    entries = [it for it in map(_group, sorted(allowed.groups, key=lambda it: it not in usual)) if it is not None]
+    severity = Severity.WARNING if access is None else Severity.FAULT
+    for it in _switches(seen):
+        if not allowed.allows(it):
+            yield _process_fault(it, entries, entries[0].gr_name if entries else group, severity)
 
 
-def _user_faults(user: pwd.struct_passwd, group: grp.struct_group, seen: Sequence[ProcessSeen]) -> Iterator[Fault]:
-    running = [it for it in seen if it.uid == user.pw_uid]
-    if not running or user.pw_uid == 0:
-        return
-    name = user.pw_name
-    if name not in group.gr_mem and user.pw_gid != group.gr_gid:
-        if any(group.gr_gid in it.groups for it in running):
-            return  # its unit gives it the group: SupplementaryGroups=
-        what = f"{running[0].name} runs as {name}, who is not in the group {group.gr_name}."
-        cure = f"adduser {name} {group.gr_name}, and restart its service; or name it in [access] ask_users."
-        yield _fault("user_not_in_group", what, "The daemon turns away whom the settings do not name.", cure)
-        return
-    outdated = [it for it in running if group.gr_gid not in it.groups]
-    if outdated:
-        first = outdated[0]
-        what = f"{first.name} (process {first.number}) runs as {name} without the group {group.gr_name}."
+def _switches(seen: Sequence[ProcessSeen]) -> list[ProcessSeen]:
+    """The first process that asks of each telephony system; Asterisk itself asks nothing where its helper runs."""
+    found: dict[tuple[str, int], ProcessSeen] = {}
+    for it in seen:
+        found.setdefault((it.name, it.uid), it)
+    helped = any(it.name == AGI for it in seen)
+    return [it for it in found.values() if it.name in SWITCHES and not (helped and it.name == ASTERISK)]
+
+
+def _process_fault(process: ProcessSeen, groups: Sequence[grp.struct_group], group: str, severity: Severity) -> Fault:
+    name, primary = _account(process.uid)
+    if any(name in it.gr_mem or primary == it.gr_gid for it in groups):
+        what = f"{process.name} (process {process.number}) runs as {name} without the group {group}."
         cause = "The user was added to the group after its service was started: groups count from the next start."
-        yield _fault("service_not_restarted", what, cause, f"Restart its service: systemctl restart {first.name}")
+        cure = f"Restart its service: systemctl restart {process.name}"
+        return Fault("service_not_restarted", severity, what, cause, cure)
+    what = f"{process.name} runs as {name}, who is not in the group {group}."
+    cause = "The daemon turns away whom the settings do not name."
+    cure = f"adduser {name} {group}, and restart its service; or name it in [access] ask_users and restart featurekeyd."
+    return Fault("user_not_in_group", severity, what, cause, cure)
+
+
+def _account(uid: int) -> tuple[str, int | None]:
+    """Name and primary group of a user; its number where it has no name."""
+    try:
+        found = pwd.getpwuid(uid)
+    except KeyError:
+        return str(uid), None
+    return found.pw_name, found.pw_gid
+
+
+def _named_group(name: str) -> grp.struct_group | None:
+    try:
+        return grp.getgrnam(name)
+    except KeyError:
+        return None
+
+
+def _group(number: int) -> grp.struct_group | None:
+    try:
+        return grp.getgrgid(number)
+    except KeyError:
+        return None
 
 
 # Who holds the reader

@@ -44,6 +44,8 @@ class DiagnosisService:
         answer = {
             "reader": settings.reader,
             "uid": os.geteuid(),
+            "ask_users": sorted(site.settings.access.ask_users | site.settings.access.manage_users),
+            "ask_groups": sorted(site.settings.access.ask_groups | site.settings.access.manage_groups),
             "places": places,
             "vendor_keys": sorted(keys),
             "vendor_keys_wrong": wrong,

@@ -16,7 +16,9 @@ from featurekeyd.client import bundle, exits, surroundings
 from featurekeyd.client.control import run
 from featurekeyd.client.faults import Fault, Severity, in_licenses, in_silences, in_status, in_surroundings
 from featurekeyd.client.surroundings import (
+    Access,
     ProcessSeen,
+    access_of,
     group_faults,
     port_faults,
     processes,
@@ -230,53 +232,77 @@ def process(number: int, name: str, uid: int, *groups: int) -> ProcessSeen:
     return ProcessSeen(number, name, uid, frozenset(groups))
 
 
+ALLOWED = Access(frozenset(), frozenset({900}))
+
+
 @pytest.fixture
 def accounts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user asterisk, and a group featurekey that it is in or not."""
-    members = {"featurekey": ["kamailio"]}
+    """Users kamailio and asterisk, and a group featurekey that kamailio is in."""
     numbers = {"kamailio": 101, "asterisk": 102}
+    names_of = {number: name for name, number in numbers.items()}
+    group = grp.struct_group(("featurekey", "x", 900, ["kamailio"]))
 
-    def getpwnam(name: str) -> pwd.struct_passwd:
-        number = numbers[name]
-        return pwd.struct_passwd((name, "x", number, number, "", "/", "/bin/false"))
+    def getpwuid(number: int) -> pwd.struct_passwd:
+        return pwd.struct_passwd((names_of[number], "x", number, number, "", "/", "/bin/false"))
 
-    def getgrnam(name: str) -> grp.struct_group:
-        return grp.struct_group((name, "x", 900, members[name]))
-
-    monkeypatch.setattr("pwd.getpwnam", getpwnam)
-    monkeypatch.setattr("grp.getgrnam", getgrnam)
+    monkeypatch.setattr("pwd.getpwuid", getpwuid)
+    monkeypatch.setattr("grp.getgrnam", {"featurekey": group}.__getitem__)
+    monkeypatch.setattr("grp.getgrgid", {900: group}.__getitem__)
 
 
 @pytest.mark.usefixtures("accounts")
 def test_a_switch_whose_user_may_not_ask_is_named() -> None:
-    (fault,) = group_faults([process(7, "asterisk", 102, 102)])
-    assert fault.name == "user_not_in_group"
+    (fault,) = group_faults([process(7, "asterisk", 102, 102)], ALLOWED)
+    assert (fault.name, fault.severity) == ("user_not_in_group", Severity.FAULT)
     assert "adduser asterisk featurekey" in fault.cure
 
 
 @pytest.mark.usefixtures("accounts")
 def test_a_service_that_was_started_before_its_user_was_in_the_group_is_named() -> None:
-    (fault,) = group_faults([process(7, "kamailio", 101, 101)])
+    (fault,) = group_faults([process(7, "kamailio", 101, 101)], ALLOWED)
     assert fault.name == "service_not_restarted"
     assert "process 7" in fault.what
 
 
 @pytest.mark.usefixtures("accounts")
 def test_a_service_in_the_group_and_users_without_a_process_are_no_fault() -> None:
-    assert names(group_faults([process(7, "kamailio", 101, 101, 900), process(8, "asterisk", 102, 900)])) == []
-    assert names(group_faults([])) == []
+    seen = [process(7, "kamailio", 101, 101, 900), process(8, "asterisk", 102, 900), process(9, "opensips", 0)]
+    assert names(group_faults(seen, ALLOWED)) == []
+    assert names(group_faults([], ALLOWED)) == []
 
 
 @pytest.mark.usefixtures("accounts")
-def test_a_host_without_the_group_is_told() -> None:
-    assert names(group_faults([], group="featurekey")) == []
-    with pytest.MonkeyPatch.context() as patch:
+def test_who_may_ask_by_the_settings_is_no_fault_whatever_its_groups() -> None:
+    settings = access_of(DIAGNOSIS | {"ask_users": [102], "ask_groups": [800]})
+    seen = [process(7, "asterisk", 102, 102), process(8, "kamailio", 101, 800), process(9, "opensips", 103, 103)]
+    (fault,) = group_faults(seen, settings)
+    assert (fault.name, fault.what.split()[0]) == ("user_not_in_group", "opensips")
 
-        def nobody(name: str) -> Any:
-            raise KeyError(name)
 
-        patch.setattr("grp.getgrnam", nobody)
-        assert names(group_faults([])) == ["group_missing"]
+@pytest.mark.usefixtures("accounts")
+def test_asterisk_asks_nothing_itself_where_our_program_asks_for_it() -> None:
+    seen = [process(7, "asterisk", 102, 102), process(8, "featurekey-agi", 103, 900)]
+    assert names(group_faults(seen, ALLOWED)) == []
+    assert names(group_faults([seen[0], process(8, "featurekey-agi", 101, 101)], ALLOWED)) == ["service_not_restarted"]
+
+
+@pytest.mark.usefixtures("accounts")
+def test_other_processes_of_the_user_of_a_switch_are_not_judged() -> None:
+    assert names(group_faults([process(7, "bash", 102, 102), process(8, "cron", 101, 101)], ALLOWED)) == []
+
+
+@pytest.mark.usefixtures("accounts")
+def test_where_the_daemon_does_not_tell_who_may_ask_it_is_a_warning() -> None:
+    (fault,) = group_faults([process(7, "asterisk", 102, 102)], access_of(None))
+    assert (fault.name, fault.severity) == ("user_not_in_group", Severity.WARNING)
+
+
+@pytest.mark.usefixtures("accounts")
+def test_a_host_without_the_group_is_told_unless_others_may_ask() -> None:
+    assert names(group_faults([], None)) == []
+    assert names(group_faults([], None, group="none")) == ["group_missing"]
+    assert names(group_faults([], Access(frozenset(), frozenset()), group="none")) == ["group_missing"]
+    assert names(group_faults([], Access(frozenset({102}), frozenset()), group="none")) == []
 
 
 @pytest.fixture
@@ -337,7 +363,7 @@ def test_a_command_that_is_not_there_or_hangs_says_nothing(monkeypatch: pytest.M
 @pytest.fixture
 def control(daemon: StandIn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Control:
     monkeypatch.setattr(surroundings, "processes", lambda: iter(()))
-    monkeypatch.setattr(surroundings, "group_faults", lambda _: iter(()))
+    monkeypatch.setattr(surroundings, "group_faults", lambda *_: iter(()))
     Path(daemon.path).chmod(0o666)
 
     def start(*arguments: str) -> tuple[int, str, str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from featurekeyd.daemon.peer import Access
 from featurekeyd.daemon.wire import MANAGE
 from featurekeyd.policy.events import Event, EventName
 
@@ -46,6 +47,13 @@ def test_a_folder_that_is_not_there_or_full_is_told_with_the_reason(
     problems = {it["name"]: it.get("problem") for it in diagnose(house)["places"]}
     assert problems["vendor_keys"] == "No such file or directory"
     assert problems["state"] == problems["runtime"] == "No space left on device"
+
+
+def test_who_may_ask_is_told_as_the_settings_have_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = Access(ask_users=frozenset({7}), ask_groups=frozenset({90, 80}), manage_users=frozenset({5}))
+    monkeypatch.setattr(house.site, "settings", msgspec.structs.replace(house.site.settings, access=access))
+    found = diagnose(house)
+    assert (found["ask_users"], found["ask_groups"]) == ([5, 7], [80, 90])
 
 
 def test_nothing_is_left_behind_by_the_try(house: House) -> None:
