@@ -21,7 +21,7 @@ import click
 from .call import LICENSE
 from .console import out_fields, out_json
 from .exits import DONE, FileTrouble
-from .limits import holder_text, sync_parts
+from .limits import holder_text, key_text, sync_parts
 from .reading import needed
 from .session import Session, examples, json_option
 
@@ -107,7 +107,8 @@ def keys_of(dialogs: list[dict[str, Any]]) -> Iterator[str]:
             key = f"{dialog['call-id']};tag={dialog['from_tag']}"
         except (KeyError, TypeError):
             raise FileTrouble("Kamailio lists a dialog without Call-ID or From-tag; nothing was changed") from None
-        yield key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")  # as the daemon has it
+        # As the daemon has it, to which the module has sent the same bytes.
+        yield key_text(key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
 def _on_wire(lease: dict[str, Any]) -> dict[str, Any]:

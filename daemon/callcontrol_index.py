@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
-from featurekeyd.policy.callrules import call_id_of
+from featurekeyd.policy.callrules import filed_stand_in, filed_under
 from featurekeyd.policy.ledger import Lease, Ledger
 
 from .switchprocesses import NO_SWITCH
@@ -28,45 +28,48 @@ class CallIndex:
         self._ledger = ledger
         self._holder = holder
         self._calls: dict[str, dict[str, int]] = {}
-        """By Call-ID the number of the switch that asked, by key."""
-        self._known = 0
-        """Keys in there."""
+        """By Call-ID the number of the switch that asked, by key; stand-ins of before by what they tell of it."""
+        self._places: dict[str, str] = {}
+        """By key where it is in there."""
         self._latest: Lease | None = None
         """The lease up to which the ledger was looked at."""
         self._heirs: set[int] = set()
         """Switches that asked about a call that was there before them: they are the ones that had it."""
 
     def __len__(self) -> int:
-        return self._known
+        return len(self._places)
 
     def leases(self, call_id: str) -> list[Lease]:
         """The leases of a Call-ID."""
         self._catch_up()
         held = self._held
-        return [held[key] for key in self._calls.get(call_id, ()) if key in held]
+        for place in (call_id, filed_stand_in(call_id)):
+            found = [held[key] for key in self._calls.get(place, ()) if key in held]
+            if found:
+                return found
+        return []
 
-    def note(self, key: str, switch: int) -> None:
+    def note(self, key: str, call_id: str, switch: int) -> None:
         """Take note that this switch has asked about the call, or was granted it."""
-        calls = self._calls.get(call_id_of(key))
-        if calls is None or key not in calls:
-            self._add(key, switch)
+        place = self._places.get(key)
+        if place is None:
+            self._add(key, call_id, switch)
         elif switch != NO_SWITCH:
-            if calls[key] == NO_SWITCH:
+            if self._calls[place][key] == NO_SWITCH:
                 self._heirs.add(switch)
-            calls[key] = switch
+            self._calls[place][key] = switch
         self._catch_up()
 
     def freed(self, lease: Lease) -> None:
         """Take note that a lease which was found here is freed."""
         if lease is self._latest:  # then the one before is where to look from: all was looked at to find this one
             self._latest = next(reversed(self._held.values()), None)
-        call_id = call_id_of(lease.key)
-        calls = self._calls.get(call_id)
-        if calls is None or calls.pop(lease.key, None) is None:
+        place = self._places.pop(lease.key, None)
+        if place is None:
             return
-        self._known -= 1
-        if not calls:
-            del self._calls[call_id]
+        del self._calls[place][lease.key]
+        if not self._calls[place]:
+            del self._calls[place]
 
     def ended(self, switch: int) -> Iterator[Lease]:
         """The leases of calls that a switch had which is gone; those of nobody go with the one that has had some."""
@@ -84,24 +87,22 @@ class CallIndex:
     def _catch_up(self) -> None:
         """Take in what is new at the end of the holder's leases; of what was looked at nothing is looked at again."""
         held = self._held
-        if self._known > 2 * len(held) + SPARE:
+        if len(self._places) > 2 * len(held) + SPARE:
             self._sort_anew()
         for key, lease in reversed(held.items()):
             if lease is self._latest:
                 break
-            self._add(key, NO_SWITCH)
+            if key not in self._places:
+                self._add(key, filed_under(key), NO_SWITCH)
         self._latest = next(reversed(held.values()), None)
 
-    def _add(self, key: str, switch: int) -> None:
-        calls = self._calls.setdefault(call_id_of(key), {})
-        if key not in calls:
-            calls[key] = switch
-            self._known += 1
+    def _add(self, key: str, place: str, switch: int) -> None:
+        self._calls.setdefault(place, {})[key] = switch
+        self._places[key] = place
 
     def _sort_anew(self) -> None:
         held = self._held
-        known, self._calls, self._known = self._calls, {}, 0
-        for calls in known.values():
-            for key, switch in calls.items():
-                if key in held:
-                    self._add(key, switch)
+        known, places, self._calls, self._places = self._calls, self._places, {}, {}
+        for key, place in places.items():
+            if key in held:
+                self._add(key, place, known[place][key])

@@ -31,7 +31,7 @@ from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.ledger import Lease
 from featurekeyd.policy.legible import Legible
 from featurekeyd.policy.reasons import Reason
-from featurekeyd.policy.requests import Phase, Request, check_printable
+from featurekeyd.policy.requests import Phase, Request
 
 from .callcontrol_index import CallIndex
 from .callcontrol_settings import CallControl
@@ -121,12 +121,12 @@ class CallControlService:
         try:
             request = _request(self._control.holder, key, call, rule)
         except ValueError as error:
-            return self._unreadable(peer, key, call, str(error))
+            return self._unreadable(peer, call, rule, str(error))
         if not request.wants and not is_emergency(self._site.enforcer.rules, request):
             return NO_LIMIT
-        return self._decided(peer, request)
+        return self._decided(peer, request, call_id or "")
 
-    def _decided(self, peer: Peer, request: Request) -> bytes:
+    def _decided(self, peer: Peer, request: Request, call_id: str) -> bytes:
         site, now = self._site, self._site.moment()
         before = site.enforcer.ledger.find(request.holder, request.key)
         decision = site.enforcer.acquire(request, peer.uid, now)
@@ -140,17 +140,17 @@ class CallControlService:
         if lease is None:
             return NO_LIMIT
         self._granted = lease if before is None else None
-        self._index.note(request.key, self._switch_of(peer))
+        self._index.note(request.key, call_id, self._switch_of(peer))
         return LIMITED
 
-    def _unreadable(self, peer: Peer, key: str, call: Call, hint: str) -> bytes:
+    def _unreadable(self, peer: Peer, call: Call, rule: CallRule | None, hint: str) -> bytes:
         """An emergency call passes whatever else is wrong with it, without a lease; any other does not."""
         encode = msgspec.json.encode
         legible = msgspec.structs.replace(
             _NO_KEY,
             holder=msgspec.Raw(encode(self._control.holder)),
-            key=msgspec.Raw(encode(key)),
             dialed=msgspec.Raw(encode(call.target.number)),
+            call_class=msgspec.Raw(encode(rule.call_class if rule else None)),
         )
         now = self._site.moment()
         granted = self._site.enforcer.acquire_unreadable(legible, peer.uid, now)
@@ -167,10 +167,10 @@ class CallControlService:
             return NOT_FOUND
         waiting = [lease for lease in leases if not (lease.established or lease.emergency)]
         if waiting:
-            self._establish(peer, min(waiting, key=_granted))
+            self._establish(peer, call_id, min(waiting, key=_granted))
         return OK
 
-    def _establish(self, peer: Peer, lease: Lease) -> None:
+    def _establish(self, peer: Peer, call_id: str, lease: Lease) -> None:
         site, now = self._site, self._site.moment()
         request = Request(
             holder=lease.holder,
@@ -183,7 +183,7 @@ class CallControlService:
         decision = site.enforcer.acquire(request, peer.uid, now)
         if not isinstance(decision, NotYours):
             site.note_decision(request, decision, now)
-            self._index.note(lease.key, self._switch_of(peer))
+            self._index.note(lease.key, call_id, self._switch_of(peer))
 
     def _stop(self, peer: Peer, call_id: str) -> bytes:
         """Free the oldest call of that Call-ID: it says no more, and the sum is right whichever of them ended."""
@@ -193,7 +193,7 @@ class CallControlService:
         oldest = min(leases, key=_granted)
         if self._site.enforcer.release(oldest.holder, oldest.key, peer.uid, self._site.moment()) is not True:
             return NOT_FOUND
-        self._index.note(oldest.key, self._switch_of(peer))
+        self._index.note(oldest.key, call_id, self._switch_of(peer))
         self._index.freed(oldest)
         return OK
 
@@ -280,9 +280,6 @@ def _request(holder: str, key: str, call: Call, rule: CallRule | None) -> Reques
     """The request for a call; raises ValueError, which names what is wrong."""
     if not key:
         raise ValueError("Call-ID or From-tag is missing")
-    if len(key) > 512:
-        raise ValueError("Call-ID and From-tag have more than 512 characters together")
-    check_printable(key=key)
     number = call.target.number
     return Request(
         holder=holder,

@@ -7,14 +7,16 @@ Rules of this module:
 * Patterns have `*` for any characters and `?` for one. Matching takes at most as many steps as number and pattern have
   characters, multiplied; there are no regular expressions, which may take for ever.
 * A key is `CALLID;tag=FROMTAG`, for whatever switch: the far end chooses the Call-ID, so calls may share one (DESIGN:
-  Leases).
+  Leases). Whatever it chose there is a key for it.
 
 Source: RFC 3261 sections 19.1 (SIP URI), 20.8 (Call-ID); RFC 3966 section 5.1 (visual separators of a number).
 """
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+import itertools
 import re
 from typing import NamedTuple
 
@@ -34,6 +36,14 @@ MAX_PATTERN = 64
 
 TAG = ";tag="
 """What stands between Call-ID and From-tag in a key."""
+
+MAX_KEY = 512
+"""Characters of a key (`requests.LeaseKey`)."""
+
+_HEAD, _HASH = 60, 32
+"""Characters of the key at the beginning of its stand-in; hexadecimal digits of SHA-256 behind them and a tilde."""
+
+_STAND_IN = re.compile(f".{{0,{_HEAD}}}~[0-9a-f]{{{_HASH}}}")
 
 _SCHEMES = frozenset({"sip", "sips", "tel"})
 
@@ -103,14 +113,32 @@ def read_target(uri: str) -> Target:
 
 
 def call_key(call_id: str, from_tag: str) -> str:
-    """The key of a call's lease."""
-    return f"{call_id}{TAG}{from_tag}"
+    """The key of a call's lease; a stand-in where it is too long or not printable, which every client makes alike."""
+    key = f"{call_id}{TAG}{from_tag}"
+    if len(key) <= MAX_KEY and key.isprintable():
+        return key
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{_printable(key, _HEAD)}~{digest[:_HASH]}"
 
 
 def call_id_of(key: str) -> str:
     """The Call-ID in a key; all of it where it has no tag."""
     call_id, tag, _ = key.rpartition(TAG)
     return call_id if tag else key
+
+
+def filed_under(key: str) -> str:
+    """What the calls of a Call-ID have in common in their keys: the Call-ID, or as much as a stand-in tells of it."""
+    return filed_stand_in(call_id_of(key[: -_HASH - 1])) if _STAND_IN.fullmatch(key) else call_id_of(key)
+
+
+def filed_stand_in(call_id: str) -> str:
+    """What stand-ins for calls of that Call-ID have in common; others may have it too."""
+    return f"~{_printable(call_id, _HEAD - len(TAG))}"
+
+
+def _printable(text: str, most: int) -> str:
+    return "".join(itertools.islice(filter(str.isprintable, text), most))
 
 
 def matches(text: str, pattern: str) -> bool:

@@ -13,6 +13,7 @@ import pytest
 
 from featurekeyd.client.dialogs import keys_of, list_dialogs
 from featurekeyd.client.exits import FileTrouble
+from featurekeyd.client.limits import key_text
 
 
 def dialog(call_id: str = "a@b", tag: str = "1") -> dict[str, Any]:
@@ -47,6 +48,7 @@ def answering(tmp_path: Path) -> Iterator[Answering]:
 
 def test_each_dialog_is_a_call() -> None:
     assert list(keys_of([dialog(), dialog(tag="2")])) == ["a@b;tag=1", "a@b;tag=2"]
+    assert list(keys_of([dialog(tag="x" * 600)])) == [key_text("a@b;tag=" + "x" * 600)]
 
 
 @pytest.mark.parametrize("wrong", [{}, {"call-id": "a"}, {"from_tag": "1"}, None, 7])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rig_callcontrol import STRANGER, TELEPHONY, Make, Switch, ask, init, start, stop, switches
 
+from featurekeyd.client.limits import key_text
 from featurekeyd.daemon import limits
 from featurekeyd.policy.events import EventName
 
@@ -125,11 +126,34 @@ def test_requests_without_a_call_id_and_unknown_verbs_are_errors(switch: Switch)
     assert worker.ask(init(call_id="")) == ["Locked"]
 
 
-@pytest.mark.parametrize("call_id", ["x" * 512, "a\x1bb@c", ""])
-def test_a_call_with_a_key_that_cannot_be_is_locked_and_an_emergency_call_passes(switch: Switch, call_id: str) -> None:
+@pytest.mark.parametrize("call_id", ["x" * 600, "a\x1bb@c", "x" * 58 + "\x1b", "x" * 509])
+def test_a_call_whose_key_no_client_can_carry_is_followed_under_the_stand_in_that_all_have(
+    make: Make, call_id: str
+) -> None:
+    switch = make()
     worker = switch.worker()
-    assert worker.ask(init(call_id)) == ["Locked"]
-    assert worker.ask(init(call_id, ruri="sip:112@pbx")) == ["No limit"]
+    assert worker.ask(init("other@b"), init(call_id), start(call_id)) == ["Limited", "Limited", "Ok"]
+    key = key_text(f"{call_id};tag=1")
+    assert switch.keys == sorted(["other@b;tag=1", key])
+    again = make()  # a later run, which knows the keys alone
+    assert again.worker().ask(stop(call_id), stop(call_id)) == ["Ok", "Not found"]
+    assert switch.keys == ["other@b;tag=1"]
+
+
+def test_calls_with_stand_ins_that_begin_alike_are_told_apart(switch: Switch) -> None:
+    worker = switch.worker()
+    first, second = "x" * 600 + "1", "x" * 600 + "2"
+    worker.ask(init(first), init(second))
+    assert worker.ask(stop(second)) == ["Ok"]
+    assert switch.keys == [key_text(f"{first};tag=1")]
+
+
+def test_a_call_without_a_key_is_locked_and_an_emergency_call_passes(switch: Switch) -> None:
+    worker = switch.worker()
+    assert worker.ask(init("")) == ["Locked"]
+    assert worker.ask(init("", ruri="sip:112@pbx")) == ["No limit"]
+    assert worker.ask(init("", ruri="sip:sos@pbx", source="10.0.0.1")) == ["No limit"]
+    assert switch.house.enforcer.emergencies_total == 2
     assert switch.keys == []
     assert EventName.CLIENT_REFUSED in switch.house.log.names()
 

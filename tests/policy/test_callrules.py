@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from featurekeyd import policy
+from featurekeyd.client.limits import key_text
 from featurekeyd.policy.callrules import (
     MAX_PATTERN,
     Call,
@@ -19,6 +20,8 @@ from featurekeyd.policy.callrules import (
     Target,
     call_id_of,
     call_key,
+    filed_stand_in,
+    filed_under,
     find_rule,
     matches,
     read_target,
@@ -128,7 +131,18 @@ def test_of_a_long_number_only_its_beginning_counts() -> None:
 
 @given(st.text(min_size=1), st.text(min_size=1).filter(lambda tag: ";tag=" not in f";tag={tag}"[1:]))
 def test_the_call_id_is_found_in_its_key(call_id: str, tag: str) -> None:
-    assert call_id_of(call_key(call_id, tag)) == call_id
+    key = call_key(call_id, tag)
+    assert call_id_of(key) == call_id or key != f"{call_id};tag={tag}"
+
+
+@given(st.text(min_size=1, max_size=70), st.text(min_size=1, max_size=20))
+@example("x" * 54 + "\x1b", "1")
+@example("x" * 600, "1")
+def test_every_call_has_the_key_that_the_clients_give_it_and_is_filed_under_its_call_id(call_id: str, tag: str) -> None:
+    key = call_key(call_id, tag)
+    assert key == key_text(f"{call_id};tag={tag}")
+    if key != f"{call_id};tag={tag}" and ";tag=" not in f"{call_id}{tag}":
+        assert filed_under(key) == filed_stand_in(call_id)
 
 
 def test_a_key_without_a_tag_is_a_call_id() -> None:
