@@ -97,7 +97,7 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 
 
 def _show(found: Counted, by: str) -> None:
-    partly = any(found.seconds.get(use.start, 0.0) < found.length * 0.98 for use in found.uses)
+    partly = any(found.seconds.get(use.start, 0.0) < found.whole(use.start) * 0.98 for use in found.uses)
     columns = [Column("TIME"), Column("FEATURE OR PORT")]
     columns += [Column(name, number=True) for name in ("PEAK", "ERLANG", "GRANTED", "DENIED", "BLOCKED")]
     columns += [Column("COUNTED", number=True)] if partly else []
@@ -109,7 +109,7 @@ def _show(found: Counted, by: str) -> None:
 
 def _cells(found: Counted, use: Use, by: str) -> list[object]:
     sort, name = use.subject
-    part = found.seconds.get(use.start, 0.0) / found.length
+    part = found.seconds.get(use.start, 0.0) / found.whole(use.start)
     return [
         local(use.start).strftime(_FORMAT[by]),
         name or _NAMES.get(sort, sort),

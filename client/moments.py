@@ -34,6 +34,11 @@ def local(seconds: float) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).astimezone()
 
 
+def midnight(day: datetime.date) -> int:
+    """When a day of this place begins, as seconds since 1970; a day may have 23 or 25 hours."""
+    return int(datetime.datetime.combine(day, datetime.time()).timestamp())
+
+
 def seconds_of(time: str) -> int:
     """Seconds since 1970 of a time as the daemon writes it; raises ValueError."""
     return int(datetime.datetime.fromisoformat(time).timestamp())

@@ -80,9 +80,10 @@ class Day:
 
 def read_day(asking: Asking, now: int) -> Day:
     """The last day of the history; raises CallError."""
-    hours = list(read_uses(asking, "hour", since=now - DAY, sort="feature"))
+    wanted = {"since": now - DAY, "until": now + 60, "sort": "feature"}  # not what a clock that was ahead has left
+    hours = list(read_uses(asking, "hour", **wanted))
     blocked = sorted({use.subject[1] for use in hours if use.blocked})
-    minutes = {name: list(read_uses(asking, "minute", since=now - DAY, sort="feature", name=name)) for name in blocked}
+    minutes = {name: list(read_uses(asking, "minute", **wanted, name=name)) for name in blocked}
     return Day(hours, minutes)
 
 

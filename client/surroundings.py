@@ -196,7 +196,7 @@ def _process_fault(process: ProcessSeen, groups: Sequence[grp.struct_group], gro
         return Fault("service_not_restarted", severity, what, cause, cure)
     what = f"{process.name} runs as {name}, who is not in the group {group}."
     cause = "The daemon turns away whom the settings do not name."
-    cure = f"adduser {name} {group}, and restart its service; or name it in [access] ask_users and restart featurekeyd."
+    cure = f"adduser {name} {group}, and restart its service; or: [access] ask_users, and systemctl reload featurekeyd"
     return Fault("user_not_in_group", severity, what, cause, cure)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .call import MANAGE, ReplyGarbled
-from .moments import local, seconds_of
+from .moments import local, midnight, seconds_of
 from .reading import member, needed, objects
 
 if TYPE_CHECKING:
@@ -64,7 +65,13 @@ class Counted:
 
     def erlangs(self, use: Use) -> float:
         """The traffic carried, while it was counted."""
-        return use.busy_seconds / (self.seconds.get(use.start) or self.length)
+        return use.busy_seconds / (self.seconds.get(use.start) or self.whole(use.start))
+
+    def whole(self, start: int) -> int:
+        """Seconds of the period that begins then."""
+        if self.length != LENGTHS["day"]:
+            return self.length
+        return midnight(local(start).date() + datetime.timedelta(days=1)) - start
 
 
 def read_uses(asking: Asking, step: str, **wanted: Any) -> Iterator[Use]:
@@ -103,7 +110,7 @@ def counted(rows: Iterable[Use], step: str) -> Counted:
 
 
 def _day(start: int) -> int:
-    return int(local(start).replace(hour=0, minute=0, second=0, microsecond=0).timestamp())
+    return midnight(local(start).date())
 
 
 def _use(row: dict[str, Any]) -> Use:

@@ -126,5 +126,5 @@ def test_minutes_are_asked_for_only_where_calls_were_refused() -> None:
     asked = Asked()
     found = read_day(asked, NOW)
     assert [(it["step"], it.get("name")) for it in asked.asked] == [("hour", None), ("minute", "x")]
-    assert {it["since"] for it in asked.asked} == {NOW - 86_400}
+    assert {(it["since"], it["until"]) for it in asked.asked} == {(NOW - 86_400, NOW + 60)}
     assert ([use.blocked for use in found.hours], list(found.minutes)) == ([2], ["x"])

@@ -19,10 +19,10 @@ from featurekeyd.client.control import run
 from featurekeyd.client.erlang import MAX_CHANNELS, blocking, channels_for
 from featurekeyd.client.moments import local, seconds_of
 from featurekeyd.client.sizing import USUAL_HOLD, busy_hour, offered, usual_busy_hour
-from featurekeyd.client.uses import Use, counted
+from featurekeyd.client.uses import COUNTING, Use, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.client.conftest import Peer, StandIn
 
@@ -355,3 +355,26 @@ def test_a_time_may_be_so_long_ago(daemon: StandIn, control: Control, text: str,
     control("history", "--from", text)
     since = daemon.calls[0]["parameters"]["since"]
     assert before - seconds - 1 <= since <= time.time() - seconds + 1
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A place whose clocks are put forward and back."""
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("berlin")
+@pytest.mark.parametrize(("day", "hours"), [((2026, 3, 29), 23), ((2026, 10, 25), 25), ((2026, 11, 22), 24)])
+def test_a_day_on_which_the_clocks_are_put_is_one_day(day: tuple[int, int, int], hours: int) -> None:
+    begin = int(datetime.datetime(*day).timestamp())  # noqa: DTZ001 - of this place
+    around = range(begin - 3600, begin + (hours + 1) * 3600, 3600)
+    rows = [Use(start, subject, busy_seconds=3600.0) for start in around for subject in (TRUNK, (COUNTING, ""))]
+    found = counted(rows, "day")
+    (whole,) = (use for use in found.uses if use.start == begin)
+    assert len(found.uses) == 3
+    assert (whole.busy_seconds, found.seconds[begin], found.whole(begin)) == (hours * 3600.0,) * 3
+    assert found.erlangs(whole) == 1.0
