@@ -22,6 +22,10 @@ MINUTES_KEPT = 7 * 24 * 60
 HOURS_KEPT = 400 * 24
 """Hours that are kept: a year, and the same month of the year before beside it."""
 
+DAY = 86_400
+"""Seconds behind the minute that is stored, beyond which a row is of a clock that was ahead: zones and corrections are
+below it."""
+
 MAX_WAITING = 1_440
 """Minutes that wait for a disk: a day, in some 2 MB where twenty rows a minute have something in them."""
 
@@ -109,7 +113,7 @@ def save_minutes(connection: sqlite3.Connection, minutes: Sequence[Minute]) -> N
         ]
         connection.executemany(_ADD.format(table=f"history_{step}"), rows)
     if any(minute.start % 60 == 0 for minute in minutes):
-        _thin(connection)
+        _thin(connection, minutes[-1].start)
 
 
 def load_page(connection: sqlite3.Connection, wanted: Wanted) -> Page:
@@ -143,14 +147,20 @@ def _numbers(connection: sqlite3.Connection, subjects: set[Subject]) -> dict[Sub
     return {(Sort(sort), name): number for sort, name, number in rows}
 
 
-def _thin(connection: sqlite3.Connection) -> None:
-    """Forget the oldest minutes and hours beyond those that are kept, and the subjects that nothing is left of.
+def _thin(connection: sqlite3.Connection, now: int) -> None:
+    """Forget minutes and hours beyond those that are kept, and the subjects that nothing is left of.
 
-    They are counted and not reckoned from today: a clock that was ahead for an hour would forget all of them.
+    They are counted and not reckoned from today: a clock that was ahead for an hour would forget all of them. What it
+    has left more than a day behind `now`, the minute that was stored last, goes first, the latest before others: else
+    it would stay until that day, and what is counted meanwhile would go. Then go the oldest.
     """
-    for table, kept in (("history_minute", MINUTES_KEPT), ("history_hour", HOURS_KEPT)):
-        newest = f"SELECT DISTINCT start FROM {table} ORDER BY start DESC LIMIT 1 OFFSET ?"  # noqa: S608 - two names of our own
-        connection.execute(f"DELETE FROM {table} WHERE start < ({newest})", (kept - 1,))  # noqa: S608 - the same
+    for step, kept in ((Step.MINUTE, MINUTES_KEPT), (Step.HOUR, HOURS_KEPT)):
+        table, horizon = f"history_{step}", (now * 60 + DAY) // SECONDS[step]
+        (count,) = connection.execute(f"SELECT count(DISTINCT start) FROM {table}").fetchone()  # noqa: S608 - two names of our own
+        order = "start > ? DESC, CASE WHEN start > ? THEN -start ELSE start END"
+        first = f"SELECT start FROM (SELECT DISTINCT start FROM {table}) ORDER BY {order} LIMIT ?"  # noqa: S608 - the same
+        excess = max(count - kept, 0)
+        connection.execute(f"DELETE FROM {table} WHERE start IN ({first})", (horizon, horizon, excess))  # noqa: S608 - the same
     connection.execute(
         "DELETE FROM history_series WHERE number NOT IN (SELECT series FROM history_minute) "
         "AND number NOT IN (SELECT series FROM history_hour)"

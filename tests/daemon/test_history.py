@@ -118,6 +118,21 @@ def test_a_subject_of_which_nothing_is_left_is_forgotten(store: Store, monkeypat
     assert rows == [("",), ("trunk",)]
 
 
+def test_what_a_clock_that_was_ahead_has_left_goes_before_what_is_counted_since(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "MINUTES_KEPT", 120)
+    monkeypatch.setattr(history, "HOURS_KEPT", 2)
+    ahead = NOON + 10 * 365 * 1440
+    store.save_minutes([minute(ahead + number) for number in range(120)])
+    for hour in range(2):
+        store.save_minutes([minute(NOON + hour * 60 + number) for number in range(60)])
+    assert [it.start // 60 for it in listed(store, Step.MINUTE, sort=Sort.FEATURE)] == [
+        NOON + number for number in range(120)
+    ]
+    assert [it.start // 60 for it in listed(store, Step.HOUR, sort=Sort.FEATURE)] == [NOON, NOON + 60]
+
+
 def test_a_clock_that_was_far_ahead_forgets_nothing(store: Store) -> None:
     store.save_minutes([minute(NOON + number) for number in range(60)])
     store.save_minutes([minute(NOON + 60 * 24 * 365 * 20)])
