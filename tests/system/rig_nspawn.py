@@ -202,9 +202,9 @@ class Container:
         self._wait_for(self._is_up, "systemd is not up")
 
     def halt(self) -> None:
-        """End it in order; raises RigFailure where it does not end."""
+        """End it in order; raises RigFailure where it does not end. One that has not come up is left to `close`."""
         process = self._process
-        if process is None:
+        if process is None or not self.leader:  # number 0 would be this process and all of its group
             return
         os.kill(self.leader, _ORDERLY_END)
         process.wait()

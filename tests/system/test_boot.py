@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 import rig_boot
 import rig_nspawn
 from rig_boot import MEMBER, SERVICE, SETTINGS, SOCKET, STRANGER, TECHNICIAN, Host
+from rig_process import RigFailure
 
 pytestmark = pytest.mark.timeout(900)  # the first to run may have to make the root file system and the packages
 
@@ -29,6 +31,18 @@ MOST_MEMORY = 45 * 1024 * 1024
 LONGEST_START = 5.0
 """Seconds from start to READY on a loaded machine; it takes some 0.3 s."""
 OTHER_VERSION = "0.1.0+again"
+
+
+def test_a_machine_that_does_not_boot_is_told_and_cleared_away(tmp_path: Path) -> None:
+    if why := rig_nspawn.missing():
+        pytest.skip(why)
+    archive = tmp_path / "empty.tar.zst"
+    (tmp_path / "empty").mkdir()
+    subprocess.run(["tar", "--zstd", "-cf", archive, "-C", tmp_path / "empty", "."], timeout=60, check=True)
+    machine = rig_nspawn.Container(archive, tmp_path)
+    with pytest.raises(RigFailure, match="does not boot"), machine:
+        machine.boot()
+    assert not machine.root.exists()
 
 
 @pytest.fixture(scope="module")
