@@ -17,14 +17,13 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from collections import deque
 from typing import cast
 
 from featurekeyd.policy.ledger import Lease
 
 from . import limits
 from .callcontrol_service import CallControlService
-from .callcontrol_wire import ERROR, BadRequest, CallRequest, CallRequests
+from .callcontrol_wire import ERROR, BadRequest, CallRequests
 from .methods import Permission
 from .peer import read_peer
 from .server import Server
@@ -37,12 +36,12 @@ class CallControlConnection(asyncio.Protocol):
         self._server = server
         self._service = service
         self._requests = CallRequests()
-        self._waiting: deque[CallRequest] = deque()
-        """Requests that have come and are not served yet."""
         self._answers: list[bytes] = []
         """Answers of this turn."""
         self._unread: list[Lease] = []
         """What was granted anew since the client said something last."""
+        self._wrong = ""
+        """What came that is no request: the connection ends with that."""
         self._timer: asyncio.TimerHandle | None = None
         """Runs while the client is to say something, or the rest of it."""
         self._no_more = False
@@ -92,28 +91,22 @@ class CallControlConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Cut the bytes into requests and serve them."""
-        if self._ended:
+        if self._ended or self._wrong:
             return
         self._unread.clear()  # the module reads each answer before it asks again
-        try:
-            self._waiting.extend(self._requests.feed(data))
-        except BadRequest as error:
-            self._turn_away(str(error))
-            return
-        if self._shut and (len(self._waiting) != 1 or self._requests.unfinished):
-            self._waiting.clear()
+        self._requests.feed(data)
+        if self._shut and not self._requests.alone:
+            self._requests.clear()
             self._transport.close()
             return
-        if self._waiting or self._timer is None:
+        if self._requests.waiting:
             self._stop_timer()
-            if self._requests.unfinished:
-                self._timer = self._server.loop.call_later(limits.HALF_MESSAGE_SECONDS, self._unfinished)
         self._serve()
 
     def eof_received(self) -> bool:
         """A client that will send nothing more still gets its answers; then the connection ends."""
         self._no_more = True
-        return bool(self._waiting or self._answers)
+        return bool(self._requests.waiting or self._answers)
 
     def pause_writing(self) -> None:
         """The client asks and does not read."""
@@ -125,25 +118,35 @@ class CallControlConnection(asyncio.Protocol):
 
     def _serve(self) -> None:
         """Serve what waits, up to the share of one turn; the rest comes after other connections had theirs."""
-        served = 0
-        while self._waiting and served < limits.CALLS_PER_TURN and not self._ended:
-            self._serve_one(self._waiting.popleft())
+        turns, served = self._server.turns, 0
+        end = turns.loop.time() + limits.TURN_MICROSECONDS / 1e6
+        while self._requests.waiting and served < limits.CALLS_PER_TURN and not self._ended:
+            self._serve_next()
             served += 1
-        turns = self._server.turns
+            if turns.loop.time() >= end:  # what counts is how long others wait
+                break
         turns.calls += served
         if served:
             turns.answer(self)
         self._regulate()
-        if self._waiting and not self._scheduled:
+        if self._requests.waiting and not self._scheduled:
             self._scheduled = True
             turns.queue(self._share, self._go_on)
+        elif self._requests.unfinished and self._timer is None and not self._ended:
+            self._timer = self._server.loop.call_later(limits.HALF_MESSAGE_SECONDS, self._unfinished)
 
     def _go_on(self) -> None:
         self._scheduled = False
         if not self._ended:
             self._serve()
 
-    def _serve_one(self, request: CallRequest) -> None:
+    def _serve_next(self) -> None:
+        try:
+            request = self._requests.take()
+        except BadRequest as error:
+            self._requests.clear()
+            self._wrong = str(error)  # said once the answers before it are sent
+            return
         if request.verb == "init" and self._hung_up.poll(0):
             return
         try:
@@ -157,9 +160,9 @@ class CallControlConnection(asyncio.Protocol):
 
     def _regulate(self) -> None:
         """Read from the client only while its requests can be served, so that what waits stays bounded."""
-        if self._ended or self._no_more or bool(self._waiting) is not self._transport.is_reading():
+        if self._ended or self._no_more or self._requests.waiting is not self._transport.is_reading():
             return
-        if self._waiting:
+        if self._requests.waiting:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
@@ -171,7 +174,9 @@ class CallControlConnection(asyncio.Protocol):
         self._answers.clear()
         if self._once:
             self._retire()
-        if self._no_more and not self._waiting:
+        if self._wrong:
+            self._turn_away(self._wrong)
+        if self._no_more and not self._requests.waiting:
             self._transport.close()
 
     # Ending

@@ -31,8 +31,8 @@ class CallIndex:
         """By Call-ID the number of the switch that asked, by key; stand-ins of before by what they tell of it."""
         self._places: dict[str, str] = {}
         """By key where it is in there."""
-        self._latest: Lease | None = None
-        """The lease up to which the ledger was looked at."""
+        self._seen: dict[str, Lease] = {}
+        """By key the leases that were looked at, as they were then."""
         self._heirs: set[int] = set()
         """Switches that asked about a call that was there before them: they are the ones that had it."""
 
@@ -60,14 +60,14 @@ class CallIndex:
             self._calls[place][key] = switch
         self._catch_up()
 
-    def freed(self, lease: Lease) -> None:
-        """Take note that a lease which was found here is freed."""
-        if lease is self._latest:  # then the one before is where to look from: all was looked at to find this one
-            self._latest = next(reversed(self._held.values()), None)
-        place = self._places.pop(lease.key, None)
+    def freed(self, key: str, switch: int) -> None:
+        """Take note that this switch has ended the call."""
+        self._seen.pop(key, None)
+        place = self._places.pop(key, None)
         if place is None:
             return
-        del self._calls[place][lease.key]
+        if self._calls[place].pop(key) == NO_SWITCH != switch:
+            self._heirs.add(switch)
         if not self._calls[place]:
             del self._calls[place]
 
@@ -90,11 +90,11 @@ class CallIndex:
         if len(self._places) > 2 * len(held) + SPARE:
             self._sort_anew()
         for key, lease in reversed(held.items()):
-            if lease is self._latest:
+            if self._seen.get(key) is lease:  # and so are all before it
                 break
+            self._seen[key] = lease
             if key not in self._places:
                 self._add(key, filed_under(key), NO_SWITCH)
-        self._latest = next(reversed(held.values()), None)
 
     def _add(self, key: str, place: str, switch: int) -> None:
         self._calls.setdefault(place, {})[key] = switch
@@ -103,6 +103,7 @@ class CallIndex:
     def _sort_anew(self) -> None:
         held = self._held
         known, places, self._calls, self._places = self._calls, self._places, {}, {}
+        self._seen = {key: lease for key, lease in self._seen.items() if key in held}
         for key, place in places.items():
             if key in held:
                 self._add(key, place, known[place][key])

@@ -193,8 +193,7 @@ class CallControlService:
         oldest = min(leases, key=_granted)
         if self._site.enforcer.release(oldest.holder, oldest.key, peer.uid, self._site.moment()) is not True:
             return NOT_FOUND
-        self._index.note(oldest.key, call_id, self._switch_of(peer))
-        self._index.freed(oldest)
+        self._index.freed(oldest.key, self._switch_of(peer))
         return OK
 
     # Calls that end without a word

@@ -40,28 +40,52 @@ class CallRequest(msgspec.Struct, frozen=True):
 
 
 class CallRequests:
-    """Cuts what a client sends into requests."""
+    """Cuts what a client sends into requests, each when it is asked for: what waits costs nobody anything."""
 
     def __init__(self) -> None:
         self._received = bytearray()
+        self._end = -1
+        """Where the next request ends, below 0 where its end is not there yet."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a whole request is there, or what cannot be one."""
+        return self._end >= 0 or self._too_long
 
     @property
     def unfinished(self) -> bool:
-        """Whether a request was begun and is not there to its end."""
-        return bool(self._received)
+        """Whether a request was begun and is not there to its end, where none waits."""
+        return bool(self._received) and not self.waiting
 
-    def feed(self, data: bytes) -> list[CallRequest]:
-        """The requests that end in these bytes; raises BadRequest."""
+    @property
+    def alone(self) -> bool:
+        """Whether one whole request is there and nothing else."""
+        return self._end >= 0 and self._end + len(_END) == len(self._received)
+
+    def feed(self, data: bytes) -> None:
+        """Take in what has come."""
         searched = max(len(self._received) - len(_END) + 1, 0)
         self._received += data
-        requests, begin = [], 0
-        while (end := self._received.find(_END, max(searched, begin))) >= 0:
-            requests.append(_read(bytes(self._received[begin:end])))
-            begin = end + len(_END)
-        del self._received[:begin]
-        if len(self._received) > limits.MAX_CALL_REQUEST_BYTES:
+        if self._end < 0:
+            self._end = self._received.find(_END, searched)
+
+    def take(self) -> CallRequest:
+        """The next request, where one waits; raises BadRequest."""
+        if self._end < 0:
             raise BadRequest(f"a request has more than {limits.MAX_CALL_REQUEST_BYTES} bytes and no empty line")
-        return requests
+        request = bytes(self._received[: self._end])
+        del self._received[: self._end + len(_END)]
+        self._end = self._received.find(_END)
+        return _read(request)
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        self._received.clear()
+        self._end = -1
+
+    @property
+    def _too_long(self) -> bool:
+        return len(self._received) > limits.MAX_CALL_REQUEST_BYTES and self._end < 0
 
 
 def _read(request: bytes) -> CallRequest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -129,6 +129,31 @@ def test_a_request_that_is_not_ended_is_given_up(switch: Switch) -> None:
     switch.house.loop.turn(4)
     assert worker.closed
     assert "not ended within 10 s" in switch.house.log.one(EventName.CLIENT_REFUSED).message
+
+
+def test_what_came_before_what_is_no_request_is_served_and_answered(switch: Switch) -> None:
+    worker = switch.worker()
+    worker.ask(init("1@b"))
+    assert worker.ask(stop("1@b"), init("2@b"), b"GET / HTTP/1.1\r\n\r\n", init("3@b")) == ["Ok", "Limited"]
+    assert worker.closed
+    assert switch.keys == ["2@b;tag=1"]
+
+
+def test_requests_that_take_long_leave_the_turn_to_others(switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, loop = switch.worker(), switch.house.loop
+    worker.ask(init())
+    answer = switch.service.answer
+
+    def slow(*said: Any) -> Any:
+        loop.moment += limits.TURN_MICROSECONDS / 2e6
+        return answer(*said)
+
+    monkeypatch.setattr(switch.service, "answer", slow)
+    worker.send(*(stop(f"{n}@x") for n in range(6)))
+    calls = switch.house.server.turns.calls
+    loop.turn(1)
+    assert 0 < switch.house.server.turns.calls - calls <= 4
+    assert worker.answers() == ["Not found"] * 6
 
 
 def test_what_is_no_request_ends_the_connection(switch: Switch) -> None:

@@ -20,12 +20,23 @@ START = b"start\r\ncallid: a@b\r\ndialogid: 2094:1043\r\n\r\n"
 STOP = b"stop\r\ncallid: a@b\r\n\r\n"
 
 
+class Fed(CallRequests):
+    """Requests that are taken as soon as they are there."""
+
+    def all_of(self, data: bytes) -> list[CallRequest]:
+        self.feed(data)
+        taken = []
+        while self.waiting:
+            taken.append(self.take())
+        return taken
+
+
 def verbs(requests: list[CallRequest]) -> list[str]:
     return [request.verb for request in requests]
 
 
 def test_a_request_is_a_verb_and_its_fields() -> None:
-    (request,) = CallRequests().feed(INIT)
+    (request,) = Fed().all_of(INIT)
     assert request.verb == "init"
     assert request.fields == {
         "ruri": "sip:100@pbx",
@@ -39,36 +50,36 @@ def test_a_request_is_a_verb_and_its_fields() -> None:
 
 
 def test_a_verb_alone_is_a_request() -> None:
-    assert CallRequests().feed(b"STOP\r\n\r\n") == [CallRequest("stop", {})]
+    assert Fed().all_of(b"STOP\r\n\r\n") == [CallRequest("stop", {})]
 
 
 @given(st.lists(st.integers(1, len(INIT + START + STOP)), max_size=20))
 def test_requests_are_the_same_however_they_are_cut(cuts: list[int]) -> None:
-    data, requests, whole = INIT + START + STOP, CallRequests(), []
+    data, requests, whole = INIT + START + STOP, Fed(), []
     places = [0, *sorted(cuts), len(data)]
     for begin, end in itertools.pairwise(places):
-        whole += requests.feed(data[begin:end])
-    assert whole == CallRequests().feed(data)
+        whole += requests.all_of(data[begin:end])
+    assert whole == Fed().all_of(data)
     assert not requests.unfinished
 
 
 def test_a_request_that_is_not_there_to_its_end_is_unfinished() -> None:
-    requests = CallRequests()
-    assert requests.feed(STOP + START[:-1]) == [CallRequest("stop", {"callid": "a@b"})]
+    requests = Fed()
+    assert requests.all_of(STOP + START[:-1]) == [CallRequest("stop", {"callid": "a@b"})]
     assert requests.unfinished
-    assert verbs(requests.feed(b"\n")) == ["start"]
+    assert verbs(requests.all_of(b"\n")) == ["start"]
     assert not requests.unfinished
 
 
 def test_a_folded_header_makes_no_field_and_ends_no_request() -> None:
     folded = b'init\r\nfrom: "x\r\n callid: forged\r\n \r\n\tstop" <sip:a@b>\r\ncallid: real\r\n\r\n'
-    (request,) = CallRequests().feed(folded)
+    (request,) = Fed().all_of(folded)
     assert request.fields["callid"] == "real"
     assert set(request.fields) == {"from", "callid"}
 
 
 def test_of_a_field_that_comes_twice_the_first_counts() -> None:
-    (request,) = CallRequests().feed(b"stop\r\ncallid: first\r\ncallid: second\r\n\r\n")
+    (request,) = Fed().all_of(b"stop\r\ncallid: first\r\ncallid: second\r\n\r\n")
     assert request.fields == {"callid": "first"}
 
 
@@ -86,34 +97,44 @@ def test_of_a_field_that_comes_twice_the_first_counts() -> None:
 )
 def test_what_is_no_request_is_refused(data: bytes) -> None:
     with pytest.raises(BadRequest):
-        CallRequests().feed(data)
+        Fed().all_of(data)
 
 
 def test_a_request_has_at_most_so_many_lines() -> None:
     lines = b"".join(b"f%d: x\r\n" % number for number in range(limits.MAX_CALL_REQUEST_LINES - 1))
-    assert verbs(CallRequests().feed(b"stop\r\n" + lines + b"\r\n")) == ["stop"]
+    assert verbs(Fed().all_of(b"stop\r\n" + lines + b"\r\n")) == ["stop"]
     with pytest.raises(BadRequest, match="lines"):
-        CallRequests().feed(b"stop\r\n" + lines + b"more: x\r\n\r\n")
+        Fed().all_of(b"stop\r\n" + lines + b"more: x\r\n\r\n")
 
 
 def test_a_request_has_at_most_so_many_bytes() -> None:
     fits = b"stop\r\nx: " + b"y" * (limits.MAX_CALL_REQUEST_BYTES - 9)
-    assert verbs(CallRequests().feed(fits + b"\r\n\r\n")) == ["stop"]
+    assert verbs(Fed().all_of(fits + b"\r\n\r\n")) == ["stop"]
     with pytest.raises(BadRequest, match="bytes"):
-        CallRequests().feed(fits + b"y\r\n\r\n")
+        Fed().all_of(fits + b"y\r\n\r\n")
     with pytest.raises(BadRequest, match="bytes"):
-        CallRequests().feed(fits + b"yyy")
+        Fed().all_of(fits + b"yyy")
 
 
 def test_a_verb_has_at_most_so_many_characters() -> None:
-    assert verbs(CallRequests().feed(b"s" * limits.MAX_CALL_VERB + b"\r\n\r\n")) == ["s" * limits.MAX_CALL_VERB]
+    assert verbs(Fed().all_of(b"s" * limits.MAX_CALL_VERB + b"\r\n\r\n")) == ["s" * limits.MAX_CALL_VERB]
 
 
 @given(st.lists(st.binary() | st.sampled_from([b"\r\n", b"\r\n\r\n", b"stop", b"callid: a", INIT]), max_size=30))
 def test_whatever_comes_is_a_request_or_refused(pieces: list[bytes]) -> None:
-    requests = CallRequests()
+    requests = Fed()
     with contextlib.suppress(BadRequest):
         for piece in pieces:
-            for request in requests.feed(piece):
+            for request in requests.all_of(piece):
                 assert request.verb.isalpha()
                 assert all("\r\n" not in value for value in request.fields.values())
+
+
+def test_what_waits_is_not_read_before_it_is_taken() -> None:
+    requests = CallRequests()
+    requests.feed(STOP + b"no verb\r\n\r\n")
+    assert (requests.waiting, requests.alone) == (True, False)
+    assert requests.take().verb == "stop"
+    assert (requests.waiting, requests.alone) == (True, True)
+    with pytest.raises(BadRequest, match="no verb"):
+        requests.take()
