@@ -18,6 +18,7 @@ import pytest
 import rig_boot
 import rig_nspawn
 from rig_boot import MEMBER, SERVICE, SETTINGS, SOCKET, STRANGER, TECHNICIAN, Host
+
 from rig_process import RigFailure
 
 pytestmark = pytest.mark.timeout(900)  # the first to run may have to make the root file system and the packages
@@ -30,6 +31,9 @@ MOST_MEMORY = 45 * 1024 * 1024
 """Bytes of its own that the daemon has at rest, at most; it has some 28 MB."""
 LONGEST_START = 5.0
 """Seconds from start to READY on a loaded machine; it takes some 0.3 s."""
+OTHERS = ("featurekey-agi.service", "featurekey-exporter.service", "featurekey-textfile.timer")
+"""What only some sites want."""
+TEXTFILE = "/var/lib/prometheus/node-exporter/featurekeyd.prom"
 OTHER_VERSION = "0.1.0+again"
 
 
@@ -65,12 +69,19 @@ def host(packages: list[Path]) -> Iterator[Host]:
         print(it.container.journal("-u", "featurekeyd*") if it.container.leader else "")
 
 
+def states(host: Host, what: str) -> list[str]:
+    """A property of each unit that only some sites want."""
+    return [host.container.shows(unit, what) for unit in OTHERS]
+
+
 def test_the_package_is_installed_and_the_daemon_runs(host: Host, packages: list[Path]) -> None:
     said = host.install(packages)
     assert "rror" not in said
     assert host.is_active()
     assert [host.container.shows(unit, "UnitFileState") for unit in (SERVICE, SOCKET)] == ["enabled", "enabled"]
     assert host.container.do("systemctl", "--failed", "--no-legend") == ""
+    assert states(host, "UnitFileState") == ["disabled"] * len(OTHERS)
+    assert states(host, "ActiveState") == ["inactive"] * len(OTHERS)
     assert "Feature Key absent" in host.status_line
     assert "next: featurekeyctl request" in host.container.journal("-u", SERVICE)
     rig_boot.add_users(host)
@@ -147,13 +158,11 @@ def test_metrics_are_served_by_a_unit_of_their_own_and_written_to_a_file(host: H
     host.container.do("systemctl", "stop", "featurekey-exporter.service")
     host.container.do("mkdir", "-p", "/var/lib/prometheus/node-exporter")
     host.container.do("systemctl", "start", "featurekey-textfile.service")
-    assert "featurekey" in host.container.do("cat", "/var/lib/prometheus/node-exporter/featurekeyd.prom")
+    assert "featurekey" in host.container.do("cat", TEXTFILE)
 
 
 def test_the_process_for_asterisk_is_there_to_be_enabled(host: Host) -> None:
     unit = "featurekey-agi.service"
-    if not (rig_nspawn.CHECKOUT / "systemd" / unit).exists():
-        pytest.skip("this checkout has no such unit")
     assert host.container.shows(unit, "UnitFileState") == "disabled"
     host.container.do("systemctl", "start", unit)
     assert host.container.shows(unit, "ActiveState") == "active"
@@ -242,12 +251,16 @@ def test_a_reload_takes_what_may_change_and_keeps_what_was_right(host: Host) -> 
 def test_an_upgrade_restarts_the_daemon_and_keeps_leases_and_settings(host: Host) -> None:
     before, socket = host.pid, host.container.shows(SOCKET, "ActiveEnterTimestampMonotonic")
     settings = host.container.do("cat", SETTINGS)
+    host.container.do("systemctl", "start", *OTHERS)
+    others = states(host, "InvocationID")
     host.install(rig_nspawn.build_packages(OTHER_VERSION))
     assert host.installed("featurekeyd") == f"install ok installed {OTHER_VERSION}"
     host.wait_for_another(before)
     assert host.keys() == CALLS
     assert host.container.do("cat", SETTINGS) == settings
     assert host.container.shows(SOCKET, "ActiveEnterTimestampMonotonic") == socket, "clients were refused meanwhile"
+    assert states(host, "ActiveState") == ["active"] * len(OTHERS)
+    assert not set(states(host, "InvocationID")) & set(others), "they run the earlier version"
 
 
 def test_a_pulled_card_is_told_with_cause_and_cure(host: Host) -> None:
@@ -298,9 +311,14 @@ def test_after_a_boot_the_leases_are_gone_and_the_licenses_are_there(host: Host)
     assert host.call("call-after-the-boot").status == 0
 
 
-def test_removal_keeps_settings_and_licenses(host: Host) -> None:
+def test_removal_ends_what_runs_and_keeps_settings_and_licenses(host: Host) -> None:
+    host.container.put("/etc/featurekeyd/ami-secret", "a secret of Asterisk\n")
+    host.container.do("systemctl", "start", *OTHERS, "featurekey-textfile.service")
+    assert host.container.run("ls", TEXTFILE).status == 0
     host.container.do("apt-get", "remove", "-q", "-y", "featurekeyd", "featurekey-issue", seconds=rig_boot.INSTALLING)
-    assert host.container.run("systemctl", "is-active", SERVICE, SOCKET).status != 0
+    for unit in (SERVICE, SOCKET, *OTHERS):
+        assert host.container.run("systemctl", "is-active", unit).out.strip() == "inactive", unit
+    assert host.container.run("ls", TEXTFILE).status != 0, "node_exporter goes on telling what is long past"
     assert (host.container.root / SETTINGS.lstrip("/")).exists()
     assert host.container.run("ls", "/var/lib/featurekeyd/featurekeyd.db").status == 0
 
@@ -308,7 +326,7 @@ def test_removal_keeps_settings_and_licenses(host: Host) -> None:
 def test_purging_leaves_nothing_but_the_users(host: Host) -> None:
     names = ("featurekeyd", "python3-featurekeyd")
     host.container.do("apt-get", "purge", "-q", "-y", *names, seconds=rig_boot.INSTALLING)
-    places = ["/etc/featurekeyd", "/var/lib/featurekeyd", "/run/featurekeyd", "/usr/lib/featurekeyd"]
+    places = ["/etc/featurekeyd", "/var/lib/featurekeyd", "/run/featurekeyd", "/usr/lib/featurekeyd", TEXTFILE]
     found = host.container.run("find", *places, "/usr/lib/python3/dist-packages/featurekeyd", "-print").out
     assert found == ""
     assert host.container.run("id", "featurekeyd").status == 0
