@@ -192,7 +192,7 @@ async def _until_looked(site: Site, stop: asyncio.Event) -> None:
 
 def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
     """Restore what earlier runs left, verified anew, and join it."""
-    vendor_keys, told_of_keys = _believed_keys(settings)
+    vendor_keys, told_of_keys = _believed_keys(settings, {})
     now = clock.now()
     memory = BootMemory(settings.runtime / "state-seal", clock.boot_id())
     store, told = recover_state(
@@ -242,10 +242,11 @@ def _site(settings: Settings, catalog: Catalog, log: Log) -> Site:
     return site
 
 
-def _believed_keys(settings: Settings) -> tuple[VendorKeys, list[Event]]:
+def _believed_keys(settings: Settings, earlier: VendorKeys) -> tuple[VendorKeys, list[Event]]:
     """The vendor's keys, and events of what is wrong with them; none where the cryptography gives wrong answers.
 
-    Without a key nothing signed is believed: no license counts then, and emergency calls are granted as ever.
+    Without a key nothing signed is believed: no license counts then, and emergency calls are granted as ever. Keys that
+    are gone or damaged while the daemon runs, as while a package is being replaced, leave the `earlier` ones believed.
     """
     failed = self_test()
     if failed:
@@ -254,11 +255,19 @@ def _believed_keys(settings: Settings) -> tuple[VendorKeys, list[Event]]:
         )
         return {}, [Event(name=EventName.SELF_TEST_FAILED, message=message)]
     vendor_keys, wrong = read_vendor_keys(settings.vendor_keys)
-    cure = "Install the vendor's public key (*.pub) there, and restart featurekeyd."
-    told = [f"In {settings.vendor_keys}, {what}. {cure}" for what in wrong]
-    if not vendor_keys and not wrong:
-        told = [f"There is no public key of the vendor in {settings.vendor_keys}: no license is believed. {cure}"]
-    return vendor_keys, [Event(name=EventName.VENDOR_KEY_TROUBLE, message=message) for message in told]
+    if vendor_keys and not wrong:
+        return vendor_keys, []
+    told = [f"In {settings.vendor_keys}, {what}." for what in wrong]
+    if not told:
+        told = [f"There is no public key of the vendor in {settings.vendor_keys}{'' if earlier else _NONE_BELIEVED}."]
+    cure = f"{_EARLIER_STAY if earlier else ''}{_KEY_CURE}"
+    events = [Event(name=EventName.VENDOR_KEY_TROUBLE, message=f"{message} {cure}") for message in told]
+    return {**earlier, **vendor_keys}, events
+
+
+_NONE_BELIEVED = ": no license is believed"
+_EARLIER_STAY = "The keys that were read before stay believed until a restart. "
+_KEY_CURE = "Install the vendor's public key (*.pub) there, then systemctl reload featurekeyd."
 
 
 def _restored(settings: Settings, enforcer: Enforcer, log: Log, stored: list[Lease]) -> Recording:
@@ -297,9 +306,16 @@ def _first_steps(site: Site) -> str:
     """What to do on a new host, in the entry that everybody reads there; nothing once it is certified."""
     if site.enforcer.licenses.certificate is not None:
         return ""
+    install = f"(*.pub) into {site.settings.vendor_keys}, then systemctl reload featurekeyd"
+    keyless = not site.vendor_keys and not self_test()
+    if site.documents.certificate is not None:
+        if not keyless:  # why it is not believed was told before
+            return " The stored certificate is not believed; next: featurekeyctl doctor."
+        without = "The stored certificate is not believed without the vendor's public key"
+        return f" {without}; next: put the key {install}."
     steps = "featurekeyctl request --output request.txt, and send the file to the vendor"
-    if not site.vendor_keys:
-        steps += f"; put the vendor's public key (*.pub) into {site.settings.vendor_keys}, and reload"
+    if keyless:
+        steps += f"; put the vendor's public key {install}"
     return f" No certificate is imported yet; next: {steps}."
 
 

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,8 +19,10 @@ from featurekeyd.policy.events import Event, EventName
 from featurekeyd.policy.signedtext import VendorKeys
 from featurekeyd.policy.tables import FileMistakes
 
+from .documents import read_documents
 from .server import Server
 from .settings import Settings, read_settings
+from .trusting import read_answer
 
 LIVE = ("access", "rules", "addresses", "alarms")
 """Fields of the settings that count at once; all others need a restart."""
@@ -48,11 +51,22 @@ _TABLES = {
 }
 """What a field is called in the file."""
 
+_KEYS = "vendor's public keys"
+"""What else is read anew."""
+
 Check = Callable[[Settings, str], object]
 """Raises FileMistakes where the settings of the file of that name do not fit the catalog."""
 
-Keys = Callable[[Settings], tuple[VendorKeys, list[Event]]]
-"""The vendor's keys that are believed, and what is to be told of them."""
+Keys = Callable[[Settings, VendorKeys], tuple[VendorKeys, list[Event]]]
+"""The vendor's keys that are believed where those were believed before, and what is to be told of them."""
+
+
+class _Read(NamedTuple):
+    """What was read anew, and what is to be told of the keys."""
+
+    settings: Settings
+    vendor_keys: VendorKeys
+    events: list[Event]
 
 
 class Reloading:
@@ -92,39 +106,60 @@ class Reloading:
             self.begin()
 
     async def _reload(self) -> None:
-        site = self._server.site
         try:
-            settings, vendor_keys, events = await asyncio.to_thread(self._read)
+            read = await self._read_or_refuse()
+            if read is not None:
+                await self._take(read)
+        except Exception as error:  # noqa: BLE001 - the daemon goes on with what it has
+            self._server.site.tell_unexpected(error, "while reading the settings anew")
+
+    async def _read_or_refuse(self) -> _Read | None:
+        """What was read; None where it cannot be taken, which is told then."""
+        try:
+            return await asyncio.to_thread(self._read)
         except FileMistakes as error:
             self._refuse(str(error))
         except OSError as error:
             self._refuse(f"{error.filename or self._path}: {error.strerror}")
-        except Exception as error:  # noqa: BLE001 - the daemon goes on with what it has
-            site.tell_unexpected(error, "while reading the settings anew")
-        else:
-            for event in events:
-                site.tell(event)
-            self._take(settings, vendor_keys)
+        return None
 
-    def _read(self) -> tuple[Settings, VendorKeys, list[Event]]:
+    def _read(self) -> _Read:
         """Whatever waits for a disk or a name service."""
-        settings = read_settings(self._path)
+        settings, site = read_settings(self._path), self._server.site
         self._check(settings, str(self._path))
-        return settings, *self._keys(self._server.site.settings)
+        return _Read(settings, *self._keys(site.settings, site.vendor_keys))
 
     def _refuse(self, reason: str) -> None:
         message = f"The settings were not taken, and the earlier ones stay: {reason}"
         cure = "Cure: correct the file, then systemctl reload featurekeyd."
         self._server.site.tell(Event(name=EventName.SETTINGS_REFUSED, message=f"{message}. {cure}"))
 
-    def _take(self, settings: Settings, vendor_keys: VendorKeys) -> None:
+    async def _take(self, read: _Read) -> None:
         site = self._server.site
-        changed = _changed(site.settings, settings)
-        self._adopt(settings)
-        site.vendor_keys = vendor_keys
+        for event in read.events:
+            site.tell(event)
+        changed = _changed(site.settings, read.settings)
+        self._adopt(read.settings)
         self._server.dismiss_outdated()
-        site.tell(Event(name=EventName.SETTINGS_READ_ANEW, message=_told(changed)))
+        # A key's name is made of its value, and not every release of the library can compare two keys.
+        keys_changed = read.vendor_keys.keys() != site.vendor_keys.keys()
+        if keys_changed:
+            await site.alone(lambda: self._adopt_keys(read.vendor_keys))
+        site.tell(Event(name=EventName.SETTINGS_READ_ANEW, message=_told(changed, keys_changed=keys_changed)))
         site.settle()
+
+    async def _adopt_keys(self, vendor_keys: VendorKeys) -> None:
+        """Believe these keys from now on, and what is stored as far as they have signed it."""
+        site = self._server.site
+        documents, answer, catalog = site.documents, site.trusting.answer, site.enforcer.catalog.id
+        licenses, told = await asyncio.to_thread(read_documents, documents, vendor_keys, catalog)
+        evidence, not_believed = await asyncio.to_thread(read_answer, answer, vendor_keys)
+        site.vendor_keys = vendor_keys
+        site.enforcer.trust.answer = evidence
+        site.enforcer.adopt_stored(licenses, site.clock())
+        # Without any key nothing stored can be believed: that is one trouble, and not one for each document.
+        for event in [*told, *not_believed] if vendor_keys else ():
+            site.tell(event)
 
     def _adopt(self, settings: Settings) -> None:
         site = self._server.site
@@ -144,8 +179,8 @@ def _changed(before: Settings, after: Settings) -> list[str]:
     return fields
 
 
-def _told(changed: list[str]) -> str:
-    now = [_TABLES[it] for it in changed if it in LIVE or it in _RULES]
+def _told(changed: list[str], *, keys_changed: bool) -> str:
+    now = [_TABLES[it] for it in changed if it in LIVE or it in _RULES] + [_KEYS] * keys_changed
     later = [_TABLES[it] for it in changed if it not in LIVE and it not in _RULES]
     message = f"The settings were read anew: {', '.join(now) or 'nothing has changed that counts at once'}."
     return f"{message} After a restart only: {', '.join(later)}." if later else message

@@ -325,7 +325,9 @@ def test_a_vendor_key_that_is_missing_or_damaged_is_told_once_with_its_cure(serv
     missing, damaged = (it.message for it in service.told if it.name is EventName.VENDOR_KEY_TROUBLE)
     assert missing.startswith(f"There is no public key of the vendor in {service.settings.vendor_keys}: ")
     assert "vendor.pub is no public key" in damaged
-    assert all("Install the vendor's public key" in told for told in (missing, damaged))
+    cure = "Install the vendor's public key (*.pub) there, then systemctl reload featurekeyd."
+    assert all(told.endswith(cure) for told in (missing, damaged))
+    assert all("stay believed" not in told for told in (missing, damaged))
 
 
 def certified(service: Service, vendor: Vendor, drained: float = 0.0) -> None:
@@ -339,6 +341,43 @@ def certified(service: Service, vendor: Vendor, drained: float = 0.0) -> None:
     store.save_documents(Documents(certificate=vendor.certificate()))
     store.save_meters({"feature_key_absent": drained})
     store.close()
+
+
+def first_steps(service: Service) -> str:
+    """What the entry of the start says is next."""
+
+    async def talk() -> None:
+        service.gate.set()
+        await service.ready.wait()
+
+    service.run(talk)
+    (told,) = (event.message for event in service.told if event.name is EventName.STARTED)
+    return told.partition(". ")[2]
+
+
+def test_a_new_host_is_told_what_to_do_first(service: Service) -> None:
+    said = first_steps(service)
+    assert said.startswith("No certificate is imported yet; next: featurekeyctl request --output request.txt, ")
+    assert f"put the vendor's public key (*.pub) into {service.settings.vendor_keys}, then systemctl reload" in said
+
+
+def test_without_the_vendors_key_a_certificate_that_is_stored_is_not_said_to_be_missing(
+    service: Service, vendor: Vendor
+) -> None:
+    certified(service, vendor)
+    (service.settings.vendor_keys / "vendor.pub").unlink()
+    place = service.settings.vendor_keys
+    assert first_steps(service) == (
+        "The stored certificate is not believed without the vendor's public key; next: put the key (*.pub) into "
+        f"{place}, then systemctl reload featurekeyd."
+    )
+
+
+def test_a_certificate_of_another_vendor_is_not_said_to_be_missing_either(service: Service, vendor: Vendor) -> None:
+    certified(service, type(vendor)(seed=2))
+    pem = vendor.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (service.settings.vendor_keys / "vendor.pub").write_bytes(pem)
+    assert first_steps(service) == "The stored certificate is not believed; next: featurekeyctl doctor."
 
 
 def test_cryptography_that_gives_wrong_answers_makes_nothing_signed_believed_and_lets_emergency_calls_pass(
@@ -356,6 +395,8 @@ def test_cryptography_that_gives_wrong_answers_makes_nothing_signed_believed_and
         assert (await service.ask("Acquire", holder="pbx", key="2", wants=wants, dialed="112"))["allowed"]
 
     service.run(talk)
+    (started,) = (event.message for event in service.told if event.name is EventName.STARTED)
+    assert started.endswith("The stored certificate is not believed; next: featurekeyctl doctor.")
     told = [event.message for event in service.told if event.name is EventName.SELF_TEST_FAILED]
     assert told == ["The self-test failed (Ed25519): no license is believed until the program is whole again."]
     store = Store(service.settings.state / "featurekeyd.db")

@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from featurekeyd.daemon import main
+from featurekeyd.daemon.facts import Answer
 from featurekeyd.daemon.main import _believed_keys
 from featurekeyd.daemon.reloading import _TABLES, LIVE, Reloading
 from featurekeyd.daemon.settings import Settings
+from featurekeyd.daemon.store import Documents
 from featurekeyd.policy.decision import Rules
 from featurekeyd.policy.events import EventName
 from featurekeyd.policy.tables import FileMistakes, Mistake
 
 if TYPE_CHECKING:
-    from tests.daemon.conftest import House
+    from tests.daemon.conftest import House, Vendor
 
 SETTINGS = """
 [product]
@@ -166,16 +169,123 @@ def test_a_connection_that_is_allowed_less_now_is_ended_and_others_stay(house: H
     assert (stays.wire.closed, allowed.wire.closed) == (False, True)
 
 
-def test_where_the_cryptography_is_wrong_no_key_is_believed_after_it_either(
+def put(house: House, vendor: Vendor, name: str = "vendor.pub") -> Path:
+    """Install a vendor's public key."""
+    path = house.settings.vendor_keys / name
+    path.write_bytes(vendor.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return path
+
+
+def store(house: House) -> None:
+    """Certificate and list are stored and, as after a start without the vendor's key, not believed."""
+    vendor = house.vendor
+    house.site.documents = Documents(certificate=vendor.certificate(), license_list=vendor.list_of(vendor.key()))
+    house.site.vendor_keys = {}
+
+
+def test_where_the_cryptography_is_wrong_nothing_signed_is_believed_after_it_either_until_it_is_right(
     house: House, anew: Anew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "self_test", lambda: ["Ed25519"])
+    put(house, house.vendor)
+    store(house)
     anew.of(SETTINGS)
+    with monkeypatch.context() as patched:
+        patched.setattr(main, "self_test", lambda: ["Ed25519"])
+        anew.of(SETTINGS)
     assert house.site.vendor_keys == {}
+    assert house.enforcer.licenses.certificate is None
     assert house.log.one(EventName.SELF_TEST_FAILED).message
-
-
-def test_a_new_key_of_the_vendor_is_believed(house: House, anew: Anew) -> None:
-    house.site.vendor_keys = {"old": house.vendor.public_key}
     anew.of(SETTINGS)
-    assert "old" not in house.site.vendor_keys
+    assert house.enforcer.licenses.certificate is not None
+
+
+def test_a_new_key_of_the_vendor_is_believed_and_one_that_is_gone_beside_it_is_not(house: House, anew: Anew) -> None:
+    house.site.vendor_keys = {"old": house.vendor.public_key}
+    put(house, house.vendor)
+    anew.of(SETTINGS)
+    assert list(house.site.vendor_keys) == [house.vendor.signer]
+    assert house.log.one(EventName.SETTINGS_READ_ANEW).message.startswith(
+        "The settings were read anew: vendor's public keys. "
+    )
+
+
+def test_what_is_stored_is_believed_when_the_key_has_come_that_was_missing_at_the_start(
+    house: House, anew: Anew
+) -> None:
+    store(house)
+    put(house, house.vendor)
+    anew.of(SETTINGS)
+    licenses = house.enforcer.licenses
+    assert licenses.certificate is not None
+    assert len(licenses.keys()) == 1
+    assert EventName.STATE_REFUSED not in house.log.names()
+
+
+def test_a_stored_answer_of_the_vendor_is_read_anew_with_the_keys(house: House, anew: Anew) -> None:
+    store(house)
+    house.site.trusting.answer = Answer(serial="110123456789", number=1, text="no check")
+    put(house, house.vendor)
+    anew.of(SETTINGS)
+    assert "The stored answer of the vendor is not believed" in house.log.one(EventName.STATE_REFUSED).message
+
+
+def test_what_another_key_signed_is_told_and_counts_no_more(house: House, anew: Anew) -> None:
+    store(house)
+    put(house, house.vendor)
+    anew.of(SETTINGS)
+    put(house, type(house.vendor)(seed=2))
+    anew.of(SETTINGS)
+    assert house.enforcer.licenses.certificate is None
+    assert house.log.one(EventName.STATE_REFUSED).fields["REASON"] == "unknown_signer"
+
+
+def test_documents_are_read_anew_only_when_a_change_that_is_under_way_is_stored(
+    house: House, anew: Anew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(house)
+    put(house, house.vendor)
+
+    async def both() -> None:
+        async def change() -> None:
+            begun.set()
+            await read.wait()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            house.site.documents = Documents(certificate=house.vendor.certificate())
+
+        begun, read = asyncio.Event(), asyncio.Event()
+        monkeypatch.setattr(house.server, "dismiss_outdated", read.set)
+        changing = asyncio.ensure_future(house.site.alone(change))
+        await begun.wait()
+        anew.reloading.begin()
+        await changing
+        await anew.reloading.end()
+
+    house.loop.run_until_complete(both())
+    assert house.enforcer.licenses.certificate is not None
+    assert house.enforcer.licenses.license_list is None
+
+
+@pytest.mark.parametrize("damage", ["gone", "no key"])
+def test_a_key_that_is_gone_or_damaged_at_a_reload_stays_believed_and_it_is_told(
+    house: House, anew: Anew, damage: str
+) -> None:
+    store(house)
+    path = put(house, house.vendor)
+    anew.of(SETTINGS)
+    path.unlink() if damage == "gone" else path.write_text(damage)
+    anew.of(SETTINGS)
+    assert list(house.site.vendor_keys) == [house.vendor.signer]
+    assert house.enforcer.licenses.certificate is not None
+    told = house.log.one(EventName.VENDOR_KEY_TROUBLE).message
+    assert str(house.settings.vendor_keys) in told
+    assert "The keys that were read before stay believed until a restart." in told
+    assert told.endswith("Install the vendor's public key (*.pub) there, then systemctl reload featurekeyd.")
+
+
+def test_a_good_key_beside_a_damaged_one_is_believed_with_the_earlier_ones(house: House, anew: Anew) -> None:
+    other = type(house.vendor)(seed=2)
+    put(house, other, "new.pub")
+    (house.settings.vendor_keys / "vendor.pub").write_text("no key")
+    anew.of(SETTINGS)
+    assert house.site.vendor_keys.keys() == {house.vendor.signer, other.signer}
