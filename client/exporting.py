@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import secrets
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -37,6 +39,12 @@ MAX_REQUESTS = 8
 
 REQUEST_SECONDS = 10.0
 """Seconds for one step of a request, and for the daemon's answer."""
+
+WHOLE_SECONDS = 20.0
+"""Seconds for a whole request, however it trickles in: as long as a slow client and a slow daemon may take together."""
+
+ROOM_SECONDS = 0.5
+"""Seconds for which a request waits for the place of one that was cut off, which ends at once as a rule."""
 
 
 @click.command(
@@ -84,10 +92,16 @@ def _told(collector: Collector) -> int:
 
 def replace(path: Path, text: str) -> None:
     """Write a file that others read, in one step: they see the old one or the new one; raises FileTrouble."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    # Others may write into the folder: nothing that they could have put there, a link above all, is written to.
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        beside.write_text(text, encoding="utf-8")
-        beside.chmod(0o644)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FileTrouble(f"{path} cannot be written: {error.strerror or error}") from None
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            opened.write(text)
+            os.fchmod(opened.fileno(), 0o644)
         beside.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -114,7 +128,7 @@ class _Request(WSGIRequestHandler):
 
 
 class Exporter(ThreadingMixIn, WSGIServer):
-    """Serves metrics; a request beyond so many at once is closed."""
+    """Serves metrics, so many requests at once; the one that is longest at it is cut off for one more."""
 
     daemon_threads = True
     block_on_close = False
@@ -125,6 +139,9 @@ class Exporter(ThreadingMixIn, WSGIServer):
         """Listens at once; raises OSError."""
         self.address_family = self.address_families[ipaddress.ip_address(host).version]
         self._places = threading.BoundedSemaphore(MAX_REQUESTS)
+        self._began: dict[socket.socket, float] = {}
+        """The requests that are being answered, the oldest first, and when each began."""
+        self._lock = threading.Lock()
         super().__init__((host, port), _Request)
         self.set_app(application)
 
@@ -136,17 +153,36 @@ class Exporter(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread where there is room."""
+        """Answer in a thread where there is room, or can be made."""
         if not self._places.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
+            self._cut_off_oldest()
+            if not self._places.acquire(timeout=ROOM_SECONDS):
+                self.shutdown_request(request)
+                return
+        with self._lock:
+            self._began[request] = time.monotonic()
         super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Cut off what takes too long; the standard library calls this twice a second."""
+        late = time.monotonic() - WHOLE_SECONDS
+        with self._lock:
+            for request, began in self._began.items():
+                if began < late:
+                    _cut_off(request)
+
+    def _cut_off_oldest(self) -> None:
+        with self._lock:
+            for request in list(self._began)[:1]:
+                _cut_off(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer, and make room."""
         try:
             super().process_request_thread(request, client_address)
         finally:
+            with self._lock:
+                self._began.pop(request, None)
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the standard library's own
@@ -154,6 +190,12 @@ class Exporter(ThreadingMixIn, WSGIServer):
         error = sys.exc_info()[1]
         if not isinstance(error, ConnectionError | TimeoutError):
             complain(f"a request could not be answered: {type(error).__name__}: {error}")
+
+
+def _cut_off(request: socket.socket) -> None:
+    """End a connection under the thread that reads from it or writes to it."""
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class _Asking:

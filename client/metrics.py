@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 
 STANDINGS = ("licensed", "grace", "restricted", "deactivated")
 
+KEY_STATES = (
+    "present", "absent", "no-permission", "busy", "touch-required", "unconfigured", "garbled", "unsupported", "fault",
+    "wrong-key", "wrong-answer", "uncertified", "not-looked-yet",
+)  # fmt: skip
+CLOCKS = ("right", "set_back", "ahead", "unset")
+HOSTS = ("same", "changed", "cannot_tell", "not_enrolled", "not_looked_yet")
+
+EXPECTED_DENIALS = ("limit_reached", "reserved", "others_wait", "ceiling_reached")
+"""Reasons that begin at 0 for each feature: of a series that begins with its first denials, `increase` sees none."""
+
 DAY = 86_400
 
 
@@ -42,7 +52,8 @@ METRICS = {
     "featurekeyd_simulated": Named("gauge", (), "Whether anything of the system is simulated."),
     "featurekeyd_uptime_seconds": Named("gauge", (), "Time since the daemon started."),
     "featurekeyd_standing": Named("gauge", ("standing",), "1 for the standing that the system has, 0 for the others."),
-    "featurekeyd_feature_key_present": Named("gauge", ("state",), "Whether the certified Feature Key is there."),
+    "featurekeyd_feature_key_present": Named("gauge", (), "Whether the certified Feature Key is there."),
+    "featurekeyd_feature_key_state": Named("gauge", ("state",), "1 for what is found of the key, 0 for the rest."),
     "featurekeyd_meter_left_seconds": Named("gauge", ("cause",), "Time until the consequence of a cause that lasts."),
     "featurekeyd_meter_budget_seconds": Named("gauge", ("cause",), "The whole budget of a meter."),
     "featurekeyd_meter_draining": Named("gauge", ("cause",), "Whether the cause lasts now."),
@@ -76,8 +87,10 @@ METRICS = {
     "featurekeyd_check_passed": Named("gauge", (), "Whether the last check passed."),
     "featurekeyd_check_age_seconds": Named("gauge", (), "Time since the last check."),
     "featurekeyd_rescue_left_seconds": Named("gauge", (), "Time for which a rescue code holds the system open."),
-    "featurekeyd_clock_right": Named("gauge", ("state",), "Whether the clock is believed."),
-    "featurekeyd_host_same": Named("gauge", ("state",), "Whether this is the enrolled host."),
+    "featurekeyd_clock_right": Named("gauge", (), "Whether the clock is believed."),
+    "featurekeyd_clock_state": Named("gauge", ("state",), "1 for what the clock is, 0 for the rest."),
+    "featurekeyd_host_same": Named("gauge", (), "Whether this is the enrolled host."),
+    "featurekeyd_host_state": Named("gauge", ("state",), "1 for what the host is, 0 for the rest."),
 }
 """Every metric by name, in the order of its exposition."""
 
@@ -134,6 +147,7 @@ def families(status: Mapping[str, Any], features: Iterable[Mapping[str, Any]]) -
     for feature in features:
         _add_feature(samples, feature)
     _add_lists(samples, status)
+    _add_expected_denials(samples)
     for name, values in samples.items():
         if name == "featurekeyd_turn_seconds":
             yield _histogram(name, status)
@@ -164,10 +178,10 @@ def _add_system(samples: Samples, status: Mapping[str, Any]) -> None:
     build = tuple(needed(status, name, str) for name in ("version", "catalog", "platform"))
     samples["featurekeyd_build_info"] = [(build, 1.0)]
     samples["featurekeyd_simulated"] = [((), needed(status, "simulated", bool))]
-    standing = needed(status, "standing", str)
-    samples["featurekeyd_standing"] = [((name,), name == standing) for name in dict.fromkeys((*STANDINGS, standing))]
+    samples["featurekeyd_standing"] = _one_of(STANDINGS, needed(status, "standing", str))
     state = needed(needed(status, "feature_key", dict), "state", str)
-    samples["featurekeyd_feature_key_present"] = [((state,), state == "present")]
+    samples["featurekeyd_feature_key_present"] = [((), state == "present")]
+    samples["featurekeyd_feature_key_state"] = _one_of(KEY_STATES, state)
     decisions = (("allow", "granted"), ("deny", "denied"))
     samples["featurekeyd_decisions_total"] = [((name,), needed(status, of, int)) for name, of in decisions]
     plain = {
@@ -181,10 +195,17 @@ def _add_system(samples: Samples, status: Mapping[str, Any]) -> None:
         samples[name] = [((), needed(status, of, int))]
 
 
+def _one_of(known: tuple[str, ...], state: str) -> list[tuple[tuple[str, ...], float]]:
+    """1 for the state and 0 for all others, so that no series begins or ends with a change."""
+    return [((name,), name == state) for name in dict.fromkeys((*known, state))]
+
+
 def _add_trust(samples: Samples, status: Mapping[str, Any]) -> None:
     clock, host = needed(status, "clock", str), needed(status, "host", str)
-    samples["featurekeyd_clock_right"] = [((clock,), clock == "right")]
-    samples["featurekeyd_host_same"] = [((host,), host == "same")]
+    samples["featurekeyd_clock_right"] = [((), clock == "right")]
+    samples["featurekeyd_clock_state"] = _one_of(CLOCKS, clock)
+    samples["featurekeyd_host_same"] = [((), host == "same")]
+    samples["featurekeyd_host_state"] = _one_of(HOSTS, host)
     passed, age = member(status, "check_passed", bool), member(status, "check_seconds", int)
     if passed is not None and age is not None:
         samples["featurekeyd_check_passed"] = [((), passed)]
@@ -245,6 +266,14 @@ def _add_lists(samples: Samples, status: Mapping[str, Any]) -> None:
     for alarm in objects(status, "alarms"):
         labels = (member(alarm, "feature", str) or "", member(alarm, "port", str) or "")
         samples["featurekeyd_alarm"].append((labels, 1.0))
+
+
+def _add_expected_denials(samples: Samples) -> None:
+    """0 for each feature that has a limit, and each reason that a busy hour may bring."""
+    there = {labels for labels, _ in samples["featurekeyd_denied_total"]}
+    limited = [labels[0] for labels, limit in samples["featurekeyd_feature_limit"] if limit != float("inf")]
+    expected = [(feature, reason) for feature in limited for reason in EXPECTED_DENIALS]
+    samples["featurekeyd_denied_total"] += [(labels, 0) for labels in expected if labels not in there]
 
 
 def _number(reply: Mapping[str, Any], name: str) -> float:

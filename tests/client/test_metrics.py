@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import http.client
 import json
@@ -21,7 +22,7 @@ from featurekeyd.client import exits, exporting
 from featurekeyd.client.call import DaemonAway, ReplyGarbled
 from featurekeyd.client.control import run
 from featurekeyd.client.exporting import MAX_REQUESTS, Exporter, application, read_address, replace
-from featurekeyd.client.metrics import METRICS, Collector, exposition, families
+from featurekeyd.client.metrics import EXPECTED_DENIALS, METRICS, Collector, exposition, families
 
 if TYPE_CHECKING:
     from tests.client.conftest import StandIn
@@ -119,7 +120,12 @@ def test_every_sample_has_the_labels_of_the_table(text: str) -> None:
         ("featurekeyd_build_info", {"version": "0.1.0", "catalog": "ip-office", "platform": "ip500-v2"}, 1),
         ("featurekeyd_standing", {"standing": "grace"}, 1),
         ("featurekeyd_standing", {"standing": "licensed"}, 0),
-        ("featurekeyd_feature_key_present", {"state": "absent"}, 0),
+        ("featurekeyd_feature_key_present", {}, 0),
+        ("featurekeyd_feature_key_state", {"state": "absent"}, 1),
+        ("featurekeyd_feature_key_state", {"state": "present"}, 0),
+        ("featurekeyd_clock_state", {"state": "right"}, 1),
+        ("featurekeyd_host_state", {"state": "changed"}, 0),
+        ("featurekeyd_denied_total", {"feature": "sip-trunk-channels", "reason": "others_wait"}, 0),
         ("featurekeyd_meter_left_seconds", {"cause": "feature_key_absent"}, 7000),
         ("featurekeyd_meter_draining", {"cause": "feature_key_absent"}, 1),
         ("featurekeyd_feature_limit", {"feature": "sip-trunk-channels"}, 8),
@@ -139,6 +145,20 @@ def test_every_sample_has_the_labels_of_the_table(text: str) -> None:
 )
 def test_a_value_is_that_of_the_daemon(text: str, name: str, labels: dict[str, str], value: float) -> None:
     assert values(text)[name, frozenset(labels.items())] == value
+
+
+def test_a_feature_without_a_limit_is_denied_to_nobody_and_has_no_such_series(text: str) -> None:
+    denied = [dict(labels) for name, labels in values(text) if name == "featurekeyd_denied_total"]
+    assert sorted({it["feature"] for it in denied}) == ["", "sip-trunk-channels"]
+    assert len([it for it in denied if it["feature"]]) == len(EXPECTED_DENIALS)
+
+
+@pytest.mark.parametrize("change", [{"clock": "unset"}, {"host": "changed"}, {"standing": "licensed"}])
+def test_no_series_begins_or_ends_with_a_change_of_state(text: str, change: dict[str, Any]) -> None:
+    def changed(method: str) -> dict[str, Any]:
+        return asked(method) | change
+
+    assert values(text).keys() == values(exposition(Collector(changed, away_is_a_value=False))).keys()
 
 
 def test_a_license_ends_with_its_last_day(text: str) -> None:
@@ -165,10 +185,10 @@ def test_the_alerts_name_metrics_and_labels_that_there_are() -> None:
     expressions = re.findall(r"^ +expr: (.+)$", rules, re.M)
     assert len(expressions) == len(re.findall(r"^ +- alert: ", rules, re.M)) > 10
     for expression in expressions:
-        names = {re.sub(r"_bucket$", "", name) for name in re.findall(r"featurekeyd_\w+", expression)}
+        names = {re.sub(r"_bucket$", "", name) for name in re.findall(r"\bfeaturekeyd_\w+", expression)}
         assert names, expression
         assert names <= METRICS.keys(), expression
-        known = {label for name in names for label in METRICS[name].labels} | {"instance", "le"}
+        known = {label for name in names for label in METRICS[name].labels} | {"instance", "le", "file"}
         assert {*LABEL.findall(expression)} <= known, expression
     assert {*re.findall(r"\$labels\.(\w+)", rules)} <= {label for it in METRICS.values() for label in it.labels} | {
         "instance"
@@ -220,6 +240,27 @@ def test_a_file_is_replaced_in_one_step(serving: StandIn, control: Control, tmp_
     assert path.stat().st_ino != before
     assert path.stat().st_mode & 0o777 == 0o644
     assert [it.name for it in path.parent.iterdir()] == ["featurekeyd.prom"]
+
+
+def test_what_somebody_has_put_beside_the_file_is_not_followed(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    victim.chmod(0o600)
+    path = tmp_path / "featurekeyd.prom"
+    planted = tmp_path / ".featurekeyd.prom.guessed"
+    planted.symlink_to(victim)
+    monkeypatch.setattr(exporting.secrets, "token_hex", lambda _: "guessed")
+    with pytest.raises(exits.FileTrouble, match="cannot be written: File exists"):
+        replace(path, text)
+    monkeypatch.undo()
+    path.symlink_to(victim)
+    (tmp_path / f".featurekeyd.prom.{os.getpid()}").symlink_to(victim)
+    replace(path, text)
+    assert (victim.read_text(), victim.stat().st_mode & 0o777) == ("precious", 0o600)
+    assert (path.is_symlink(), path.read_text()) == (False, text)
+    assert planted.is_symlink(), "what somebody else has put there stays"
 
 
 def test_a_daemon_that_is_away_is_a_value_in_the_file_and_an_error_of_the_run(
@@ -334,29 +375,58 @@ def test_a_daemon_that_is_away_is_served_as_such_and_told_once(
     assert capsys.readouterr().err.count("there is no socket") == 1
 
 
-def test_clients_that_say_nothing_take_so_many_places_and_no_more(
-    exported: Exporter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clients_that_say_nothing_take_so_many_places_and_give_way_to_the_next(exported: Exporter) -> None:
     silent = [socket.create_connection(("127.0.0.1", exported.server_port), timeout=20) for _ in range(MAX_REQUESTS)]
     try:
-        with socket.create_connection(("127.0.0.1", exported.server_port), timeout=20) as late:
-            assert late.recv(1) == b"", "it is closed at once"
-        silent.pop().close()
-        assert eventually(lambda: get(exported)[0] == 200)
+        assert get(exported)[0] == 200
+        assert silent[0].recv(1) == b"", "the one that was longest at it is closed"
+        silent[1].settimeout(0)
+        with pytest.raises(BlockingIOError):
+            silent[1].recv(1)
     finally:
         for each in silent:
             each.close()
 
 
-def eventually(good: Callable[[], bool]) -> bool:
-    """Whether it is good within some time: the place of a client that went away is free a moment later."""
-    for _ in range(2000):
+def test_a_client_that_speaks_slowly_is_given_up_after_the_limit_of_all(
+    serving: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "WHOLE_SECONDS", 0.3)
+    with (
+        Served(serving.path) as exporter,
+        socket.create_connection(("127.0.0.1", exporter.server_port), timeout=0.05) as slow,
+    ):
+        assert spoken_until_closed(slow) > 1
+        assert get(exporter)[0] == 200
+
+
+def spoken_until_closed(slow: socket.socket) -> int:
+    """Say a letter whenever a moment has passed; how many, when the other end has closed."""
+    for number in range(1000):
         try:
-            if good():
-                return True
-        except (OSError, http.client.HTTPException):
-            os.sched_yield()
-    return False
+            slow.sendall(b"G")
+            if slow.recv(1) == b"":
+                return number
+        except TimeoutError:
+            continue
+        except OSError:
+            return number
+    raise AssertionError("it was never given up")
+
+
+def test_a_request_that_finds_no_place_is_closed_while_the_daemon_is_slow(
+    serving: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "ROOM_SECONDS", 0.05)
+    serving.on("Status", serving.never())
+    asking = b"GET / HTTP/1.0\r\n\r\n"
+    with Served(serving.path) as exporter, contextlib.ExitStack() as stack:
+        for number in range(MAX_REQUESTS):
+            waiting = socket.create_connection(("127.0.0.1", exporter.server_port), timeout=20)
+            stack.enter_context(waiting).sendall(asking)
+            serving.await_calls(number + 1)
+        late = stack.enter_context(socket.create_connection(("127.0.0.1", exporter.server_port), timeout=20))
+        assert late.recv(1) == b""
 
 
 def test_a_client_that_is_silent_is_given_up_after_the_limit(serving: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
