@@ -87,8 +87,17 @@ def test_each_credential_is_one_that_is_read_and_has_a_default(house: House) -> 
     unit = house.texts["systemd/featurekeyd.service"]
     loaded = {path: name for name, path in re.findall(r"^LoadCredential=(.+?):(.+)$", unit, re.MULTILINE)}
     defaults = dict(re.findall(r"^SetCredential=(.+?):(.+)$", unit, re.MULTILINE))
-    assert loaded == CREDENTIALS
+    assert loaded == {f"/run/featurekeyd-identifiers/{name}": name for name in CREDENTIALS.values()}
     assert defaults == dict.fromkeys(loaded.values(), NO_CREDENTIAL.decode())
+
+
+def test_each_credential_is_copied_where_it_can_be_read_and_else_is_not_there(house: House) -> None:
+    unit = house.texts["systemd/featurekeyd-identifiers.service"]
+    copied = re.findall(r"^ExecStart=-/bin/sh -c 'cat (\S+) >part && mv part (\S+)'$", unit, re.MULTILINE)
+    assert dict(copied) == CREDENTIALS
+    assert unit.count("\nExec") == len(copied), "a command that may fail keeps nothing from being started"
+    daemon = house.texts["systemd/featurekeyd.service"]
+    assert "\nWants=featurekeyd-identifiers.service\nAfter=featurekeyd-identifiers.service\n" in daemon
 
 
 def test_the_udev_rules_name_the_keys_that_are_known(house: House) -> None:

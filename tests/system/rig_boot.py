@@ -17,6 +17,7 @@ from rig_process import Ran, RigFailure
 
 SERVICE = "featurekeyd.service"
 SOCKET = "featurekeyd.socket"
+IDENTIFIERS = "featurekeyd-identifiers.service"
 SETTINGS = "/etc/featurekeyd/featurekeyd.toml"
 READER = "/dev/ttyUSB0"
 MEMBER, TECHNICIAN, STRANGER = "member", "technician", "stranger"

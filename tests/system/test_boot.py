@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import rig_boot
 import rig_nspawn
-from rig_boot import MEMBER, SERVICE, SETTINGS, SOCKET, STRANGER, TECHNICIAN, Host
+from rig_boot import IDENTIFIERS, MEMBER, SERVICE, SETTINGS, SOCKET, STRANGER, TECHNICIAN, Host
 
 from rig_process import RigFailure
 
@@ -31,6 +31,14 @@ MOST_MEMORY = 45 * 1024 * 1024
 """Bytes of its own that the daemon has at rest, at most; it has some 28 MB."""
 LONGEST_START = 5.0
 """Seconds from start to READY on a loaded machine; it takes some 0.3 s."""
+SERIALS = """
+mkdir -p /class/dmi/id && cd /class/dmi/id
+echo BOARD-4711 > board_serial && echo PRODUCT-4711 > product_serial && chmod 400 *
+chown daemon product_serial
+mkdir product_uuid
+mount --bind /class /sys/class
+"""
+"""One that root may read, one that it may not without a capability, as in a container, and one whose reading fails."""
 OTHERS = ("featurekey-agi.service", "featurekey-exporter.service", "featurekey-textfile.timer")
 """What only some sites want."""
 TEXTFILE = "/var/lib/prometheus/node-exporter/featurekeyd.prom"
@@ -112,14 +120,16 @@ def test_the_daemon_is_nobody_and_may_do_nothing(host: Host) -> None:
 
 
 def test_a_serial_that_only_root_may_read_comes_to_it_as_a_credential(host: Host) -> None:
-    fake = (
-        "mkdir -p /class/dmi/id && echo BOARD-4711 > /class/dmi/id/board_serial && chmod 400 /class/dmi/id/board_serial"
-    )
-    host.container.do("sh", "-c", f"{fake} && mount --bind /class /sys/class")
-    host.container.do("systemctl", "restart", SERVICE)
-    parts = {part["name"]: part for part in host.host()["parts"]}
+    host.container.do("sh", "-c", SERIALS)
+    host.container.do("systemctl", "restart", IDENTIFIERS, SERVICE)
+    parts = {part["name"]: part["state"] for part in host.host()["parts"]}
+    copies = host.container.do("ls", "-A", "/run/featurekeyd-identifiers").split()
     host.container.do("umount", "/sys/class")
-    assert (parts["board-serial"]["state"], parts["product-serial"]["state"]) == ("new", "not_enrolled")
+    host.container.do("systemctl", "restart", IDENTIFIERS)
+    names = ("board-serial", "product-serial", "product-uuid")
+    assert [parts[name] for name in names] == ["new", "not_enrolled", "not_enrolled"]
+    assert copies == ["board-serial", "part"]
+    assert host.container.run("ls", "/run/featurekeyd-identifiers", user="daemon").status != 0
 
 
 def test_it_is_licensed_by_the_card_in_a_simulated_reader(host: Host) -> None:
@@ -316,7 +326,7 @@ def test_removal_ends_what_runs_and_keeps_settings_and_licenses(host: Host) -> N
     host.container.do("systemctl", "start", *OTHERS, "featurekey-textfile.service")
     assert host.container.run("ls", TEXTFILE).status == 0
     host.container.do("apt-get", "remove", "-q", "-y", "featurekeyd", "featurekey-issue", seconds=rig_boot.INSTALLING)
-    for unit in (SERVICE, SOCKET, *OTHERS):
+    for unit in (SERVICE, SOCKET, IDENTIFIERS, *OTHERS):
         assert host.container.run("systemctl", "is-active", unit).out.strip() == "inactive", unit
     assert host.container.run("ls", TEXTFILE).status != 0, "node_exporter goes on telling what is long past"
     assert (host.container.root / SETTINGS.lstrip("/")).exists()
