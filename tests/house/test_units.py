@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MOST_EXPOSED = 15
 """Tenths of systemd's exposure: what is left is what the daemon lives from, each with its reason in the unit."""
 
+DRIVERS = {"usb_device": "usbcore", "ttyUSB": "usbserial", "ttyACM": "cdc_acm"}
+"""What registers each kind of device: systemd knows no number of one that is not registered."""
+
 ALWAYS_OPEN = {
     "RestrictAddressFamilies=~AF_UNIX": "AF_UNIX",
     "RestrictAddressFamilies=~AF_NETLINK": "AF_NETLINK",
@@ -81,6 +84,15 @@ def test_the_daemon_has_no_user_namespace_and_no_network_family(house: House) ->
     unit = house.texts["systemd/featurekeyd.service"]
     assert "\nPrivateUsers=" not in unit
     assert re.findall(r"^RestrictAddressFamilies=(.*)$", unit, re.MULTILINE) == ["AF_UNIX AF_NETLINK"]
+
+
+def test_the_driver_of_each_kind_of_device_is_loaded_before_the_daemon(house: House) -> None:
+    unit = house.texts["systemd/featurekeyd.service"]
+    kinds = re.findall(r"^DeviceAllow=char-(\S+) rw$", unit, re.MULTILINE)
+    wanted = {f"modprobe@{DRIVERS[kind]}.service" for kind in kinds}
+    for directive in ("Wants", "After"):
+        (line,) = re.findall(rf"^{directive}=(modprobe@.*)$", unit, re.MULTILINE)
+        assert set(line.split()) == wanted, directive
 
 
 def test_each_credential_is_one_that_is_read_and_has_a_default(house: House) -> None:
