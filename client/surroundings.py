@@ -274,8 +274,8 @@ def _is_kept_away(port: str, root: Path) -> bool:
 # The daemon that is away
 
 
-_NO_START = "featurekeyd cannot start: the settings cannot be used: "
-"""How the daemon begins to say what is wrong with the settings."""
+_REFUSED = "featurekeyd: the settings cannot be used: "
+"""How a check begins to say what is wrong with the settings."""
 
 
 def unit_faults(daemon: str = DAEMON) -> Iterator[Fault]:
@@ -283,7 +283,7 @@ def unit_faults(daemon: str = DAEMON) -> Iterator[Fault]:
     if shutil.which(daemon) is not None:
         checked = command(daemon, "--check")
         if checked is not None and checked.returncode:
-            said = " ".join(_last(checked.stderr, MAX_LINES).split()).removeprefix(_NO_START)
+            said = " ".join(_last(checked.stderr, MAX_LINES).split()).removeprefix(_REFUSED)
             yield _fault(
                 "settings_bad", "The settings cannot be used.", said, f"{daemon} --check, until it says nothing."
             )

@@ -62,6 +62,7 @@ from .watchdog import Watchdog, watchdog_seconds
 def main() -> int:
     """Run the daemon; the exit status."""
     arguments = _parser().parse_args()
+    refused = _refused_check if arguments.check else _cannot_start
     try:
         settings = read_settings(arguments.settings)
         catalog = _shipped_catalog(settings, str(arguments.settings))
@@ -69,11 +70,11 @@ def main() -> int:
             return 0
         asyncio.run(_serve(settings, catalog, arguments.settings))
     except FileMistakes as error:
-        return _cannot_start(f"the settings cannot be used:\n{error}")
+        return refused(f"the settings cannot be used:\n{error}")
     except OSError as error:
-        return _cannot_start(f"{error.filename or 'the system'}: {error.strerror}")
+        return refused(f"{error.filename or 'the system'}: {error.strerror}")
     except (StateRefused, SocketTaken) as error:
-        return _cannot_start(str(error))
+        return refused(str(error))
     return 0
 
 
@@ -98,6 +99,12 @@ def _cannot_start(reason: str) -> int:
             sink(event)
             return 1
     print(event.message, file=sys.stderr)  # noqa: T201 - a terminal, or a journal that cannot be reached
+    return 1
+
+
+def _refused_check(reason: str) -> int:
+    """Say plainly why the settings would not do; the daemon runs, or was not to start, so that nothing has happened."""
+    print(f"featurekeyd: {reason}", file=sys.stderr)  # noqa: T201 - who asked reads it there
     return 1
 
 

@@ -343,7 +343,7 @@ def test_a_daemon_whose_settings_are_bad_is_told_with_what_it_says_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "featurekeyd"
-    said = "featurekeyd cannot start: the settings cannot be used:\\nproduct.platform: is missing"
+    said = "featurekeyd: the settings cannot be used:\\nproduct.platform: is missing"
     program.write_text(f"#!/bin/sh\nprintf '{said}' >&2; exit 1\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)

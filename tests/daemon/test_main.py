@@ -140,6 +140,22 @@ def test_under_systemd_the_journal_is_told_why_it_cannot_start(
     assert event.message == f"featurekeyd cannot start: {tmp_path / 'none.toml'}: No such file or directory"
 
 
+@pytest.mark.parametrize("written", ["[log]\ntarget = 1\n", None])
+def test_a_check_tells_standard_error_alone_what_is_wrong_because_nothing_fails_to_start(
+    written: str | None, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Event] = []
+    monkeypatch.setattr(module, "sink_for", lambda target: sent.append)
+    path = tmp_path / "site.toml"
+    if written is not None:
+        path.write_text(written)
+    status, out, err = run("--settings", path, "--check")
+    assert (status, out, sent) == (1, "", [])
+    assert err.startswith("featurekeyd: ")
+    assert ("log.target" if written else f"{path}: No such file or directory") in err
+    assert "cannot start" not in err
+
+
 def test_where_the_journal_cannot_be_reached_standard_error_says_why(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
