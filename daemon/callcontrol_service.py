@@ -1,6 +1,7 @@
 """What a switch asks by the module call_control, answered by the same Enforcer as everything else.
 
-`init` names a call by Call-ID and From-tag; `start` and `stop` carry the Call-ID alone, and mean the oldest call of it.
+`init` names a call by Call-ID and From-tag; `start` and `stop` carry the Call-ID alone, and mean the oldest call of it,
+`stop` the oldest emergency call where there is one.
 Only a call that was answered with `Limited` is followed to its end by the switch, so that answer is given where there
 is a lease, and `No limit` where there is none.
 
@@ -186,11 +187,14 @@ class CallControlService:
             self._index.note(lease.key, call_id, self._switch_of(peer))
 
     def _stop(self, peer: Peer, call_id: str) -> bytes:
-        """Free the oldest call of that Call-ID: it says no more, and the sum is right whichever of them ended."""
+        """Free the oldest call of that Call-ID, which is all that is said, and an emergency call before any other.
+
+        So no emergency call, which takes nothing, ever stands for one that does.
+        """
         leases = self._index.leases(call_id)
         if not leases:
             return NOT_FOUND
-        oldest = min(leases, key=_granted)
+        oldest = min(leases, key=lambda lease: (not lease.emergency, lease.granted))
         if self._site.enforcer.release(oldest.holder, oldest.key, peer.uid, self._site.moment()) is not True:
             return NOT_FOUND
         self._index.freed(oldest.key, self._switch_of(peer))

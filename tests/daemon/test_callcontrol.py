@@ -95,6 +95,19 @@ def test_stop_frees_the_oldest_of_a_call_id(switch: Switch) -> None:
     assert switch.keys == ["a@b;tag=a", "a@b;tag=m"]
 
 
+@pytest.mark.parametrize("first", ["sip:100@pbx", "sip:112@pbx"])
+def test_of_calls_that_share_a_call_id_an_emergency_call_ends_first(switch: Switch, first: str) -> None:
+    """It takes nothing: were it left, a call that takes a trunk would go on uncounted."""
+    worker = switch.worker()
+    worker.ask(init(tag="1", ruri=first))
+    switch.house.clock.run(1)
+    worker.ask(init(tag="2", ruri="sip:100@pbx"), init(tag="3", ruri="sip:112@pbx"))
+    while switch.house.enforcer.ledger.emergencies:
+        trunks = switch.in_use
+        assert worker.ask(stop()) == ["Ok"]
+        assert switch.in_use == trunks
+
+
 def test_start_marks_each_call_of_a_call_id_once(switch: Switch) -> None:
     worker = switch.worker()
     worker.ask(init(tag="1"), init(tag="2"))
