@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ from .settings import Settings, read_settings
 from .trusting import read_answer
 
 LIVE = ("access", "rules", "addresses", "alarms")
-"""Fields of the settings that count at once; all others need a restart."""
+"""Fields of the settings that count at once, as long as the catalog is the same; all others need a restart."""
 
 _RULES = frozenset(Rules.__struct_fields__)
 """Fields of the rules, which count at once with them."""
@@ -138,14 +138,14 @@ class Reloading:
         site = self._server.site
         for event in read.events:
             site.tell(event)
-        changed = _changed(site.settings, read.settings)
-        self._adopt(read.settings)
+        changed, live = _changed(site.settings, read.settings), _live(site.settings, read.settings)
+        self._adopt(read.settings, live)
         self._server.dismiss_outdated()
         # A key's name is made of its value, and not every release of the library can compare two keys.
         keys_changed = read.vendor_keys.keys() != site.vendor_keys.keys()
         if keys_changed:
             await site.alone(lambda: self._adopt_keys(read.vendor_keys))
-        site.tell(Event(name=EventName.SETTINGS_READ_ANEW, message=_told(changed, keys_changed=keys_changed)))
+        site.tell(Event(name=EventName.SETTINGS_READ_ANEW, message=_told(changed, live, keys_changed=keys_changed)))
         site.settle()
 
     async def _adopt_keys(self, vendor_keys: VendorKeys) -> None:
@@ -161,13 +161,18 @@ class Reloading:
         for event in [*told, *not_believed] if vendor_keys else ():
             site.tell(event)
 
-    def _adopt(self, settings: Settings) -> None:
+    def _adopt(self, settings: Settings, live: Collection[str]) -> None:
         site = self._server.site
-        site.settings = msgspec.structs.replace(site.settings, **{name: getattr(settings, name) for name in LIVE})
-        site.enforcer.adopt_rules(settings.rules)
-        site.ports.adopt_ceilings(settings.rules.ceilings)
-        site.trusting.addresses = settings.addresses
-        site.measuring.alarms.adopt(settings.alarms)
+        site.settings = msgspec.structs.replace(site.settings, **{name: getattr(settings, name) for name in live})
+        site.enforcer.adopt_rules(site.settings.rules)
+        site.ports.adopt_ceilings(site.settings.rules.ceilings)
+        site.trusting.addresses = site.settings.addresses
+        site.measuring.alarms.adopt(site.settings.alarms)
+
+
+def _live(before: Settings, after: Settings) -> tuple[str, ...]:
+    """The fields that count at once; alarms name features of the catalog, and wait for the restart with another one."""
+    return LIVE if after.catalog == before.catalog else tuple(name for name in LIVE if name != "alarms")
 
 
 def _changed(before: Settings, after: Settings) -> list[str]:
@@ -179,8 +184,8 @@ def _changed(before: Settings, after: Settings) -> list[str]:
     return fields
 
 
-def _told(changed: list[str], *, keys_changed: bool) -> str:
-    now = [_TABLES[it] for it in changed if it in LIVE or it in _RULES] + [_KEYS] * keys_changed
-    later = [_TABLES[it] for it in changed if it not in LIVE and it not in _RULES]
+def _told(changed: list[str], live: Collection[str], *, keys_changed: bool) -> str:
+    now = [_TABLES[it] for it in changed if it in live or it in _RULES] + [_KEYS] * keys_changed
+    later = [_TABLES[it] for it in changed if it not in live and it not in _RULES]
     message = f"The settings were read anew: {', '.join(now) or 'nothing has changed that counts at once'}."
     return f"{message} After a restart only: {', '.join(later)}." if later else message

@@ -109,6 +109,38 @@ def test_what_needs_a_restart_is_told_and_does_not_count(house: House, anew: Ane
     assert (house.site.settings.reader, house.site.settings.socket) == (before.reader, before.socket)
 
 
+ALARM = "[alarms.features.trunk]\nraise_percent = 50\nclear_percent = 10\n"
+
+
+def test_alarms_of_the_catalog_that_runs_count_at_once(house: House, anew: Anew) -> None:
+    anew.of(SETTINGS + ALARM)
+    assert house.site.settings.alarms.features["trunk"].raise_percent == 50
+    assert "alarms" in house.log.one(EventName.SETTINGS_READ_ANEW).message.partition("After a restart only: ")[0]
+
+
+def test_alarms_of_another_catalog_wait_for_the_restart_as_that_does(house: House, anew: Anew) -> None:
+    before, adopted = house.site.settings.alarms, house.site.measuring.alarms._rules
+    anew.of(SETTINGS.replace("exchange", "other-exchange") + ALARM)
+    assert house.site.settings.alarms == before
+    assert house.site.measuring.alarms._rules is adopted
+    later = house.log.one(EventName.SETTINGS_READ_ANEW).message.partition("After a restart only: ")[2]
+    assert {"alarms", "product.catalog"} <= set(later.rstrip(".").split(", "))
+
+
+def test_what_fails_while_the_settings_are_taken_is_told_and_ends_the_reload(
+    house: House, anew: Anew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(house.server, "dismiss_outdated", fail)
+    anew.told.clear()
+    anew.of(SETTINGS)
+    assert house.log.one(EventName.UNEXPECTED).message == "Unexpected RuntimeError while reading the settings anew."
+    assert anew.told[-1] == "READY=1"
+    assert house.loop.failures == []
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
