@@ -19,7 +19,7 @@ SOON_DAYS = 30
 """A license that ends within these days is told: time to order another."""
 
 SILENT_SECONDS = 300
-"""A switch with calls is told as silent after this: it synchronizes every few seconds, and asks with each call."""
+"""A switch with calls that announced how long it may be silent is told as silent after this, or later if it said so."""
 
 DRIFT_SECONDS = 86_400
 """Drift is told for a day: an older one is mended and forgotten."""
@@ -223,12 +223,13 @@ _CLOCK = {
 def _in_holders(reply: Mapping[str, Any]) -> Iterator[Fault]:
     for holder in objects(reply, "holders"):
         name, silent = holder.get("holder"), needed(holder, "silent_seconds", int)
-        if silent >= SILENT_SECONDS and needed(holder, "leases", int):
+        ttl = member(holder, "ttl_seconds", int)  # who only asks is silent as long as nobody calls
+        if ttl is not None and silent >= max(SILENT_SECONDS, ttl) and needed(holder, "leases", int):
             yield _warning(
                 "holder_silent",
                 f"{name} holds {number_of(holder['leases'], 'lease')} and has been silent for {span(silent)}.",
-                "It is stopped or hung, it lost the socket, or it never synchronizes its list.",
-                "Is it running? If it is gone for good: featurekeyctl release --force frees its leases one by one.",
+                f"It announced to be silent for {span(ttl)} at most: it is stopped or hung, or it lost the socket.",
+                "Is it running, and is its user in the group featurekey? featurekeyctl holders",
             )
         drifted = member(holder, "drift_seconds", int)
         if drifted is not None and drifted < DRIFT_SECONDS:

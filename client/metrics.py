@@ -74,6 +74,9 @@ METRICS = {
     "featurekeyd_leases": Named("gauge", (), "Leases."),
     "featurekeyd_holder_leases": Named("gauge", ("holder",), "Leases of a telephony system."),
     "featurekeyd_holder_silent_seconds": Named("gauge", ("holder",), "Time since a telephony system was heard."),
+    "featurekeyd_holder_ttl_seconds": Named(
+        "gauge", ("holder",), "Silence that a telephony system has announced; left out where it has not."
+    ),
     "featurekeyd_holder_drift_total": Named(
         "counter", ("holder", "kind"), "Lists that differed, and channels that were still held."
     ),
@@ -260,6 +263,9 @@ def _add_lists(samples: Samples, status: Mapping[str, Any]) -> None:
         cause = (needed(meter, "cause", str),)
         samples["featurekeyd_meter_draining"].append((cause, needed(meter, "draining", bool)))
     for holder in objects(status, "holders"):
+        ttl = member(holder, "ttl_seconds", int)
+        if ttl is not None:
+            samples["featurekeyd_holder_ttl_seconds"].append(((needed(holder, "holder", str),), ttl))
         for kind, of in (("list", "drift"), ("channel", "channel_drift")):
             labels = (needed(holder, "holder", str), kind)
             samples["featurekeyd_holder_drift_total"].append((labels, needed(holder, of, int)))

@@ -259,6 +259,7 @@ def _holder(site: Site, holder: Holder, boot: float) -> dict[str, object]:
         "uid": holder.uid,
         "leases": len(site.enforcer.ledger.of_holder(holder.name)),
         "silent_seconds": round(boot - holder.heard),
+        "ttl_seconds": round(max(holder.ttls.values())) if holder.ttls else None,
         "drift": holder.drift,
         "channel_drift": holder.displaced,
         "drift_seconds": None if holder.drifted is None else round(boot - holder.drifted),

@@ -87,7 +87,7 @@ def test_a_system_in_order_has_no_fault() -> None:
         ({"emergency_claims": 2}, "emergency_claims"),
         ({"over_use": [{"feature": "x", "in_use": 5, "limit": 4, "over": 1}]}, "over_use"),
         ({"ports": [{"port": "trunk:a", "in_use": 10, "ceiling": 10}]}, "port_full"),
-        ({"holders": [HOLDER | {"silent_seconds": 300}]}, "holder_silent"),
+        ({"holders": [HOLDER | {"silent_seconds": 300, "ttl_seconds": 30}]}, "holder_silent"),
         ({"holders": [HOLDER | {"drift": 1, "drift_seconds": 5}]}, "holder_drifts"),
     ],
 )
@@ -112,9 +112,15 @@ def test_each_state_of_the_feature_key_has_a_cause_and_a_cure_of_its_own(state: 
 
 
 def test_a_holder_that_is_silent_without_calls_and_drift_of_long_ago_are_nothing() -> None:
-    quiet = HOLDER | {"leases": 0, "silent_seconds": 9999}
+    quiet = HOLDER | {"leases": 0, "silent_seconds": 9999, "ttl_seconds": 30}
     mended = HOLDER | {"drift": 3, "drift_seconds": 86_400}
     assert names(in_status(STATUS | {"holders": [quiet, mended]})) == []
+
+
+def test_who_only_asks_or_said_that_it_may_be_silent_is_not_told_as_silent() -> None:
+    only_asks = HOLDER | {"silent_seconds": 86_000}
+    not_yet = HOLDER | {"silent_seconds": 3600, "ttl_seconds": 3601}
+    assert names(in_status(STATUS | {"holders": [only_asks, not_yet]})) == []
 
 
 @pytest.mark.parametrize(("left", "severity"), [(1, Severity.WARNING), (0, Severity.FAULT)])

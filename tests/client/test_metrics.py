@@ -56,7 +56,9 @@ STATUS: dict[str, Any] = {
         {"reason": "unknown_feature", "denied": 1},
         {"feature": "sip-trunk-channels", "reason": "limit_reached", "denied": 4},
     ],
-    "holders": [{"holder": "kamailio", "leases": 7, "silent_seconds": 3, "drift": 2, "channel_drift": 1}],
+    "holders": [
+        {"holder": "kamailio", "leases": 7, "silent_seconds": 3, "ttl_seconds": 30, "drift": 2, "channel_drift": 1}
+    ],
     "ports": [{"port": "trunk:carrier-a", "ceiling": 4, "in_use": 3, "peak": 4}],
     "alarms": [{"feature": "sip-trunk-channels", "limit": 8, "in_use": 8, "seconds": 3}],
     "turn_times": [{"microseconds": 50, "turns": 10}, {"microseconds": 100, "turns": 5}, {"turns": 1}],
@@ -135,6 +137,7 @@ def test_every_sample_has_the_labels_of_the_table(text: str) -> None:
         ("featurekeyd_denied_total", {"feature": "", "reason": "unknown_feature"}, 1),
         ("featurekeyd_decisions_total", {"decision": "deny"}, 5),
         ("featurekeyd_holder_drift_total", {"holder": "kamailio", "kind": "channel"}, 1),
+        ("featurekeyd_holder_ttl_seconds", {"holder": "kamailio"}, 30),
         ("featurekeyd_port_in_use", {"port": "trunk:carrier-a"}, 3),
         ("featurekeyd_alarm", {"feature": "sip-trunk-channels", "port": ""}, 1),
         ("featurekeyd_turn_seconds_bucket", {"le": "0.0001"}, 15),
@@ -164,6 +167,14 @@ def test_no_series_begins_or_ends_with_a_change_of_state(text: str, change: dict
 def test_a_license_ends_with_its_last_day(text: str) -> None:
     ends = values(text)["featurekeyd_feature_expiry_timestamp_seconds", frozenset({("feature", "sip-trunk-channels")})]
     assert datetime.datetime.fromtimestamp(ends, datetime.UTC).isoformat() == "2027-02-01T00:00:00+00:00"
+
+
+def test_who_only_asks_has_said_nothing_of_its_silence() -> None:
+    told = {
+        family.name for family in families(STATUS | {"holders": [{**STATUS["holders"][0], "ttl_seconds": None}]}, [])
+    }
+    assert "featurekeyd_holder_silent_seconds" in told
+    assert "featurekeyd_holder_ttl_seconds" not in told
 
 
 def test_what_is_not_known_is_left_out() -> None:
@@ -251,7 +262,7 @@ def test_what_somebody_has_put_beside_the_file_is_not_followed(
     path = tmp_path / "featurekeyd.prom"
     planted = tmp_path / ".featurekeyd.prom.guessed"
     planted.symlink_to(victim)
-    monkeypatch.setattr(exporting.secrets, "token_hex", lambda _: "guessed")
+    monkeypatch.setattr("featurekeyd.client.exporting.secrets.token_hex", lambda _: "guessed")
     with pytest.raises(exits.FileTrouble, match="cannot be written: File exists"):
         replace(path, text)
     monkeypatch.undo()

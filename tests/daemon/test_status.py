@@ -249,6 +249,14 @@ def test_drift_is_counted_by_what_found_it_with_the_time_since(licensed: House) 
     assert (holder(licensed)["drift_seconds"], holder(licensed)["silent_seconds"]) == (10, 0)
 
 
+def test_the_longest_silence_that_was_announced_is_told_and_who_only_asks_has_none(licensed: House) -> None:
+    acquire(licensed, "a", port=PORT)
+    assert "ttl_seconds" not in holder(licensed)
+    lease = {"key": "a", "wants": [{"feature": "trunk"}], "port": PORT}
+    licensed.ask(f"{LICENSE}.Sync", holder="kamailio", scope="calls", leases=[lease], ttl_seconds=90)
+    assert holder(licensed)["ttl_seconds"] == 90
+
+
 # One call
 
 
