@@ -1,10 +1,10 @@
-"""The listening socket: the one that systemd hands over, or one made here; and who connects to it."""
+"""The listening sockets: those that systemd hands over, or made here; and who connects to them."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from systemd.daemon import listen_fds
@@ -19,12 +19,23 @@ class SocketTaken(Exception):
     """Another process answers on the socket; the text says which path and what to do."""
 
 
-def listening_socket(path: Path) -> socket.socket:
-    """The socket that systemd hands over (sd_listen_fds(3)), else a new one at that path; raises SocketTaken."""
-    handed_over = listen_fds()
-    if handed_over:
-        return socket.socket(fileno=handed_over[0])
-    return bound_socket(path)
+def handed_over() -> list[socket.socket]:
+    """The sockets that systemd hands over (sd_listen_fds(3)), none where it does not; they are asked for once."""
+    return [socket.socket(fileno=descriptor) for descriptor in listen_fds()]
+
+
+def listening_socket(path: Path, handed: Sequence[socket.socket] = ()) -> socket.socket:
+    """The socket at that path among those, else the first, else a new one at that path; raises SocketTaken."""
+    return _handed_at(path, handed) or (handed[0] if handed else bound_socket(path))
+
+
+def calls_socket(path: Path, handed: Sequence[socket.socket] = ()) -> socket.socket:
+    """The socket at that path among those, which outlives the daemon, else a new one; raises SocketTaken."""
+    return _handed_at(path, handed) or bound_socket(path)
+
+
+def _handed_at(path: Path, handed: Sequence[socket.socket]) -> socket.socket | None:
+    return next((it for it in handed if it.getsockname() == str(path)), None)
 
 
 def bound_socket(path: Path) -> socket.socket:

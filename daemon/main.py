@@ -39,7 +39,7 @@ from .documents import read_documents, read_vendor_keys
 from .journal import Log, sink_for, to_standard_error
 from .leasefile import LeaseFile, forget_others, with_stored
 from .limits import MAX_CONNECTIONS, MAX_SWITCH_PROCESSES
-from .listener import Accepting, SocketTaken, bound_socket, listening_socket
+from .listener import Accepting, SocketTaken, calls_socket, handed_over, listening_socket
 from .notices import Notices, StatusLine, notice_socket
 from .primary import FILE, BootRight
 from .products import CATALOGS, shipped_products
@@ -135,9 +135,12 @@ async def _serve_site(settings: Settings, catalog: Catalog, log: Log, stack: con
     _raise_descriptor_limit()
     settings.runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    listening = listening_socket(settings.socket)
+    handed = handed_over()
+    for it in handed:  # one that is not served, since the settings have no [call_control], as well
+        stack.callback(it.close)
+    listening = listening_socket(settings.socket, handed)
     stack.callback(listening.close)
-    called = None if settings.call_control is None else bound_socket(settings.call_control.socket)
+    called = None if settings.call_control is None else calls_socket(settings.call_control.socket, handed)
     if called is not None:
         stack.callback(called.close)
     site = _site(settings, catalog, log)
@@ -164,13 +167,15 @@ async def _serve_site(settings: Settings, catalog: Catalog, log: Log, stack: con
     if not stop.is_set():
         _announce(site)
     watchdog.start()
-    watch = SocketWatch(listening, server.loop, site.tell)
-    watch.start()
+    watches = [SocketWatch(it, server.loop, site.tell) for it in (listening, called) if it is not None]
+    for watch in watches:
+        watch.start()
     await stop.wait()
     _notify("STOPPING=1")
     accepting.close()
     watchdog.close()
-    watch.close()
+    for watch in watches:
+        watch.close()
     await reloading.end()
     await server.close()
     site.tell(Event(name=EventName.STOPPED, message="featurekeyd stops; live leases stay recorded for the next start."))

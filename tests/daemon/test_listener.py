@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from featurekeyd.daemon import listener
-from featurekeyd.daemon.listener import SocketTaken, listening_socket
+from featurekeyd.daemon.listener import SocketTaken, bound_socket, calls_socket, handed_over, listening_socket
 
 
 @pytest.fixture
@@ -106,7 +106,19 @@ def test_a_socket_that_is_handed_over_is_taken_as_it_is(path: Path, monkeypatch:
     given.listen()
     number = given.detach()
     monkeypatch.setattr(listener, "listen_fds", lambda: [number])
-    with listening_socket(path.with_name("never")) as taken:
+    with listening_socket(path.with_name("never"), handed_over()) as taken:
         assert taken.getsockname() == str(path)
         assert answers(path)
     assert not path.with_name("never").exists()
+
+
+def test_of_the_sockets_that_are_handed_over_each_is_found_by_its_path(path: Path) -> None:
+    calls, elsewhere = path.with_name("calls"), path.with_name("elsewhere")
+    with bound_socket(calls) as second, bound_socket(path) as first:
+        handed = [second, first]
+        assert listening_socket(path, handed) is first
+        assert calls_socket(calls, handed) is second
+        with calls_socket(elsewhere, handed) as own:
+            assert own.getsockname() == str(elsewhere)
+    with calls_socket(path.with_name("alone")):
+        assert answers(path.with_name("alone"))
