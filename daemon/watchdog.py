@@ -17,6 +17,9 @@ import socket
 import sys
 from collections.abc import Mapping
 
+from featurekeyd.policy.catalog import Catalog, Feature, Mode
+from featurekeyd.policy.system import System
+
 from .connection import Connection
 from .notices import STATUS_SECONDS, Notices, StatusLine
 from .server import Server
@@ -57,7 +60,7 @@ class Watchdog:
         self._status = StatusLine(server.site)
         self._every = STATUS_SECONDS if seconds is None else seconds / QUESTIONS_PER_WATCHDOG
         self._asks = seconds is not None
-        self._question = _question(next(iter(server.site.enforcer.catalog.features)))
+        self._question = _question(_feature(server.site.enforcer.catalog, server.site.enforcer.system))
         self._socket: socket.socket | None = None
         """Our end of the connection; None while there is none."""
         self._answer = bytearray()
@@ -122,6 +125,15 @@ class Watchdog:
             self._answer.clear()
             if answered:
                 self._notices.tell("WATCHDOG=1", status=str(self._status))
+
+
+def _feature(catalog: Catalog, system: System) -> str:
+    """What calls take on this system, so that its decision goes the whole way; the next best where there is none."""
+
+    def short_of(feature: Feature) -> tuple[bool, bool, bool]:
+        return system.unused(catalog, feature) is not None, feature.mode is not Mode.USE, system.is_free(feature)
+
+    return min(catalog.features.values(), key=short_of).id
 
 
 def _question(feature: str) -> bytes:

@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from featurekeyd.daemon import watchdog as module
 from featurekeyd.daemon.notices import STATUS_SECONDS, Notices
 from featurekeyd.daemon.watchdog import QUESTIONS_PER_WATCHDOG, Watchdog, watchdog_seconds
+from featurekeyd.policy.catalog import Catalog, Platform
 from featurekeyd.policy.events import EventName
+from featurekeyd.policy.system import System
 
 if TYPE_CHECKING:
     from tests.daemon.conftest import House
@@ -202,3 +205,22 @@ def test_the_question_is_one_call() -> None:
     question = module._question("trunk")
     assert question.endswith(b"\0")
     assert json.loads(question[:-1])["method"] == "io.featurekey.License.Explain"
+
+
+@pytest.mark.parametrize(
+    ("platform", "features", "asked"),
+    [
+        ("large", ("edition", "fax"), "fax"),
+        ("small", ("fax", "edition"), "edition"),
+        ("small", ("fax", "edition", "trunk"), "trunk"),
+        ("small", ("fax",), "fax"),
+    ],
+)
+def test_it_asks_for_what_calls_take_where_the_platform_has_it(
+    catalog: Catalog, platform: str, features: tuple[str, ...], asked: str
+) -> None:
+    fax = msgspec.structs.replace(catalog.features["trunk"], id="fax", platforms=("large",))
+    known = {**catalog.features, "fax": fax}
+    platforms = {**catalog.platforms, "small": Platform(title="Small")}
+    other = msgspec.structs.replace(catalog, features={name: known[name] for name in features}, platforms=platforms)
+    assert module._feature(other, System(platform=platform)) == asked
