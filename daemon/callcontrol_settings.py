@@ -48,8 +48,9 @@ class CallControlTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     holder: HolderName = "kamailio"
     dialogs: Literal["memory", "database"] = "memory"
     """Where the switch keeps its dialogs: whether they outlive it."""
-    longest_call_seconds: Annotated[int, msgspec.Meta(ge=10, le=30 * 86_400)] = 43_200
-    """After so long the switch itself ends a call: its dialog's `default_timeout`."""
+    longest_call_seconds: Annotated[int, msgspec.Meta(ge=10, le=30 * 86_400)] = 43_500
+    """After so long from the INVITE on the switch itself has ended a call: the `default_timeout` of its dialogs, 12 h
+    where nothing is said, and the time that it lets one ring."""
 
 
 class CallControl(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,7 +40,7 @@ def test_one_rule_is_enough() -> None:
         socket=Path("/run/featurekeyd/call_control"),
         holder="kamailio",
         survive=False,
-        longest_call=43_200.0,
+        longest_call=43_500.0,
         rules=(CallRule(),),
     )
 
