@@ -8,9 +8,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
+import pwd
 import resource
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,6 +61,14 @@ from .trusting import kept_of, read_answer
 from .version import RELEASED, VERSION
 from .watchdog import Watchdog, watchdog_seconds
 
+ACCOUNT = "featurekeyd"
+"""The user that the unit runs the daemon as."""
+
+_UNREADABLE = "{0}: the daemon runs as {1}, which cannot read it; cure: chmod a+r {0}, and a+x its directories"
+
+_TRY_SECONDS = 10.0
+"""How long a check waits for a file system that hangs."""
+
 
 def main() -> int:
     """Run the daemon; the exit status."""
@@ -67,7 +78,7 @@ def main() -> int:
         settings = read_settings(arguments.settings)
         catalog = _shipped_catalog(settings, str(arguments.settings))
         if arguments.check:
-            return 0
+            return refused(_UNREADABLE.format(arguments.settings, ACCOUNT)) if _is_kept_from(arguments.settings) else 0
         asyncio.run(_serve(settings, catalog, arguments.settings))
     except FileMistakes as error:
         return refused(f"the settings cannot be used:\n{error}")
@@ -106,6 +117,22 @@ def _refused_check(reason: str) -> int:
     """Say plainly why the settings would not do; the daemon runs, or was not to start, so that nothing has happened."""
     print(f"featurekeyd: {reason}", file=sys.stderr)  # noqa: T201 - who asked reads it there
     return 1
+
+
+def _is_kept_from(path: Path) -> bool:
+    """Whether the daemon's user could not read its own settings file, where that can be tried: by root."""
+    if path != DEFAULT_PATH or os.geteuid() != 0:
+        return False
+    try:
+        account = pwd.getpwnam(ACCOUNT)
+        groups = os.getgrouplist(ACCOUNT, account.pw_gid)
+        command = ["test", "-r", str(path)]
+        tried = subprocess.run(  # noqa: S603 - the words are our own
+            command, user=account.pw_uid, group=account.pw_gid, extra_groups=groups, check=False, timeout=_TRY_SECONDS
+        )
+    except (KeyError, OSError, subprocess.SubprocessError):  # no such account here, or root that may not change itself
+        return False
+    return tried.returncode == 1
 
 
 def _shipped_catalog(settings: Settings, name: str) -> Catalog:

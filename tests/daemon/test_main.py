@@ -156,6 +156,28 @@ def test_a_check_tells_standard_error_alone_what_is_wrong_because_nothing_fails_
     assert "cannot start" not in err
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look with another user's eyes")
+@pytest.mark.parametrize(("account", "status"), [("nobody", 1), ("root", 0), ("no-such-account", 0)])
+def test_a_check_by_root_tells_that_the_user_of_the_daemon_cannot_read_the_file(
+    account: str, status: int, run: Run, settings: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = settings()
+    path.chmod(0o600)
+    monkeypatch.setattr(module, "ACCOUNT", account)
+    monkeypatch.setattr(module, "DEFAULT_PATH", path)
+    said = f"featurekeyd: {path}: the daemon runs as {account}, which cannot read it; cure: chmod a+r {path}, and a+x its directories\n"
+    assert run("--settings", path, "--check") == (status, "", said if status else "")
+
+
+def test_a_check_by_root_of_a_file_in_another_place_is_of_its_text_alone(
+    run: Run, settings: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = settings()
+    path.chmod(0o600)
+    monkeypatch.setattr(module, "ACCOUNT", "nobody")
+    assert run("--settings", path, "--check") == (0, "", "")
+
+
 def test_where_the_journal_cannot_be_reached_standard_error_says_why(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
