@@ -104,14 +104,78 @@ def test_every_dependency_of_the_project_is_debians_or_carried(packages: dict[st
         assert name in carried or f"python3-{names.get(name, name)}" in depends, name
 
 
+PINNED = "msgspec-0.22.0.tar.gz"
+
+
+def carried(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What debian/carried, through which every build goes, says of a folder of archives."""
+    command = [rig_nspawn.CHECKOUT / "debian/carried", folder]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
 def test_an_archive_with_another_hash_is_refused(tmp_path: Path) -> None:
+    (tmp_path / PINNED).write_bytes(b"something else")
+    done = carried(tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{PINNED} has not the hash that is pinned" in done.stderr
+
+
+@pytest.mark.parametrize("other", ["msgspec-0.22.0.post1.tar.gz", "msgspec-0.22.0.tar.gz.asc", ".hidden", "-rf"])
+def test_an_archive_beside_the_pinned_one_is_refused_whatever_its_name(tmp_path: Path, other: str) -> None:
     if why := rig_nspawn.cannot_build():
         pytest.skip(why)
-    checkout = tmp_path / "checkout"
-    subprocess.run(["git", "clone", "-q", rig_nspawn.CHECKOUT, checkout], check=True)
-    carried = checkout / "build/vendored"
-    carried.mkdir(parents=True)
-    (carried / "msgspec-0.22.0.tar.gz").write_bytes(b"something else")
-    done = subprocess.run([checkout / "debian/build"], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode != 0
-    assert "no archive has the hash" in done.stderr
+    shutil.copy(rig_nspawn.BUILD / "vendored" / PINNED, tmp_path)
+    assert carried(tmp_path).stdout == f"{tmp_path / PINNED}\n"
+    (tmp_path / other).write_bytes(b"something else")
+    done = carried(tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{other} is not pinned" in done.stderr
+
+
+def test_a_missing_archive_is_told_with_the_cure(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        done = carried(folder)
+        assert done.returncode == 1
+        assert "./dev vendor fetches what is pinned" in done.stderr
+
+
+def test_the_package_is_unpacked_from_nothing_but_what_was_checked() -> None:
+    rules = (rig_nspawn.CHECKOUT / "debian/rules").read_text()
+    (line,) = [line for line in rules.splitlines() if "tar -x" in line]
+    assert line.strip().startswith('archive="$$(debian/carried $(CARRIED))" && tar -xf "$$archive" -C')
+
+
+def test_what_fetching_runs_is_pinned_by_hash_and_is_what_the_environment_has() -> None:
+    lines = (rig_nspawn.CHECKOUT / "debian/fetching.txt").read_text().splitlines()
+    pins = dict(re.findall(r"^([\w-]+)==(\S+) --hash=sha256:[0-9a-f]{64}$", "\n".join(lines), re.MULTILINE))
+    assert len(pins) == len([line for line in lines if not line.startswith("#")]) >= 3
+    constraints = (rig_nspawn.CHECKOUT / "constraints.txt").read_text()
+    other = dict(re.findall(r"^([\w-]+)==(\S+)$", constraints, re.MULTILINE))
+    assert [name for name in pins if other.get(name, pins[name]) != pins[name]] == []
+
+
+def build(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [rig_nspawn.CHECKOUT / "debian/build", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_folder_that_was_not_made_by_a_build_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/mine").write_text("of somebody")
+    done = build("1.0", tmp_path)
+    assert done.returncode == 1
+    assert "was not made here" in done.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == ["tree", "mine"]
+
+
+@pytest.mark.parametrize("version", ["", "x1", "1/../2", "1 2", "1)", "1&", "1-2", "1\n2"])
+def test_a_version_that_debian_has_not_is_refused_before_anything_is_made(tmp_path: Path, version: str) -> None:
+    done = build(version, tmp_path / "folder")
+    assert done.returncode == 1
+    assert "the version" in done.stderr
+    assert not (tmp_path / "folder").exists()
+
+
+def test_a_version_without_a_folder_is_refused() -> None:
+    done = build("1.0")
+    assert (done.returncode, done.stderr) == (1, "build [VERSION FOLDER]: both or none\n")
