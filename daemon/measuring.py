@@ -28,6 +28,7 @@ class Measuring:
         self._keep = keep
         self._idle: list[Minute] = []
         self.history.take(enforcer.ledger, now)  # what is there from before a restart is in use from now on
+        self.alarms.measure(enforcer, now)
 
     def take(self, now: Now) -> list[Event]:
         """Take in what has changed among the leases; what is to be told of it."""

@@ -26,6 +26,8 @@ from .usage_history import NEVER, Series, Sort, Subject, UsageHistory
 CLEAR_SECONDS = 60.0
 """For so long less must be in use before an alarm is cleared: a call that ends is often followed by another one."""
 
+_OVER = "No longer nearly full: "
+
 LEAST_LIMIT = 2
 """Where one is all there is, its use is no alarm."""
 
@@ -113,14 +115,18 @@ class Alarms:
 
     def look(self, enforcer: Enforcer, moment: Now) -> list[Event]:
         """What is to be told; asked now and then, and next to nothing to do while no limit changes."""
+        self.measure(enforcer, moment)
+        boot = moment.boot
+        told = self.tell_reached(enforcer, boot)
+        return told + [event for alarm in list(self.raised.values()) for event in self._cleared(alarm, enforcer, boot)]
+
+    def measure(self, enforcer: Enforcer, moment: Now) -> None:
+        """Work the levels out anew where a limit may have changed; what is above its level is then reached."""
         known, now = self._known, (enforcer.entitlements, enforcer.standing, enforcer.rules)
         if known is None or any(one is not other for one, other in zip(known, now, strict=True)):
             self._known = now
             self._history.keep_apart(enforcer.rules.ceilings, enforcer.ledger, moment)
             self._set_levels(enforcer)
-        boot = moment.boot
-        told = self.tell_reached(enforcer, boot)
-        return told + [event for alarm in list(self.raised.values()) for event in self._cleared(alarm, enforcer, boot)]
 
     def tell_reached(self, enforcer: Enforcer, boot: float) -> list[Event]:
         """What is to be told of that which has come to its level since the last time."""
@@ -154,7 +160,9 @@ class Alarms:
             return
         series.alarm_at = NEVER  # it is told once; each later call pays nothing
         alarm = self.raised[series.subject] = Alarm(series.subject, found[1], boot, series)
-        yield _event(EventName.ALARM_RAISED, alarm, enforcer, f"{_count(alarm, enforcer)} are in use.", found[0])
+        yield _event(
+            EventName.ALARM_RAISED, alarm, enforcer, f"Nearly full: {_count(alarm, enforcer)} are in use.", found[0]
+        )
 
     def _cleared(self, alarm: Alarm, enforcer: Enforcer, boot: float) -> Iterable[Event]:
         found = self._levels.get(alarm.subject)
@@ -170,12 +178,16 @@ class Alarms:
         del self.raised[alarm.subject]
         if found is not None:
             alarm.series.alarm_at = found[0].raised
-        said = (
-            "There is no limit to measure it by any more."
-            if found is None
-            else f"{_count(alarm, enforcer)} are in use."
-        )
+        said = f"{_OVER}{_count(alarm, enforcer)} are in use." if found is not None else self._why_not(alarm, enforcer)
         yield _event(EventName.ALARM_CLEARED, alarm, enforcer, said, None if found is None else found[0])
+
+    def _why_not(self, alarm: Alarm, enforcer: Enforcer) -> str:
+        """Why there are no levels for what has an alarm."""
+        sort, name = alarm.subject
+        there = name in (enforcer.rules.ceilings if sort is Sort.PORT else enforcer.catalog.features)
+        if there and self._threshold(alarm.subject, enforcer).off:
+            return f"No alarm any more, as the settings say: {_count(alarm, enforcer)} are in use."
+        return f"{_OVER}There is no limit to measure it by any more."
 
 
 def _count(alarm: Alarm, enforcer: Enforcer) -> str:
@@ -186,9 +198,8 @@ def _count(alarm: Alarm, enforcer: Enforcer) -> str:
 
 def _event(name: EventName, alarm: Alarm, enforcer: Enforcer, said: str, at: Levels | None) -> Event:
     sort, subject = alarm.subject
-    how = "Nearly full: " if name is EventName.ALARM_RAISED else "No longer nearly full: "
     fields = {"FEATURE" if sort is Sort.FEATURE else "PORT": subject}
     fields |= {"LIMIT": str(alarm.limit), "IN_USE": str(alarm.in_use), "STANDING": str(enforcer.standing)}
     if at is not None:
         fields |= {"RAISED_AT": str(at.raised), "CLEARED_AT": str(at.cleared)}
-    return Event(name=name, message=how + said, fields=fields)
+    return Event(name=name, message=said, fields=fields)

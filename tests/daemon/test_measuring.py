@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from featurekeyd.daemon.history import Step, Wanted
-from featurekeyd.daemon.measuring import MAX_IDLE
+from featurekeyd.daemon.measuring import MAX_IDLE, Measuring
 from featurekeyd.daemon.site import MEASURE_SECONDS, TICK_SECONDS
 from featurekeyd.daemon.turntimes import BOUNDS, TurnTimes
+from featurekeyd.policy.alarms import AlarmRules
 from featurekeyd.policy.events import EventName
 from featurekeyd.policy.instant import Now
 from featurekeyd.policy.ledger import Ledger
@@ -108,6 +109,15 @@ def test_a_stop_stores_the_minute_that_runs(licensed: House) -> None:
     licensed.storing.__init__(type(licensed.store)(licensed.place / "featurekeyd.db"), licensed.log.tell)  # type: ignore[misc]
     page = licensed.storing._store.load_history(Wanted(step=Step.MINUTE, sort=Sort.FEATURE))
     assert [(row.use.peak, row.use.busy) for row in page.rows] == [(1, 20_000)]
+
+
+def test_what_is_nearly_full_from_before_a_restart_is_told_at_the_first_change(licensed: House) -> None:
+    for number in range(8):
+        call(licensed, f"call-{number}")
+    minutes: list[Minute] = []
+    anew = Measuring(licensed.site.enforcer, AlarmRules(), minutes.extend, licensed.site.clock())
+    assert [event.name for event in anew.take(licensed.site.clock())] == [EventName.ALARM_RAISED]
+    assert anew.take(licensed.site.clock()) == []
 
 
 def test_an_alarm_is_logged_watched_and_shown(licensed: House) -> None:

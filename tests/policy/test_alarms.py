@@ -182,6 +182,16 @@ def test_settings_that_are_read_anew_count_from_the_next_look_on(watched: Watche
     assert watched.told == [RAISED]
 
 
+def test_an_alarm_that_the_settings_turn_off_is_not_said_to_be_over(watched: Watched) -> None:
+    watched.use(20)
+    watched.alarms.adopt(AlarmRules(features={"trunk": Threshold(off=True)}))
+    watched.wait(70)
+    assert watched.told == [RAISED, CLEARED]
+    said = watched.events[1].message
+    assert said.startswith("No alarm any more, as the settings say: 20 of 20 ")
+    assert said.endswith(" are in use.")
+
+
 def test_what_is_configured_has_an_alarm_only_where_the_settings_name_it(open_site: Open) -> None:
     site = open_site(licensed={"tenant": 10})
     watched = Watched(site)
