@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import out, out_json
+from .console import clean, out, out_json
 from .exits import DONE
 from .moments import FORMS, local, read_moment
 from .session import Session, examples, json_option
@@ -92,8 +92,16 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, _FIELDS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
     return text.getvalue().rstrip("\n")
+
+
+def _plain(value: Any) -> Any:
+    """A text that a spreadsheet takes for a text: a switch chooses the names of its ports (OWASP, CSV injection)."""
+    if not isinstance(value, str):
+        return value
+    text = clean(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _show(found: Counted, by: str) -> None:

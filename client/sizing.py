@@ -5,6 +5,7 @@ The reckoning is pure: rows of the history and numbers in, numbers out.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,17 @@ def _read_grade(_: click.Context, parameter: click.Parameter, text: str) -> floa
     return part
 
 
+class _Number(click.FloatRange):
+    """A number from 0 on; what Python reads as a number besides, `nan` and `inf`, is none here."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; raises click.BadParameter."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return float(number)
+
+
 @click.command(
     short_help="How many channels the traffic needs.",
     epilog=examples(
@@ -108,9 +120,9 @@ def _read_grade(_: click.Context, parameter: click.Parameter, text: str) -> floa
 @click.option(
     "--grade", default="1%", show_default=True, callback=_read_grade, help="Part of the calls that may be blocked."
 )
-@click.option("--erlang", type=click.FloatRange(0, 50_000), help="Traffic given by hand, in Erlang.")
-@click.option("--calls", type=click.FloatRange(0), help="Calls in the busy hour, given by hand; with --hold.")
-@click.option("--hold", type=click.FloatRange(0), help="Seconds that a call takes; with --calls.")
+@click.option("--erlang", type=_Number(0, 50_000), help="Traffic given by hand, in Erlang.")
+@click.option("--calls", type=_Number(0), help="Calls in the busy hour, given by hand; with --hold.")
+@click.option("--hold", type=_Number(0), help="Seconds that a call takes; with --calls.")
 @click.option("--limit", type=click.IntRange(0, MAX_CHANNELS), help="Channels to compare with; else the present limit.")
 @json_option
 @click.pass_obj

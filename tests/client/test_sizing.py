@@ -274,6 +274,8 @@ def test_without_any_history_it_is_said_what_to_do(daemon: StandIn, control: Con
         ["sizing", "--hold", "3"],
         ["sizing", "--erlang", "3", "--calls", "3", "--hold", "3"],
         ["sizing", "--erlang", "-1"],
+        ["sizing", "--erlang", "nan"],
+        ["sizing", "--calls", "inf", "--hold", "3"],
         ["sizing", "--erlang", "3", "--grade", "100%"],
         ["sizing", "--erlang", "3", "--grade", "0"],
         ["sizing", "--erlang", "3", "--grade", "good"],
@@ -355,6 +357,24 @@ def test_a_time_may_be_so_long_ago(daemon: StandIn, control: Control, text: str,
     control("history", "--from", text)
     since = daemon.calls[0]["parameters"]["since"]
     assert before - seconds - 1 <= since <= time.time() - seconds + 1
+
+
+@pytest.mark.parametrize("text", ["nan", "-nan", "NaN"])
+def test_what_is_no_number_is_called_so(control: Control, text: str) -> None:
+    assert "is no number" in control("sizing", f"--erlang={text}")[2]
+
+
+@pytest.mark.parametrize("name", ['=HYPERLINK("http://x")', "+1", "-1", "@sum"])
+def test_a_name_in_csv_is_never_a_formula(daemon: StandIn, control: Control, name: str) -> None:
+    answers(daemon, [row(0, sort="port", name=name), counting(0)])
+    (found,) = csv.DictReader(io.StringIO(control("history", "--from", "2026-01-01", "--csv")[1], newline=""))
+    assert found["name"] == f"'{name}"
+
+
+def test_a_line_end_in_a_name_ends_no_line_of_csv(daemon: StandIn, control: Control) -> None:
+    answers(daemon, [row(0, sort="port", name="\r=x"), counting(0)])
+    (found,) = csv.DictReader(io.StringIO(control("history", "--from", "2026-01-01", "--csv")[1], newline=""))
+    assert found["name"] == "\\r=x"
 
 
 @pytest.fixture
