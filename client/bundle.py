@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SETTINGS = {
-    "settings": Path("/etc/featurekeyd/featurekeyd.toml"),
+    "settings": surroundings.SETTINGS,
     "settings of featurekey-agi": Path("/etc/featurekeyd/featurekey-agi.toml"),
 }
 """Where the packages have the settings."""

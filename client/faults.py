@@ -271,12 +271,15 @@ def _in_use(reply: Mapping[str, Any]) -> Iterator[Fault]:
 
 def in_licenses(found: list[dict[str, Any]]) -> Iterator[Fault]:
     """What ListLicenses shows; licenses that lack the same are one fault."""
-    alike: dict[tuple[str, str], list[str]] = {}
+    alike: dict[tuple[str, str, Severity], list[str]] = {}
+    licensed = {str(row.get("feature")) for row in found if row.get("status") == "valid"}
     for row in found:
         status, title = str(row.get("status")), f"{row.get('title')} ({row.get('key')})"
         days = member(row, "days_left", int)
         if status in _LICENSE:
-            alike.setdefault((status, str(row.get("finding"))), []).append(title)
+            otherwise = row.get("feature") is not None and str(row["feature"]) in licensed
+            severity = Severity.WARNING if otherwise and status == "expired" else _LICENSE[status][0]
+            alike.setdefault((status, str(row.get("finding")), severity), []).append(title)
         elif days is not None and days <= SOON_DAYS:
             yield _warning(
                 "license_ends_soon",
@@ -284,9 +287,8 @@ def in_licenses(found: list[dict[str, Any]]) -> Iterator[Fault]:
                 "It is a trial." if row.get("trial") else "Its term comes to an end.",
                 "Order another one in time.",
             )
-    for (status, finding), titles in alike.items():
-        severity, cure = _LICENSE[status]
-        yield Fault(f"license_{status}", severity, _about_licenses(titles, status), finding, cure)
+    for (status, finding, severity), titles in alike.items():
+        yield Fault(f"license_{status}", severity, _about_licenses(titles, status), finding, _LICENSE[status][1])
 
 
 def _about_licenses(titles: list[str], status: str) -> str:

@@ -36,6 +36,9 @@ DAEMON = "featurekeyd"
 GROUP = "featurekey"
 """The group whose members may ask, as shipped."""
 
+SETTINGS = Path("/etc/featurekeyd/featurekeyd.toml")
+"""Where the package has the settings."""
+
 COMMAND_SECONDS = 5.0
 """How long a command of the system may take; systemctl answers in some 20 ms."""
 
@@ -266,7 +269,8 @@ def _is_kept_away(port: str, root: Path) -> bool:
     try:
         number = Path(port).stat().st_rdev
         record = root / "run/udev/data" / f"c{os.major(number)}:{os.minor(number)}"
-        return "E:ID_MM_DEVICE_IGNORE=1" in record.read_text(errors="replace").splitlines()
+        marks = {"E:ID_MM_PORT_IGNORE=1", "E:ID_MM_DEVICE_IGNORE=1"}
+        return not marks.isdisjoint(record.read_text(errors="replace").splitlines())
     except OSError:
         return False
 
@@ -278,9 +282,20 @@ _REFUSED = "featurekeyd: the settings cannot be used: "
 """How a check begins to say what is wrong with the settings."""
 
 
-def unit_faults(daemon: str = DAEMON) -> Iterator[Fault]:
+def _may_read(settings: Path) -> bool:
+    """Whether this user may read the settings; what a check says to who may not is no word on the settings."""
+    try:
+        settings.open("rb").close()
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def unit_faults(daemon: str = DAEMON, settings: Path = SETTINGS) -> Iterator[Fault]:
     """What systemd and the program itself say of the package's daemon, which does not answer."""
-    if shutil.which(daemon) is not None:
+    if shutil.which(daemon) is not None and _may_read(settings):
         checked = command(daemon, "--check")
         if checked is not None and checked.returncode:
             said = " ".join(_last(checked.stderr, MAX_LINES).split()).removeprefix(_REFUSED)

@@ -146,6 +146,15 @@ def test_what_the_licenses_show_is_named(more: dict[str, Any], found: str | None
     assert names(in_licenses([LICENSE | more])) == ([found] if found else [])
 
 
+def test_an_expired_license_beside_one_that_counts_is_a_warning() -> None:
+    expired = LICENSE | {"feature": "trunk", "status": "expired", "trial": True}
+    severities = [
+        [fault.severity for fault in in_licenses([expired, LICENSE | {"feature": feature}])]
+        for feature in ("trunk", "other")
+    ]
+    assert severities == [[Severity.WARNING], [Severity.FAULT]]
+
+
 def test_licenses_that_lack_the_same_are_one_fault_that_names_the_first() -> None:
     rows = [LICENSE | {"status": "invalid", "title": f"Feature {number}"} for number in range(7)]
     (fault,) = in_licenses([*rows, LICENSE])
@@ -355,6 +364,24 @@ def test_a_daemon_whose_settings_are_bad_is_told_with_what_it_says_itself(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     fault = next(iter(unit_faults()))
     assert (fault.name, fault.cause) == ("settings_bad", "product.platform: is missing")
+
+
+def test_settings_that_this_user_may_not_read_are_not_called_bad(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "featurekeyd"
+    program.write_text("#!/bin/sh\necho cannot be read >&2; exit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    settings = tmp_path / "featurekeyd.toml"
+    settings.write_text("")
+    assert "settings_bad" in names(unit_faults(settings=settings))
+
+    def refuse(*_: object) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert "settings_bad" not in names(unit_faults(settings=settings))
 
 
 def test_a_command_that_is_not_there_or_hangs_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
