@@ -683,6 +683,7 @@ static int fk_connect_by(int opened, const struct sockaddr_un *address, long lon
 static enum fk_outcome fk_connect(struct fk_client *client, long long deadline)
 {
     struct sockaddr_un address;
+    char why[128];
     int error, opened = socket(AF_UNIX, SOCK_STREAM, 0);
     if (opened < 0)
         return fk_trouble(client, FK_AWAY, "this process cannot open a socket");
@@ -701,7 +702,9 @@ static enum fk_outcome fk_connect(struct fk_client *client, long long deadline)
     close(opened);
     if (error == EACCES || error == EPERM)
         return fk_trouble(client, FK_FORBIDDEN, "this user may not open the socket");
-    return fk_trouble(client, error == ETIMEDOUT ? FK_SLOW : FK_AWAY, strerror(error));
+    if (strerror_r(error, why, sizeof why) != 0)    /* strerror() belongs to all threads together */
+        strcpy(why, "it cannot be reached");
+    return fk_trouble(client, error == ETIMEDOUT ? FK_SLOW : FK_AWAY, why);
 }
 
 /* Whether the connection is open with nothing in it: neither its end nor a stray reply. */
@@ -1063,7 +1066,10 @@ static enum fk_outcome fk_acquire_key(
     return outcome;
 }
 
-/* Take what the call needs, all of it or nothing; takes 250 ms at most and fails in no other way than by its answer. */
+/*
+ * Take what the call needs, all of it or nothing; takes 250 ms at most and fails in no other way than by its answer.
+ * Ask again for a call that is up with the phase "established" only: of any other a doubtful answer is given back.
+ */
 void fk_acquire(struct fk_client *client, const struct fk_request *request, struct fk_answer *answer)
 {
     char key[FK_KEY_BYTES], dialed[FK_MAX_DIALED + 1];
