@@ -343,14 +343,15 @@ def test_a_program_that_holds_the_port_of_the_reader_is_named(host: Path) -> Non
     assert names(port_faults("slot", list(processes(host)), 990, host)) == []
 
 
-def test_a_modem_manager_that_is_kept_away_is_no_fault(host: Path) -> None:
+@pytest.mark.parametrize("mark", ["ID_MM_PORT_IGNORE", "ID_MM_DEVICE_IGNORE"])
+def test_a_modem_manager_that_is_kept_away_is_no_fault(host: Path, mark: str) -> None:
     (host / "proc/42/fd/7").unlink()
     reader, seen = f"serial:{host}/ttyUSB0", list(processes(host))
     assert names(port_faults(reader, seen, 990, host)) == ["modem_manager"]
     number = (host / "ttyUSB0").stat().st_rdev
     record = host / "run/udev/data" / f"c{os.major(number)}:{os.minor(number)}"
     record.parent.mkdir(parents=True)
-    record.write_text("E:ID_BUS=usb\nE:ID_MM_DEVICE_IGNORE=1\n")
+    record.write_text(f"E:ID_BUS=usb\nE:{mark}=1\n")
     assert names(port_faults(reader, seen, 990, host)) == []
 
 

@@ -126,3 +126,14 @@ def test_every_udev_rule_is_made_of_assignments_and_matches(house: House) -> Non
     lines = [line for line in rules.splitlines() if line and not line.startswith("#")]
     assert [line for line in lines if not re.fullmatch(rf"{part}(?:,\s*{part})*", line)] == []
     assert len(lines) > 8
+
+
+def test_the_rule_in_the_docs_leaves_an_adapter_wholly_as_it_was(house: House) -> None:
+    (own,) = re.findall(r'^    SUBSYSTEM=="(\S+)", .*NO_READER\}="1"$', house.texts["docs/installing.md"], re.MULTILINE)
+    rules = house.texts["systemd/70-featurekeyd.rules"].replace("\\\n", "")
+    _, way_out, behind = rules.partition('ENV{FEATUREKEYD_NO_READER}=="1", GOTO="featurekeyd_end"\n')
+    lines = [line for line in behind.splitlines() if line and not line.startswith(("#", "LABEL"))]
+    matched = {name for line in lines for name in re.findall(r'^SUBSYSTEM=="(\S+)",', line) or ["any"]}
+    assert way_out
+    assert matched == set(own.split("|"))
+    assert "ID_MM" not in rules.partition(way_out)[0]
