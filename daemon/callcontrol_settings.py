@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from featurekeyd.policy.callrules import MAX_CONDITIONS, MAX_PATTERN, MAX_RULES, CallRule, Network
+from featurekeyd.policy.callrules import MAX_CONDITIONS, MAX_ENTRIES, MAX_PATTERN, MAX_RULES, CallRule, Network
 from featurekeyd.policy.catalog import Catalog
 from featurekeyd.policy.licensekey import MAX_INSTANCES
 from featurekeyd.policy.requests import CallClass, HolderName, PortName, Want
@@ -73,12 +73,17 @@ def read_call_control(table: CallControlTable | None, mistakes: list[Mistake]) -
         mistakes.append(Mistake("call_control.socket", f"{table.socket!a} is no absolute path"))
     if not table.holder.isprintable():
         mistakes.append(Mistake("call_control.holder", "it has printable characters only"))
+    rules = tuple(_rule(f"call_control.rules[{n}]", rule, mistakes) for n, rule in enumerate(table.rules))
+    entries = sum(rule.entries for rule in rules)
+    if entries > MAX_ENTRIES:
+        what = f"the rules have {entries} addresses and patterns, and at most {MAX_ENTRIES} keep answers quick"
+        mistakes.append(Mistake("call_control.rules", what))
     return CallControl(
         socket=Path(table.socket),
         holder=table.holder,
         survive=table.dialogs == "database",
         longest_call=float(table.longest_call_seconds),
-        rules=tuple(_rule(f"call_control.rules[{n}]", rule, mistakes) for n, rule in enumerate(table.rules)),
+        rules=rules,
     )
 
 

@@ -18,6 +18,7 @@ import hashlib
 import ipaddress
 import itertools
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -30,6 +31,9 @@ MAX_RULES = 256
 
 MAX_CONDITIONS = 64
 """Entries of one condition of a rule."""
+
+MAX_ENTRIES = 1024
+"""Entries of all conditions of all rules: each may be held against each call, some 1 ms for usual ones together."""
 
 MAX_PATTERN = 64
 """Characters of a pattern, and of a number or host that is held against it: those beyond do not count."""
@@ -85,6 +89,11 @@ class CallRule(msgspec.Struct, frozen=True, kw_only=True):
     wants: tuple[Want, ...] = ()
     """Empty where such calls are not counted."""
     call_class: CallClass | None = None
+
+    @property
+    def entries(self) -> int:
+        """Entries of its conditions."""
+        return len(self.source) + len(self.dialed) + len(self.host) + len(self.diverter)
 
     def fits(self, call: Call) -> bool:
         """Whether every condition is met."""
@@ -194,10 +203,15 @@ def _matches_one(text: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _is_within(source: str, networks: tuple[Network, ...]) -> bool:
+    address = _address(source)
+    return address is not None and any(address in network for network in networks)
+
+
+@lru_cache(maxsize=64)
+def _address(source: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address in a text, read once for all rules, None where it is none."""
     try:
-        address: ipaddress.IPv4Address | ipaddress.IPv6Address | None = ipaddress.ip_address(source.strip("[]"))
+        address = ipaddress.ip_address(source.strip("[]"))
     except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address):
-        address = address.ipv4_mapped or address
-    return any(address in network for network in networks)
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address

@@ -10,7 +10,7 @@ import pytest
 
 from featurekeyd.daemon.callcontrol_settings import CallControl, check_wants
 from featurekeyd.daemon.settings import parse_settings
-from featurekeyd.policy.callrules import MAX_CONDITIONS, MAX_PATTERN, MAX_RULES, CallRule
+from featurekeyd.policy.callrules import MAX_CONDITIONS, MAX_ENTRIES, MAX_PATTERN, MAX_RULES, CallRule
 from featurekeyd.policy.requests import CallClass, Want
 from featurekeyd.policy.tables import FileMistakes
 
@@ -126,6 +126,13 @@ def test_a_condition_may_have_so_many_entries(condition: str) -> None:
     entries = '"192.0.2.1",' * MAX_CONDITIONS
     assert read(RULE + f"{condition} = [{entries}]\n")
     assert f"call_control.rules[0].{condition}" in mistakes(RULE + f'{condition} = [{entries}"192.0.2.1"]\n')
+
+
+def test_all_conditions_together_may_have_so_many_entries() -> None:
+    full = RULE + "dialed = [" + '"1*",' * MAX_CONDITIONS + "]\n"
+    assert read(full * (MAX_ENTRIES // MAX_CONDITIONS))
+    more = full * (MAX_ENTRIES // MAX_CONDITIONS) + RULE + 'source = ["192.0.2.1"]\n'
+    assert "1025 addresses and patterns" in mistakes(more)["call_control.rules"]
 
 
 def test_a_pattern_may_have_so_many_characters() -> None:
