@@ -165,7 +165,8 @@ def test_a_check_by_root_tells_that_the_user_of_the_daemon_cannot_read_the_file(
     path.chmod(0o600)
     monkeypatch.setattr(module, "ACCOUNT", account)
     monkeypatch.setattr(module, "DEFAULT_PATH", path)
-    said = f"featurekeyd: {path}: the daemon runs as {account}, which cannot read it; cure: chmod a+r {path}, and a+x its directories\n"
+    cure = f"cure: chmod a+r {path}, and a+x its directories"
+    said = f"featurekeyd: {path}: the daemon runs as {account}, which cannot read it; {cure}\n"
     assert run("--settings", path, "--check") == (status, "", said if status else "")
 
 
