@@ -56,6 +56,7 @@ class Examination:
         if around is not None:
             self.faults += [*in_surroundings(around), *in_silences(around, status)]
         self._examine_refusals(status)
+        self.faults += surroundings.agi_faults()
         seen = list(surroundings.processes())
         self.faults += surroundings.socket_faults(self._path)
         self.faults += surroundings.group_faults(seen, surroundings.access_of(around))

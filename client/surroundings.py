@@ -302,25 +302,41 @@ def unit_faults(daemon: str = DAEMON, settings: Path = SETTINGS) -> Iterator[Fau
             yield _fault(
                 "settings_bad", "The settings cannot be used.", said, f"{daemon} --check, until it says nothing."
             )
-    if not Path("/run/systemd/system").is_dir():
-        return
-    shown = command("systemctl", "show", daemon, "--property=LoadState,ActiveState,SubState,Result,UnitFileState")
-    if shown is None or shown.returncode:
-        return
-    states = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
-    if states.get("ActiveState") == "active":
+    states = _states(daemon)
+    if states is None or states.get("ActiveState") == "active":
         return
     if states.get("LoadState") == "not-found":
         what, cause = f"systemd knows no unit {daemon}.", "The package is not installed."
         yield _fault("unit_missing", what, cause, f"apt install {daemon}")
         return
-    what = (
-        f"The unit {daemon} is {states.get('ActiveState')} ({states.get('SubState')}), result {states.get('Result')}."
-    )
-    told = command("journalctl", "-u", daemon, "-p", "warning", "-n", "3", "-o", "cat", "--no-pager")
+    yield _unit_down("unit_down", daemon, states)
+
+
+def agi_faults(root: Path = Path("/")) -> Iterator[Fault]:
+    """What systemd says of the program that asks for Asterisk, where it is there and is to run."""
+    states = _states(AGI, root)
+    if states is None or states.get("LoadState") != "loaded" or states.get("ActiveState") == "active":
+        return
+    if states.get("ActiveState") == "failed" or states.get("UnitFileState") == "enabled":
+        yield _unit_down("agi_down", AGI, states)
+
+
+def _states(unit: str, root: Path = Path("/")) -> dict[str, str] | None:
+    """What systemd shows of a unit; None where there is no systemd."""
+    if not (root / "run/systemd/system").is_dir():
+        return None
+    shown = command("systemctl", "show", unit, "--property=LoadState,ActiveState,SubState,Result,UnitFileState")
+    if shown is None or shown.returncode:
+        return None
+    return dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
+
+
+def _unit_down(name: str, unit: str, states: Mapping[str, str]) -> Fault:
+    what = f"The unit {unit} is {states.get('ActiveState')} ({states.get('SubState')}), result {states.get('Result')}."
+    told = command("journalctl", "-u", unit, "-p", "warning", "-n", "3", "-o", "cat", "--no-pager")
     said = " ".join((told.stdout if told else "").split())
     cause = f"Its last words: {said}" if said else "It was not started, or somebody stopped it."
-    yield _fault("unit_down", what, cause, f"systemctl start {daemon}; journalctl -xu {daemon}")
+    return _fault(name, what, cause, f"systemctl start {unit}; journalctl -xu {unit}")
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str] | None:

@@ -19,6 +19,7 @@ from featurekeyd.client.surroundings import (
     Access,
     ProcessSeen,
     access_of,
+    agi_faults,
     group_faults,
     port_faults,
     processes,
@@ -385,6 +386,33 @@ def test_settings_that_this_user_may_not_read_are_not_called_bad(
     assert "settings_bad" not in names(unit_faults(settings=settings))
 
 
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ("LoadState=loaded\nActiveState=active\nUnitFileState=enabled", []),
+        (
+            "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=exit-code\nUnitFileState=disabled",
+            ["agi_down"],
+        ),
+        ("LoadState=loaded\nActiveState=inactive\nSubState=dead\nUnitFileState=enabled", ["agi_down"]),
+        ("LoadState=loaded\nActiveState=inactive\nSubState=dead\nUnitFileState=disabled", []),
+        ("LoadState=not-found\nActiveState=inactive", []),
+    ],
+)
+def test_the_program_that_asks_for_asterisk_is_looked_at_where_it_is_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, found: list[str]
+) -> None:
+    for name, text in (("systemctl", told), ("journalctl", "ami.secret_file is not there")):
+        (tmp_path / name).write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert names(agi_faults(tmp_path)) == [], "without systemd there are no units"
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    faults = list(agi_faults(tmp_path))
+    assert names(faults) == found
+    assert all("ami.secret_file is not there" in fault.cause for fault in faults)
+
+
 def test_a_command_that_is_not_there_or_hangs_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surroundings, "COMMAND_SECONDS", 0.05)
     assert surroundings.command("no-such-program-anywhere") is None
@@ -398,6 +426,7 @@ def test_a_command_that_is_not_there_or_hangs_says_nothing(monkeypatch: pytest.M
 def control(daemon: StandIn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Control:
     monkeypatch.setattr(surroundings, "processes", lambda: iter(()))
     monkeypatch.setattr(surroundings, "group_faults", lambda *_: iter(()))
+    monkeypatch.setattr(surroundings, "agi_faults", lambda: iter(()))
     Path(daemon.path).chmod(0o666)
 
     def start(*arguments: str) -> tuple[int, str, str]:
