@@ -16,7 +16,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from .agi_calls import Call
+from .agi_calls import Call, channel_of, is_on
 from .answer import DAEMON_AWAY, EMERGENCY_GRANTED, Answer
 from .call import LICENSE, Connection, ReplyGarbled
 from .license import MAX_REPLY, LicenseClient
@@ -148,17 +148,19 @@ def _too_late(question: Question) -> Answer:
 
 def _call(lease: Mapping[str, Any]) -> Call:
     established = lease.get("phase") == "established"
+    port, channel = lease.get("port") or "", lease.get("channel") or ""
     try:
         wants = tuple(f"{want['feature']}:{want.get('instances') or 1}" for want in lease["wants"])
         return Call(
             key=lease["key"],
             wants=wants,
-            port=lease.get("port") or "",
-            channel=lease.get("channel") or "",
+            port=port,
+            channel=channel,
             call_class=lease.get("class") or "normal",
             since=float("-inf"),
             established=established,
             told=established,
+            direction="in" if is_on(port, channel) and channel_of(lease["key"]) == lease["key"] else "",
         )
     except (KeyError, TypeError, AttributeError):
         raise ReplyGarbled("a lease in the reply to ListLeases lacks a member") from None

@@ -4,8 +4,9 @@ Rules:
 
 * A lease ends with the hangup handler or with AMI's Hangup event, whichever comes. After a handler the event is waited
   for, a short time: events come in their order, so that by then it is known whom the channel dialed.
-* Where the channel that ends has dialed others that live on, a fresh list decides: the lease goes on with one of them,
-  or ends. Without AMI it ends.
+* Where the channel that ends has dialed others that live on, a list decides: the lease goes on with one of them, or
+  ends. A list that cannot be had now, as while AMI connects anew, is waited for, up to the time to live of the leases.
+* What is asked again meanwhile is not ended: an end that waits belongs to the use that it was begun for.
 * A list of channels that could not be had changes nothing, and a list is sent only once it is known which leases the
   daemon has: an empty memory after a restart is not the truth.
 * A lease goes over to another key in this order: the list with the new key, then the release of the old one. Between
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .agi_calls import Call, Calls, Moved, is_remains
@@ -57,6 +59,7 @@ class Following:
         self._link = None if settings.ami is None else AmiLink(settings.ami, log, self.event, self._hurry)
         self._known = False
         self._ending: set[str] = set()
+        self._asked: set[str] = set()
         self._awaited: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._leg_ended = asyncio.Event()
@@ -73,26 +76,55 @@ class Following:
 
     # What the dialplan asks
 
+    async def named(self, question: Question) -> Question:
+        """The question with the key of the use that it is about, and with its direction."""
+        uniqueid = question.key
+        for call in self.calls.of(uniqueid):
+            if call.talking:
+                await self._has_legs(call)  # AMI may still be about to tell that what was dialed has ended
+        name, port, line = question.channel_name, question.port, question.line
+        direction = question.direction or self.calls.direction(uniqueid, name, port, line)
+        key = self.calls.key_for(uniqueid, line, direction)
+        # Two leases on one channel of a port would be taken for one call whose end was lost.
+        channel = question.said.get("channel") or question.channel_name + key.removeprefix(uniqueid)
+        return replace(question, key=key, said={**question.said, "direction": direction, "channel": channel})
+
     async def acquire(self, question: Question) -> Answer:
-        """The answer to a question; a call that may go on is followed from now on."""
-        answer = await self._asking.acquire(question)
+        """The answer to a question that is `named`; a call that may go on is followed from now on."""
+        before = self.calls.get(question.key)
+        self._asked.add(question.key)
+        try:
+            answer = await self._asking.acquire(question)
+        finally:
+            self._asked.discard(question.key)
         self._tell_of_daemon(answer)
         if answer.allowed and question.key:
             call = _call(question, answer)
             if not self.calls.add(call):
                 self._log.say(WARNING, "too many calls are followed; this one is left to its hangup handler", "full")
+        elif before is not None and before.line not in ("", question.line):
+            await self._over(before)  # the use that this one was to replace
         return answer
 
-    def release(self, key: str, channel: str = "") -> None:
+    def hung_up(self, uniqueid: str, channel: str = "") -> None:
         """The hangup handler of a channel runs; it is not held up, for nothing may be in the way of a hangup."""
         if self._link is not None and self._link.is_up and is_remains(channel):
             return  # the call goes on in another channel, and AMI tells in which
-        self._spawn(self._end_by_handler(key))
+        self._spawn(self._end_by_handler(uniqueid))
 
-    async def established(self, key: str) -> None:
-        """The dialplan says that a call is answered."""
-        call = self.calls.answered(key)
-        if call is not None:
+    async def release(self, uniqueid: str) -> None:
+        """The dialplan gives back what a channel has, which may go on and ask again."""
+        for call in self.calls.of(uniqueid) or [Call(uniqueid, ())]:
+            await self._over(call)
+
+    def undo(self, key: str) -> None:
+        """Give back what was granted for a question that has come to nothing."""
+        self._spawn(self._over(self.calls.get(key) or Call(key, ())))
+
+    async def established(self, uniqueid: str) -> None:
+        """A channel is answered, or what it dialed."""
+        news = [self.calls.answered(call.key) for call in self.calls.of(uniqueid)]
+        for call in filter(None, news):
             await self._tell_established(call)
 
     # What AMI tells
@@ -103,62 +135,98 @@ class Following:
         if name == "hangup":
             self._hung_up(channel)
         elif name == "dialbegin":
-            self.calls.dialed(channel, message.get("destuniqueid", ""))
-        elif self.calls.get(channel) is not None and _says_answered(name, message):
-            self._spawn(self.established(channel))
+            self.calls.dialed(channel, message.get("destuniqueid", ""), message.get("destchannel", ""))
         elif name == "rename":
             self._renamed(channel, message.get("channel", ""), message.get("newname", ""))
+        elif self.calls.of(channel) and _says_answered(name, message):
+            self.calls.answers(message.get("destuniqueid", ""))
+            self._spawn(self.established(channel))
 
     def _hung_up(self, channel: str) -> None:
-        self.calls.ended(channel)
+        dialed_by = self.calls.ended(channel)
         self._leg_ended.set()
         if channel in self._awaited:
             self._awaited[channel].set()
-        elif self.calls.get(channel) is not None:
-            self._spawn(self._end_if_followed(channel))
+        else:
+            for call in self.calls.of(channel):
+                self._spawn(self._end(call))
+        if dialed_by is not None and not dialed_by.legs:
+            if dialed_by.is_over:
+                self._spawn(self._over(dialed_by))
+            elif self.calls.is_used_up(dialed_by):
+                self._spawn(self._end_used_up(dialed_by))
 
     def _renamed(self, channel: str, old: str, new: str) -> None:
         moved = self.calls.renamed(channel, old, new)
-        if moved is not None and self.calls.move(moved, time.monotonic()) is not None:
-            self._spawn(self._carry(moved))
+        held = [] if moved is None else self.calls.of(moved.old)
+        for call in held:
+            follower = self.calls.move(Moved(call.key, channel), time.monotonic())
+            if follower is not None:
+                self._spawn(self._carry(call.key, follower))
 
     # How a lease ends or goes over
 
-    async def _end_by_handler(self, key: str) -> None:
-        """End a call whose hangup handler ran: once AMI has told of the hang-up, and so of all that was before it."""
-        if self._link is not None and self._link.is_up and self.calls.get(key) is not None and key not in self._awaited:
-            told = self._awaited[key] = asyncio.Event()
+    def _is_current(self, call: Call) -> bool:
+        """Whether a call is still what its key stands for, and is not being asked for again."""
+        return self.calls.get(call.key) is call and call.key not in self._asked
+
+    async def _end_by_handler(self, uniqueid: str) -> None:
+        """End a channel whose hangup handler ran: once AMI has told of the hang-up, and so of all before it."""
+        held = self.calls.of(uniqueid)
+        if self._link is not None and self._link.is_up and held and uniqueid not in self._awaited:
+            told = self._awaited[uniqueid] = asyncio.Event()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(told.wait(), HANGUP_SECONDS)
-            del self._awaited[key]
-        await self._end(key)
+            del self._awaited[uniqueid]
+        for call in held:
+            await self._end(call)
+        if not held and uniqueid not in self._asked:
+            await self._give_back(uniqueid)
 
-    async def _end_if_followed(self, key: str) -> None:
-        """End what the hangup handler has not ended already."""
-        if self.calls.get(key) is not None:
-            await self._end(key)
-
-    async def _end(self, key: str) -> None:
-        if key in self._ending:
+    async def _end(self, call: Call) -> None:
+        """The channel of a call has ended: the lease ends, or goes on with a leg."""
+        if call.key in self._ending or not self._is_current(call):
             return
-        self._ending.add(key)
+        self._ending.add(call.key)
         try:
-            moved, taken = await self._successor(key)
-            if moved is not None and self.calls.move(moved, time.monotonic()) is not None:
-                await self._carry(moved, taken)
-            else:
-                self.calls.remove(key)
-                await self._give_back(key)
+            await self._decide(call)
         finally:
-            self._ending.discard(key)
+            self._ending.discard(call.key)
 
-    async def _successor(self, key: str) -> tuple[Moved | None, TakenList | None]:
-        """Where the lease goes on, if it does, and the list that says so."""
-        call = self.calls.get(key)
-        if self._link is None or not self._link.is_up or call is None or not await self._has_legs(call):
-            return None, None
+    async def _decide(self, call: Call) -> None:
+        if self._link is None or call.direction == "in" or not await self._has_legs(call):
+            await self._over(call)
+            return
         taken = await self._link.channels()
-        return (None if taken is None else self.calls.successor(key, taken.channels)), taken
+        if not self._is_current(call):
+            return
+        if taken is None:
+            call.is_over = True
+            asyncio.get_running_loop().call_later(self._settings.ttl_seconds, self._give_up, call)
+            return
+        moved = self.calls.successor(call.key, taken.channels)
+        follower = None if moved is None else self.calls.move(moved, time.monotonic())
+        await (self._over(call) if follower is None else self._carry(call.key, follower, taken))
+
+    async def _end_used_up(self, call: Call) -> None:
+        """All that was dialed for one of several uses has ended: unless a list knows of another one, so has the use."""
+        taken = None if self._link is None else await self._link.channels()
+        if taken is not None:
+            self.calls.learn(taken.channels)
+            if self.calls.is_used_up(call):
+                await self._over(call)
+
+    def _give_up(self, call: Call) -> None:
+        """No list has come for the time to live."""
+        if call.is_over:
+            self._spawn(self._over(call))
+
+    async def _over(self, call: Call) -> None:
+        """The lease ends, unless it was asked for again meanwhile."""
+        known = self.calls.get(call.key)
+        if (known is None or known is call) and call.key not in self._asked:
+            self.calls.remove(call.key)
+            await self._give_back(call.key)
 
     async def _has_legs(self, call: Call) -> bool:
         """Whether channels that the call dialed live on after the time in which they would have ended with it."""
@@ -171,13 +239,13 @@ class Following:
                 break
         return bool(call.legs)
 
-    async def _carry(self, moved: Moved, taken: TakenList | None = None) -> None:
+    async def _carry(self, old: str, follower: Call, taken: TakenList | None = None) -> None:
         """Tell the daemon that a lease goes on under another key."""
-        self._log.say(INFO, f"the lease of channel {moved.old} goes on with channel {moved.new}")
+        self._log.say(INFO, f"the lease of channel {old} goes on with channel {follower.uniqueid}")
         if taken is None and self._link is not None:
             taken = await self._link.channels()
         if taken is not None and await self._send_list(taken):
-            await self._give_back(moved.old)
+            await self._give_back(old)
 
     async def _give_back(self, key: str) -> None:
         if not await self._asking.release(key) and self._asking.pending_releases:
@@ -203,7 +271,6 @@ class Following:
         taken = await self._link.channels()
         if taken is None:
             return
-        self.calls.learn(taken.channels)
         await self._send_list(taken)
         for call in self.calls:
             if call.established and not call.told:
@@ -213,6 +280,7 @@ class Following:
         """Judge the calls by a list and send what there is; whether the daemon took it."""
         if not await self._restore():
             return False
+        self.calls.learn(taken.channels)
         judged = self.calls.judge(taken.channels, taken.taken)
         for moved in judged.moved:
             self.calls.move(moved, time.monotonic())
@@ -299,5 +367,8 @@ def _call(question: Question, answer: Answer) -> Call:
         port=question.port,
         channel=question.channel,
         call_class=call_class,
+        dialed=question.dialed,
         since=time.monotonic(),
+        direction=question.direction,
+        line=question.line,
     )

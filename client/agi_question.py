@@ -4,8 +4,9 @@ The line is `AGI(agi://127.0.0.1/acquire?port=trunk:carrier-a&wants=sip-trunk-ch
 
 * Asterisk splits the line at commas: what stands behind one comes as an argument of its own, and belongs to `wants`
   where it has no `=`. What the line does not say is asked of the channel: `FEATUREKEY_WANTS` and so on.
-* The key is the Uniqueid of the channel. A channel has one for life, AMI has it in every event and list, and a hangup
-  handler runs on the channel itself. The Linkedid names several channels and changes when calls are joined.
+* The key is the Uniqueid of the channel, with a number behind it for a further use (`agi_calls`). A channel has one for
+  life, AMI has it in every event and list, and a hangup handler runs on the channel itself. The Linkedid names several
+  channels and changes when calls are joined.
 * An unknown parameter or value is a mistake that is told and denied: a misspelled `fail=opne` is noticed at once. An
   emergency call passes all the same.
 """
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
     from .agi_protocol import Environment
 
-VERBS = ("acquire", "answered", "release")
+VERBS = ("acquire", "answered", "release", "hangup")
 
-PARAMETERS = ("port", "channel", "wants", "class", "dialed", "fail", "refuse")
+PARAMETERS = ("port", "channel", "wants", "class", "dialed", "direction", "fail", "refuse")
 """What an `acquire` may say; each may stand in a channel variable instead, as `FEATUREKEY_` and its name."""
 
 ASKED_OF_CHANNEL = ("port", "wants", "fail")
@@ -49,10 +50,13 @@ class Question:
 
     verb: str
     key: str
+    """The Uniqueid of the channel, and once it is known which use of it is meant, the key of that one."""
     said: Mapping[str, str] = field(default_factory=dict)
     dialed: str = ""
     emergency: bool = False
     channel_name: str = ""
+    line: str = ""
+    """Where in the dialplan it is asked and with which words: the same for one who comes there again."""
     mistake: str = ""
     """What is wrong with the line, empty where nothing is."""
 
@@ -70,6 +74,11 @@ class Question:
     def channel(self) -> str:
         """The channel of that port: the one that is named, else the name that Asterisk gave the channel."""
         return self.said.get("channel", "") or self.channel_name
+
+    @property
+    def direction(self) -> str:
+        """`in` or `out`, empty where it is not said."""
+        return self.said.get("direction", "")
 
     @property
     def fail_open(self) -> bool:
@@ -96,8 +105,9 @@ def read_question(environment: Environment, found: Mapping[str, str], numbers: C
         said=said,
         dialed=dialed,
         # A line with a misspelled verb may be the one that puts an emergency call through.
-        emergency=verb not in ("release", "answered") and is_emergency(said.get("class"), dialed, numbers),
+        emergency=verb not in VERBS[1:] and is_emergency(said.get("class"), dialed, numbers),
         channel_name=environment["channel"],
+        line=repr((environment["context"], environment["extension"], verb, sorted(said.items()))),
         mistake=_mistake(verb, environment["uniqueid"], said),
     )
 
@@ -140,7 +150,7 @@ def _mistake(verb: str, key: str, said: Mapping[str, str]) -> str:
     return "" if verb != "acquire" else _wrong_value(said)
 
 
-VALUES = {"fail": ("open", "closed"), "refuse": tuple(CAUSES), "class": CLASSES}
+VALUES = {"fail": ("open", "closed"), "refuse": tuple(CAUSES), "class": CLASSES, "direction": ("in", "out")}
 """Parameters that are one of a few words."""
 
 

@@ -109,8 +109,10 @@ class AgiSession:
         await self._carry_out(question)
 
     async def _carry_out(self, question: Question) -> None:
-        if question.verb == "release" and question.key:
-            self._following.release(question.key, question.channel_name)
+        if question.verb == "hangup" and question.key:
+            self._following.hung_up(question.key, question.channel_name)
+        elif question.verb == "release" and question.key:
+            await self._following.release(question.key)
         elif question.verb == "answered" and question.key:
             await self._following.established(question.key)
         else:
@@ -120,6 +122,7 @@ class AgiSession:
         if question.mistake and not question.emergency:
             await self._say(question, denied(question.mistake))
             return
+        question = await self._following.named(question)
         held_before = self._following.calls.get(question.key) is not None
         answer = await self._following.acquire(question)
         try:
@@ -129,7 +132,7 @@ class AgiSession:
         except BaseException:
             # An emergency call goes on also where the dialplan was told nothing.
             if answer.allowed and not held_before and not question.emergency:
-                self._following.release(question.key)
+                self._following.undo(question.key)
             raise
 
     async def _say(self, question: Question, answer: Answer) -> None:

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from .answer import EMERGENCY_GRANTED, Answer, SyncResult, read_answer, read_sync_result, without_daemon
 from .call import DEFAULT_SOCKET, LICENSE, CallError, CallRefused, Connection, DaemonAway, DaemonSlow, PermissionRefused
 from .callrequest import call_request, emergency_request, is_emergency
-from .limits import holder_text, key_text, place_text, sync_parts, text_of
+from .limits import dialed_text, holder_text, key_text, place_text, sync_parts, text_of
 from .releasequeue import ReleaseQueue
 from .wantsyntax import Want, parse_wants
 
@@ -78,6 +78,8 @@ class SyncLease:
     port: str | int | None = None
     channel: str | int | None = None
     call_class: CallClass | None = None
+    dialed: str | int | None = None
+    """The number that was dialed, of an emergency call: one that is on the daemon's list raises no alarm."""
 
     def __post_init__(self) -> None:
         if not text_of("the key of a lease", self.key):
@@ -86,8 +88,10 @@ class SyncLease:
     def on_wire(self) -> dict[str, Any]:
         """The lease as the interface has it."""
         places = {"port": place_text("port", self.port), "channel": place_text("channel", self.channel)}
-        members = places | {"class": self.call_class}
-        wants = [want.on_wire() for want in parse_wants(self.wants)]
+        members = places | {"class": self.call_class, "dialed": dialed_text(self.dialed)}
+        # An emergency call holds nothing, and one that the daemon named need not say what it wanted.
+        is_bare = not self.wants and self.call_class not in (None, "normal")
+        wants = [] if is_bare else [want.on_wire() for want in parse_wants(self.wants)]
         return {"key": key_text(self.key), "wants": wants} | {k: v for k, v in members.items() if v is not None}
 
 

@@ -106,8 +106,9 @@ class Account:
         """Take note of what a list brought, and tell where it differed from the leases."""
         for feature, tally in self.tallies.items():
             tally.high = max(tally.high, self._situation.ledger.in_use(feature))
+        claimed = {lease.key: lease for lease in request.leases} if synced.claims else {}
         for key in synced.claims:
-            self.count_emergency(request.holder, key, None, None)
+            self.count_emergency(request.holder, key, claimed[key].dialed, claimed[key].port)
         if not (synced.adopted or synced.changed or synced.freed):
             return
         holder.drift += 1

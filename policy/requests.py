@@ -104,11 +104,12 @@ class SyncLease(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unkn
     port: PortName | None = None
     channel: PortName | None = None
     call_class: CallClass | None = msgspec.field(default=None, name="class")
+    dialed: Number | None = None
 
     def __post_init__(self) -> None:
         """Refuse what a terminal would not show as it is."""
-        if not f"{self.key}{self.port}{self.channel}".isprintable():
-            check_printable(key=self.key, port=self.port, channel=self.channel)
+        if not f"{self.key}{self.port}{self.channel}{self.dialed}".isprintable():
+            check_printable(key=self.key, port=self.port, channel=self.channel, dialed=self.dialed)
 
 
 class SyncRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -37,6 +38,14 @@ class Daemon:
         self.is_away = False
         self.held: list[Call] = []
         self.news = asyncio.Condition()
+        self.answer = Answer(allowed=True, reason="granted")
+        self.let = asyncio.Event()
+        self.let.set()
+
+    async def acquire(self, question: Question) -> Answer:
+        await self._note(f"acquire {question.key}")
+        await self.let.wait()
+        return self.answer
 
     async def release(self, key: str) -> bool:
         await self._note(f"release {key}")
@@ -114,22 +123,129 @@ def test_a_lease_that_goes_over_is_listed_before_the_old_one_is_released() -> No
     follow(test, Switch("2"), "1")
 
 
-@pytest.mark.parametrize("there", [(), None])
-def test_where_no_list_names_the_leg_the_lease_ends(there: tuple[str, ...] | None) -> None:
+def test_where_no_list_names_the_leg_the_lease_ends() -> None:
     async def test(following: Following, daemon: Daemon) -> None:
         following.event(event("DialBegin", uniqueid="1", destuniqueid="2"))
-        following.release("1")
+        following.hung_up("1")
         await daemon.wait_told("release 1")
 
-    switch = Switch()
-    switch.there = there
+    follow(test, Switch(), "1")
+
+
+def without_list(then: Callable[[Following, Switch], Awaitable[None]], *told: str, ttl: int = 60) -> None:
+    """A call whose leg lives on ends while no list can be had; then something happens, and that is told."""
+    switch = Switch("2")
+
+    async def test(following: Following, daemon: Daemon) -> None:
+        following._settings = replace(following._settings, ttl_seconds=ttl)
+        following.event(event("DialBegin", uniqueid="1", destuniqueid="2"))
+        switch.there, switch.is_up = None, False
+        following.hung_up("1")
+        await asyncio.wait(following._tasks)
+        assert daemon.told == []
+        await then(following, switch)
+        await daemon.wait_told(*told)
+
     follow(test, switch, "1")
+
+
+def test_a_lease_whose_leg_lives_on_waits_for_ami_to_be_back() -> None:
+    async def then(following: Following, switch: Switch) -> None:
+        switch.there, switch.is_up = ("2",), True
+        await following._round()
+
+    without_list(then, "sync 2")
+
+
+def test_a_lease_that_waits_for_ami_ends_with_its_leg() -> None:
+    async def then(following: Following, switch: Switch) -> None:
+        following.event(event("Hangup", uniqueid="2"))
+
+    without_list(then, "release 1")
+
+
+def test_a_lease_that_waits_for_ami_ends_after_the_time_to_live() -> None:
+    async def then(following: Following, switch: Switch) -> None:
+        pass
+
+    without_list(then, "release 1", ttl=0)
+
+
+def question(key: str, line: str, said: dict[str, str] | None = None) -> Question:
+    return Question("acquire", key, {"wants": "trunk", "port": "trunk:a"} | (said or {}), line=line)
+
+
+def test_what_is_asked_again_is_not_ended_by_the_end_that_waits() -> None:
+    async def test(following: Following, daemon: Daemon) -> None:
+        for line in ("first", "second"):
+            await following.acquire(await following.named(question("1", line)))
+            following.hung_up("1") if line == "first" else None
+            await asyncio.sleep(0)
+        following.event(event("Hangup", uniqueid="1"))
+        await asyncio.wait(following._tasks)
+        assert daemon.told == ["acquire 1", "acquire 1"]
+        assert following.calls.get("1") is not None
+
+    follow(test, Switch("1"))
+
+
+def test_an_end_does_not_overtake_the_question_that_is_under_way() -> None:
+    async def test(following: Following, daemon: Daemon) -> None:
+        await following.acquire(await following.named(question("1", "first")))
+        daemon.let.clear()
+        asking = asyncio.create_task(following.acquire(await following.named(question("1", "second"))))
+        await daemon.wait_told("acquire 1", "acquire 1")
+        following.event(event("Hangup", uniqueid="1"))
+        await asyncio.wait(following._tasks)
+        daemon.let.set()
+        await asking
+        assert daemon.told == ["acquire 1", "acquire 1"]
+
+    follow(test, Switch("1"))
+
+
+def test_what_the_dialplan_gives_back_is_given_back_before_it_goes_on() -> None:
+    async def test(following: Following, daemon: Daemon) -> None:
+        for line in ("in", "out"):
+            await following.acquire(await following.named(question("1", line, {"direction": line})))
+        await following.release("1")
+        assert daemon.told == ["acquire 1", "acquire 1;2", "release 1", "release 1;2"]
+        await following.release("1")
+        assert daemon.told[4:] == ["release 1"]
+
+    follow(test, Switch("1"))
+
+
+def test_where_the_next_trunk_is_denied_the_lease_of_the_first_one_ends() -> None:
+    async def test(following: Following, daemon: Daemon) -> None:
+        await following.acquire(await following.named(question("1", "first")))
+        daemon.answer = Answer(allowed=False, reason="limit_reached")
+        await following.acquire(await following.named(question("1", "first")))
+        assert following.calls.get("1") is not None
+        await following.acquire(await following.named(question("1", "second")))
+        assert daemon.told == ["acquire 1", "acquire 1", "acquire 1", "release 1"]
+
+    follow(test, Switch("1"))
+
+
+def test_a_further_use_ends_with_what_it_dialed() -> None:
+    async def test(following: Following, daemon: Daemon) -> None:
+        for line in ("in", "out"):
+            await following.acquire(await following.named(question("1", line, {"direction": line})))
+        following.event(event("DialBegin", uniqueid="1", destuniqueid="2"))
+        following.event(event("DialEnd", uniqueid="1", destuniqueid="2", dialstatus="ANSWER"))
+        await daemon.wait_told("acquire 1", "acquire 1;2", "established 1", "established 1;2")
+        following.event(event("Hangup", uniqueid="2"))
+        await asyncio.wait(following._tasks)
+        assert daemon.told[4:] == ["release 1;2"]
+
+    follow(test, Switch("1"))
 
 
 def test_a_leg_that_ends_with_its_call_needs_no_list() -> None:
     async def test(following: Following, daemon: Daemon) -> None:
         following.event(event("DialBegin", uniqueid="1", destuniqueid="2"))
-        following.release("1")
+        following.hung_up("1")
         await asyncio.sleep(0)
         following.event(event("Hangup", uniqueid="2"))
         await daemon.wait_told("release 1")
@@ -139,7 +255,7 @@ def test_a_leg_that_ends_with_its_call_needs_no_list() -> None:
 
 def test_a_handler_that_is_quicker_than_ami_does_not_end_what_goes_on() -> None:
     async def test(following: Following, daemon: Daemon) -> None:
-        following.release("1")
+        following.hung_up("1")
         await asyncio.sleep(0)
         following.event(event("DialBegin", uniqueid="1", destuniqueid="2"))
         following.event(event("Hangup", uniqueid="1"))
@@ -150,7 +266,7 @@ def test_a_handler_that_is_quicker_than_ami_does_not_end_what_goes_on() -> None:
 
 def test_the_handler_and_the_event_are_one_end() -> None:
     async def test(following: Following, daemon: Daemon) -> None:
-        following.release("1")
+        following.hung_up("1")
         following.event(event("Hangup", uniqueid="1"))
         await daemon.wait_told("release 1")
         following.event(event("Hangup", uniqueid="1"))
@@ -160,10 +276,10 @@ def test_the_handler_and_the_event_are_one_end() -> None:
 
 def test_what_a_masquerade_left_over_releases_nothing_while_ami_tells_the_rest() -> None:
     async def test(following: Following, daemon: Daemon) -> None:
-        following.release("1", "Async/x<ZOMBIE>")
+        following.hung_up("1", "Async/x<ZOMBIE>")
         assert following.calls.get("1") is not None
         cast("Switch", following._link).is_up = False
-        following.release("1", "Async/x<ZOMBIE>")
+        following.hung_up("1", "Async/x<ZOMBIE>")
         await daemon.wait_told("release 1")
 
     follow(test, Switch("9"), "1")
@@ -199,7 +315,7 @@ def test_what_could_not_be_given_back_is_tried_again(monkeypatch: pytest.MonkeyP
     async def test(following: Following, daemon: Daemon) -> None:
         running = asyncio.create_task(following.run())
         daemon.is_away = True
-        following.release("1")
+        following.hung_up("1")
         await daemon.wait_told("release 1", "deliver")
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):

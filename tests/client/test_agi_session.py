@@ -29,13 +29,22 @@ class Followed:
         self.calls = Calls()
         self.done: list[str] = []
 
+    async def named(self, question: Question) -> Question:
+        return question
+
     async def acquire(self, question: Question) -> Answer:
         self.done.append(f"acquire {question.key}")
         self.calls.add(Call(question.key, question.wants))
         return Answer(allowed=True, reason="granted")
 
-    def release(self, key: str, channel: str = "") -> None:
-        self.done.append(f"release {key}")
+    def undo(self, key: str) -> None:
+        self.done.append(f"undo {key}")
+
+    def hung_up(self, uniqueid: str, channel: str = "") -> None:
+        self.done.append(f"hung up {uniqueid} {channel}")
+
+    async def release(self, uniqueid: str) -> None:
+        self.done.append(f"release {uniqueid}")
 
 
 class Asterisk:
@@ -92,7 +101,7 @@ def test_the_hangup_handler_is_there_before_the_status_is_said() -> None:
 @pytest.mark.parametrize("answered", range(9))
 def test_a_hangup_before_the_status_is_taken_gives_back(answered: int) -> None:
     _, followed = serve([*GOOD[:answered], b"HANGUP\n"])
-    assert followed.done == ["acquire 1.2", "release 1.2"]
+    assert followed.done == ["acquire 1.2", "undo 1.2"]
 
 
 def test_an_emergency_call_keeps_its_lease_whatever_the_dialplan_was_told() -> None:
@@ -107,12 +116,21 @@ def test_a_call_that_held_a_lease_before_keeps_it_when_a_second_question_breaks_
     assert followed.done == ["acquire 1.2"]
 
 
+@pytest.mark.parametrize(
+    ("verb", "done"), [(b"hangup", "hung up 1.2 PJSIP/a-1"), (b"release", "release 1.2"), (b"acquire", "acquire 1.2")]
+)
+def test_a_hangup_handler_and_a_release_are_told_apart(verb: bytes, done: str) -> None:
+    opening = (OPENING % b"100").replace(b"script: acquire", b"script: " + verb)
+    _, followed = serve(GOOD.copy(), opening=opening)
+    assert followed.done == [done]
+
+
 def test_a_switch_that_answers_no_command_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert IDLE_SECONDS == 10
     monkeypatch.setattr(agi_session, "IDLE_SECONDS", 0.01)
     asterisk, followed = serve([])
     assert asterisk.commands[-1] == "closed"
-    assert followed.done == ["acquire 1.2", "release 1.2"]
+    assert followed.done == ["acquire 1.2", "undo 1.2"]
 
 
 def test_who_does_not_say_the_environment_in_time_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def test_every_line_of_the_example_and_the_page_is_understood(line: str) -> None
 
 
 def test_the_example_has_the_context_that_the_hangup_handler_runs() -> None:
-    assert contexts()[AgiSettings().release_context] == {"s": ["AGI(agi://127.0.0.1/release)", "Return()"]}
+    assert contexts()[AgiSettings().release_context] == {"s": ["AGI(agi://127.0.0.1/hangup)", "Return()"]}
 
 
 @pytest.mark.parametrize("context", ["to-carrier-a", "from-carrier-a"])

@@ -38,7 +38,7 @@ Dialplan = Callable[["Channel"], None]
 
 def release(channel: Channel) -> None:
     """The context of client/asterisk/extensions.conf that the hangup handler runs."""
-    channel.agi("agi://127.0.0.1/release")
+    channel.agi("agi://127.0.0.1/hangup")
 
 
 class Channel:

@@ -261,6 +261,101 @@ def test_a_masquerade_takes_the_lease_along(quiet: Switch) -> None:
     quiet.until_in_use(0)
 
 
+# A channel that asks more than once
+
+OUT = "agi://127.0.0.1/acquire?port=trunk:carrier-a&wants=sip-trunk-channels"
+NEXT = "agi://127.0.0.1/acquire?port=trunk:carrier-b&wants=sip-trunk-channels"
+
+
+def inbound(pbx: Switch) -> Channel:
+    """A call from the trunk."""
+    trunk = pbx.asterisk.channel("PJSIP/carrier-a")
+    trunk.agi(LINE)
+    return trunk
+
+
+def test_inbound_calls_that_are_sent_out_again_take_two_channels_each(quiet: Switch) -> None:
+    calls = [inbound(quiet) for _ in range(LICENSED - 1)]
+    for channel in calls:
+        channel.agi(OUT)
+    assert [channel.status for channel in calls] == ["allowed", "denied", "denied"]
+    assert quiet.held() == {*(channel.uniqueid for channel in calls), f"{calls[0].uniqueid};2"}
+    leg = calls[0].dial("PJSIP/carrier-a")
+    calls[0].answer(leg)
+    quiet.wait_synced()
+    assert quiet.in_use() == LICENSED
+    leg.hang_up()
+    quiet.until_keys(*calls)
+    for channel in calls:
+        channel.hang_up()
+    quiet.until_in_use(0)
+
+
+def test_what_was_dialed_out_again_keeps_its_lease_when_the_first_caller_is_gone(quiet: Switch) -> None:
+    first = inbound(quiet)
+    first.agi(OUT)
+    leg = first.dial("PJSIP/carrier-a")
+    first.answer(leg)
+    quiet.wait_synced()
+    first.hang_up()
+    quiet.until_keys(leg)
+    leg.hang_up()
+    quiet.until_in_use(0)
+
+
+def test_a_blind_transfer_to_outside_by_the_telephone_that_dialed_takes_a_second_channel(quiet: Switch) -> None:
+    mine, trunk = outbound(quiet)
+    trunk.agi(OUT)
+    mine.hang_up()
+    until(lambda: quiet.held() == {trunk.uniqueid, f"{trunk.uniqueid};2"}, "two leases of the trunk's channel")
+    leg = trunk.dial("PJSIP/carrier-a")
+    trunk.answer(leg)
+    quiet.wait_synced()
+    assert quiet.in_use() == 2
+    trunk.hang_up()
+    quiet.until_keys(leg)
+    leg.hang_up()
+    quiet.until_in_use(0)
+
+
+def test_the_next_trunk_takes_the_place_of_the_one_that_failed(quiet: Switch) -> None:
+    channel = quiet.call(line=OUT)
+    channel.dial("PJSIP/carrier-a").hang_up(34)
+    channel.agi(NEXT)
+    (lease,) = quiet.site.leases()
+    assert (channel.status, lease["key"], lease["port"]) == ("allowed", channel.uniqueid, "trunk:carrier-b")
+    leg = channel.dial("PJSIP/carrier-b")
+    channel.answer(leg)
+    quiet.wait_synced()
+    quiet.until_keys(channel)
+    leg.hang_up()
+    channel.hang_up()
+    quiet.until_in_use(0)
+
+
+def test_a_channel_that_gives_back_and_asks_again_has_its_lease(quiet: Switch) -> None:
+    channel = quiet.call(line=OUT)
+    channel.agi("agi://127.0.0.1/release")
+    assert quiet.held() == set()
+    channel.agi(NEXT)
+    quiet.wait_synced()
+    assert (channel.status, quiet.held()) == ("allowed", {channel.uniqueid})
+    channel.hang_up()
+    quiet.until_in_use(0)
+
+
+def test_an_inbound_call_that_ends_leaves_no_lease_to_the_telephones_that_talk_on(quiet: Switch) -> None:
+    trunk = inbound(quiet)
+    phone = trunk.dial("PJSIP/alice")
+    trunk.answer(phone)
+    quiet.wait_synced()
+    trunk.hang_up()
+    quiet.until_in_use(0)
+    quiet.wait_synced()
+    assert quiet.held() == set()
+    phone.hang_up()
+
+
 def test_a_leg_that_was_seen_in_a_list_only_is_known_after_a_restart(pbx: Switch) -> None:
     mine, trunk = outbound(pbx)
     pbx.agi.kill()

@@ -90,6 +90,21 @@ def test_a_connection_of_ami_that_is_cut_costs_no_lease(pbx: Switch) -> None:
     assert pbx.call().status == "denied"
 
 
+def test_a_transfer_while_ami_connects_anew_costs_no_lease(pbx: Switch) -> None:
+    channel = pbx.call()
+    trunk = channel.dial("PJSIP/carrier-a")
+    channel.answer(trunk)
+    pbx.wait_synced()
+    mark = pbx.agi.log.mark()
+    pbx.asterisk.close_ami()
+    pbx.agi.log.wait("closed the connection of AMI", mark)
+    channel.hang_up()
+    pbx.asterisk.open_ami()
+    pbx.until_keys(trunk)
+    pbx.wait_synced()
+    assert pbx.in_use() == 1
+
+
 def test_a_list_that_is_not_whole_frees_nothing(pbx: Switch) -> None:
     calls = pbx.calls(2)
     pbx.wait_synced()
@@ -235,6 +250,23 @@ def test_an_emergency_call_passes_where_the_system_is_deactivated(tmp_path: Path
             refused = pbx.call()
             assert (refused.status, refused.variables["FEATUREKEY_REASON"]) == ("denied", "deactivated")
             assert pbx.call("112").status == "allowed"
+
+
+def test_an_emergency_call_keeps_its_lease_when_featurekey_agi_starts_again(pbx: Switch) -> None:
+    emergency = pbx.call("112")
+    pbx.wait_synced()
+    pbx.agi.kill()
+    pbx.agi.start()
+    pbx.wait_synced()
+    pbx.until_keys(emergency)
+
+
+def test_an_emergency_call_made_while_the_daemon_was_away_raises_no_alarm(pbx: Switch) -> None:
+    pbx.site.kill()
+    emergency = pbx.call("112")
+    pbx.site.start()
+    pbx.until_keys(emergency)
+    assert pbx.site.status()["emergency_claims"] == 0
 
 
 # featurekey-agi itself
