@@ -66,6 +66,7 @@ _KEPT, _KEY = "$dlg_var(featurekey)", " key="
 _SEPARATORS = str.maketrans("", "", "-.()")
 _PLACE = ("port", "channel")
 _OPTIONS = {*_PLACE, "class", "away", "refuse"}
+_LISTED = ("dialed", *_PLACE)
 
 
 class Words(NamedTuple):
@@ -132,6 +133,9 @@ class Routes:
         granted_class = GRANTED_CLASS.get(answer.reason, "normal")
         if answer.allowed and words.wants:
             kept = {name: value for name, value in words.options.items() if name in _PLACE} | {"class": granted_class}
+            number = self._text("$rU")
+            if granted_class == "emergency" and number in self._emergency_numbers:
+                kept["dialed"] = number
             wants = [f"{want.feature}:{want.instances}" for want in words.wants]
             self._ksr.pv.sets(_KEPT, " ".join([*wants, *map("=".join, kept.items())]) + _KEY + key)
         return self._tell(answer, words, granted_class)
@@ -179,8 +183,12 @@ class Routes:
     # How
 
     @cached_property
+    def _emergency_numbers(self) -> tuple[str, ...]:
+        return tuple(self._setting("emergency").split()) or EMERGENCY_NUMBERS
+
+    @cached_property
     def _client(self) -> LicenseClient:
-        numbers = self._setting("emergency").split() or EMERGENCY_NUMBERS
+        numbers = self._emergency_numbers
         holder, path = self._setting("holder") or "kamailio", self._setting("socket") or DEFAULT_SOCKET
         limit = self._number("time_limit_ms", round(TIME_LIMIT * 1000)) / 1000
         return LicenseClient(holder, path, limit, emergency_numbers=numbers)
@@ -281,7 +289,7 @@ def list_calls(dialogs: list[dict[str, Any]], no_ack_seconds: int) -> Iterator[S
         words, key = read_kept(variables.get("featurekey", ""))
         if key and words.wants and key not in named and _goes_on(dialog, no_ack_seconds):
             named.add(key)
-            place = {name: words.options.get(name) for name in _PLACE}
+            place = {name: words.options.get(name) for name in _LISTED}
             yield SyncLease(key, words.wants, **place, call_class=cast("CallClass | None", words.options.get("class")))
 
 

@@ -227,6 +227,13 @@ def test_an_emergency_call_passes_with_settings_that_are_no_use(ksr: Ksr, routes
     assert routes.acquire_license(None, WORDS) == -1
 
 
+def test_the_number_of_an_emergency_call_is_kept_for_the_list_and_no_other_number(ksr: Ksr, routes: Routes) -> None:
+    for number, kept in (("112", True), ("113 x", False)):
+        ksr.pv.values["$rU"] = number
+        routes.acquire_license(None, f"{TRUNK} class=emergency")
+        assert ksr.kept() == f"{TRUNK}:1 class=emergency{' dialed=112' if kept else ''} key={KEY}"
+
+
 def test_the_emergency_numbers_of_the_site_count_locally(ksr: Ksr, routes: Routes) -> None:
     ksr.pv.values |= {"$rU": "110", "$shv(featurekey_emergency)": "110 112"}
     assert routes.acquire_license(None, WORDS) == 1
@@ -293,7 +300,7 @@ def test_a_dialog_that_never_asked_is_left_alone(daemon: StandIn, routes: Routes
 
 def test_the_list_has_each_call_once_with_its_words(daemon: StandIn, ksr: Ksr, routes: Routes) -> None:
     daemon.on("Sync", {"adopted": 0, "changed": 0, "freed": 0, "held": 2})
-    words = f"{TRUNK}:1 vcm-channels:2 port=trunk:b channel=3 class=emergency"
+    words = f"{TRUNK}:1 vcm-channels:2 port=trunk:b channel=3 class=emergency dialed=112"
     ksr.jsonrpcs.results["dlg.list"] = [dialog(), dialog(), dialog("other", words, state=1), dialog(None)]
     assert routes.sync_calls(None) == 1
     sent = daemon.parameters()
@@ -306,6 +313,7 @@ def test_the_list_has_each_call_once_with_its_words(daemon: StandIn, ksr: Ksr, r
             "port": "trunk:b",
             "channel": "3",
             "class": "emergency",
+            "dialed": "112",
         },
     ]
 

@@ -176,6 +176,8 @@ def test_numbers_are_taken_as_text_and_empty_names_are_left_out(daemon: StandIn,
     assert daemon.parameters(1)["key"] == "17"
     assert daemon.parameters(2) == {"holder": "kamailio", "key": "a", "wants": wants}
     assert SyncLease(17, (TRUNK,), 3, 7).on_wire() == {"key": "17", "wants": wants, "port": "3", "channel": "7"}
+    emergency = SyncLease("a", (), call_class="emergency", dialed=112)
+    assert emergency.on_wire() == {"key": "a", "wants": [], "class": "emergency", "dialed": "112"}
 
 
 def test_places_that_cannot_be_carried_are_shortened_and_such_a_number_is_left_out(

@@ -181,6 +181,15 @@ def test_an_emergency_call_that_only_the_list_knows_is_adopted_apart_and_raises_
     assert EventName.EMERGENCY_CLAIM not in site.told()
 
 
+@pytest.mark.parametrize(("dialed", "alarm"), [("112", False), ("113", True)])
+def test_an_emergency_call_that_a_list_brings_with_its_number_raises_the_alarm_only_where_it_is_none(
+    site: Site, dialed: str, alarm: bool
+) -> None:
+    site.sync(SyncLease(key="a", wants=(), call_class=CallClass.EMERGENCY, dialed=dialed, port="trunk:a"))
+    assert (EventName.EMERGENCY_CLAIM in site.told()) is alarm
+    assert site.enforcer.ledger.emergencies == 1
+
+
 # Lists in parts
 
 
