@@ -317,3 +317,26 @@ def test_a_bundle_for_programs_is_one_json_document(daemon: StandIn, control: Co
     assert [fault["name"] for fault in found["faults"]] == ["clock_unset"]
     assert found["replies"]["io.featurekey.License.Status"]["clock"] == "unset"
     assert {"settings", "units", "journal"} <= found.keys()
+
+
+def test_a_bundle_has_the_end_of_journal_and_audit(
+    daemon: StandIn, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared(daemon)
+    daemon.on("GetHost", {})
+    daemon.on("ListAudit", daemon.says(*({"entry": {"number": number}} for number in range(300))))
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(surroundings, "command", lambda *words: asked.append(words))
+    found = json.loads(control("--json", "support-bundle", "-")[1])
+    audit = found["replies"]["io.featurekey.Manage.ListAudit"]
+    assert [entry["number"] for entry in audit] == list(range(300 - bundle.AUDIT_ENTRIES, 300))
+    journals = [words for words in asked if words[0] == "journalctl"]
+    assert [words[words.index("-n") + 1] for words in journals] == [str(bundle.JOURNAL_LINES)] * 2
+
+
+def test_an_entry_of_the_journal_is_read_whatever_is_in_it() -> None:
+    binary = {"__REALTIME_TIMESTAMP": "0", "MESSAGE": [98, 255], "LEASE": None, "_PID": "7"}
+    assert bundle._entry(json.dumps(binary)) == {
+        "time": "1970-01-01T00:00:00.000+00:00", "PRIORITY": "6", "MESSAGE": "b\ufffd", "LEASE": "None"
+    }  # fmt: skip
+    assert bundle._entry("-- no entries --") == "-- no entries --"

@@ -94,3 +94,16 @@ def test_what_is_no_address_or_everybodys_stays(text: str) -> None:
 def test_a_password_in_settings_is_left_out_and_the_name_of_its_file_stays() -> None:
     text = 'secret = "x1"\nami_password = "x2"\nsecret_file = "/etc/ami"\n'
     assert redacted(text) == 'secret = (left out)\nami_password = (left out)\nsecret_file = "/etc/ami"\n'
+
+
+def test_a_short_name_is_left_out_only_where_it_is_named() -> None:
+    it = Redaction()
+    document = [
+        {"message": "B7x is over", "fields": [{"name": "LEASE", "value": "B7x"}]},
+        {"message": "1900 is over", "fields": [{"name": "LEASE", "value": "1900"}]},
+        {"message": "B7x of 1900, 1900-01-01, A1900"},
+    ]
+    it.learn(document)
+    assert it.cleaned(document)[2]["message"].startswith("B7x of call-")
+    assert it.cleaned(document)[2]["message"].endswith(", 1900-01-01, A1900")
+    assert [each["message"][:5] for each in it.cleaned(document)[:2]] == ["call-", "call-"]
