@@ -26,7 +26,28 @@ def main(folder: Path) -> None:
         for shell, place, prefix in SHELLS:
             path = folder / place / f"{prefix}{name}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(shell(commands[0], {}, name, variable).source() + "\n", encoding="utf-8")
+            source = shell(commands[0], {}, name, variable).source()
+            path.write_text((autoloaded(source) if shell is ZshComplete else source) + "\n", encoding="utf-8")
+
+
+def autoloaded(source: str) -> str:
+    """A script for zsh that answers already when it is loaded, which is when the first TAB is pressed.
+
+    Click 8.1.3, which Debian 12 has, only registers its function then; later ones know both cases.
+    """
+    if "loadautofunc" in source:
+        return source
+    head, found, rest = source.rpartition("\ncompdef ")
+    if not found:
+        return source
+    branch = [
+        "if [[ $zsh_eval_context[-1] == loadautofunc ]]; then",
+        f'    {rest.split()[0]} "$@"',
+        "else",
+        f"    compdef {rest.strip()}",
+        "fi",
+    ]
+    return "\n".join([head, *branch])
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ OTHER_VERSION = "0.1.0+again"
 
 def test_a_machine_that_does_not_boot_is_told_and_cleared_away(tmp_path: Path) -> None:
     if why := rig_nspawn.missing():
-        pytest.skip(why)
+        rig_nspawn.leave_out(why)
     archive = tmp_path / "empty.tar.zst"
     (tmp_path / "empty").mkdir()
     subprocess.run(["tar", "--zstd", "-cf", archive, "-C", tmp_path / "empty", "."], timeout=60, check=True)
@@ -59,9 +59,8 @@ def test_a_machine_that_does_not_boot_is_told_and_cleared_away(tmp_path: Path) -
 
 @pytest.fixture(scope="module")
 def packages() -> list[Path]:
-    why = rig_nspawn.missing() or rig_nspawn.cannot_build()
-    if why:
-        pytest.skip(why)
+    if why := rig_nspawn.missing() or rig_nspawn.cannot_build():
+        rig_nspawn.leave_out(why)
     return rig_nspawn.build_packages()
 
 
