@@ -100,15 +100,15 @@ class AgiServer:
             self._sessions.pop(session, None)
 
     def _made_room(self) -> bool:
-        """Close the connection that has been silent for longest since it was opened; whether there was one.
+        """Close the connection whose far end has said nothing for longest; whether there was one.
 
-        Who only connects and says nothing must not keep calls out.
+        Who only connects, or asks and takes no answer, must not keep calls out.
         """
-        silent = next((session for session in self._sessions if session.is_opening), None)
-        if silent is None:
+        waiting = {session: since for session in self._sessions if (since := session.waiting_since) is not None}
+        if not waiting:
             return False
         self._log.say(WARNING, f"{MAX_CONNECTIONS} FastAGI connections are open; the silent ones are closed", "full")
-        self._sessions.pop(silent).transport.abort()
+        self._sessions.pop(min(waiting, key=waiting.__getitem__)).transport.abort()
         return True
 
 

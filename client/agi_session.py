@@ -5,7 +5,7 @@ Rules:
 * The hangup handler is pushed before the status is set: a call that may go on has its end prepared.
 * Where the connection ends before the status is set, the dialplan knows of no answer and refuses the call; so what was
   taken for it is given back.
-* Nobody is trusted to speak on: each wait has a limit, and what is no FastAGI ends the connection.
+* Nobody is trusted to speak on: the whole of it has a limit, and what is no FastAGI ends the connection.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 OPENING_SECONDS = 2
 """Seconds from the connection to the end of the environment: Asterisk sends it in one go."""
 
-IDLE_SECONDS = 10
-"""Seconds for the answer to one command: Asterisk answers at once, unless its host stands still."""
+SESSION_SECONDS = 5
+"""Seconds for a whole connection, the question to the daemon and its answer in ten commands: Asterisk answers each at
+once, unless its host stands still."""
 
 CONTEXT_SECONDS = 60
 """Seconds for which a context that was there is believed to be there: a dialplan is seldom loaded anew."""
@@ -80,8 +81,8 @@ class AgiSession:
         self._log = log
         self._stream = AgiStream()
         self._items: deque[Environment | Reply | HungUp] = deque()
-        self.is_opening = True
-        """True until the channel was told: a stranger who only connects stays in this state."""
+        self.waiting_since: float | None = time.monotonic()
+        """Since when something is to come from the far end, None while the daemon is asked."""
 
     async def serve(self) -> None:
         """Answer the question of the connection, then let Asterisk go on."""
@@ -97,11 +98,15 @@ class AgiSession:
             self._writer.close()
 
     async def _serve(self) -> None:
+        async with asyncio.timeout(SESSION_SECONDS):
+            await self._converse()
+
+    async def _converse(self) -> None:
         async with asyncio.timeout(OPENING_SECONDS):
             environment = await self._next()
         if not isinstance(environment, Environment):
             raise AgiGarbled("it does not begin with the environment of a channel")
-        self.is_opening = False
+        self.waiting_since = None
         found = {name: await self._variable(f"FEATUREKEY_{name.upper()}") for name in missing(environment)}
         question = read_question(environment, found, self._settings.emergency_numbers)
         if question.mistake:
@@ -166,8 +171,9 @@ class AgiSession:
     async def _ask(self, command: bytes) -> Reply:
         """The answer to one command; raises ConnectionOver where the channel is gone."""
         self._writer.write(command)
-        async with asyncio.timeout(IDLE_SECONDS):
-            item = await self._next()
+        self.waiting_since = time.monotonic()
+        item = await self._next()
+        self.waiting_since = None
         if isinstance(item, HungUp):
             raise ConnectionOver
         if not isinstance(item, Reply):

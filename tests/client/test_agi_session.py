@@ -12,7 +12,7 @@ from featurekeyd.client.agi_calls import Call, Calls
 from featurekeyd.client.agi_following import Following
 from featurekeyd.client.agi_log import QUIET_SECONDS, WARNING, Log
 from featurekeyd.client.agi_question import Question
-from featurekeyd.client.agi_session import IDLE_SECONDS, OPENING_SECONDS, AgiSession, HangupContext
+from featurekeyd.client.agi_session import OPENING_SECONDS, SESSION_SECONDS, AgiSession, HangupContext
 from featurekeyd.client.agi_settings import AgiSettings
 from featurekeyd.client.answer import Answer
 
@@ -126,8 +126,8 @@ def test_a_hangup_handler_and_a_release_are_told_apart(verb: bytes, done: str) -
 
 
 def test_a_switch_that_answers_no_command_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert IDLE_SECONDS == 10
-    monkeypatch.setattr(agi_session, "IDLE_SECONDS", 0.01)
+    assert SESSION_SECONDS == 5
+    monkeypatch.setattr(agi_session, "SESSION_SECONDS", 0.05)
     asterisk, followed = serve([])
     assert asterisk.commands[-1] == "closed"
     assert followed.done == ["acquire 1.2", "undo 1.2"]

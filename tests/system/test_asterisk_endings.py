@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 from collections.abc import Iterator
@@ -312,6 +313,17 @@ def test_strangers_who_connect_and_say_nothing_keep_no_call_out(pbx: Switch) -> 
     finally:
         for stranger in strangers:
             stranger.close()
+
+
+def test_strangers_who_ask_and_take_no_answer_keep_no_call_out(pbx: Switch) -> None:
+    opening = b"agi_network_script: acquire?wants=sip-trunk-channels\nagi_uniqueid: stranger-%d\n\n"
+    with contextlib.ExitStack() as stack:
+        for number in range(MAX_CONNECTIONS + 10):
+            stranger = stack.enter_context(socket.create_connection(("127.0.0.1", pbx.agi.port), DEADLINE))
+            stranger.sendall(opening % number)
+        # The one that was silent for longest goes, and what it took is given back.
+        assert pbx.call("112").status == "allowed"
+    until(lambda: not [key for key in pbx.held() if key.startswith("stranger")], "the strangers' leases given back")
 
 
 @pytest.mark.parametrize(
