@@ -109,8 +109,12 @@ class AgiStream:
             raise AgiGarbled(f"line {self._environment_lines} is not one of agi_name: value")
         if self._environment_lines > MAX_ENVIRONMENT_LINES:
             raise AgiGarbled(f"the channel is told in more than {MAX_ENVIRONMENT_LINES} lines")
-        # Once is right; what comes twice counts the first time, as a value with a line end in it cannot forge a name.
-        values.setdefault(found[1], found[2] or "")
+        # A number that was dialed may have a line end in it. What it forges comes twice, or is an argument with other
+        # lines behind it: Asterisk tells the arguments last.
+        name, is_argument = found[1], found[1].startswith("arg_")
+        if name in values or (not is_argument and any(it.startswith("arg_") for it in values)):
+            raise AgiGarbled(f"line {self._environment_lines} is told twice or behind the arguments; a forged number?")
+        values[name] = found[2] or ""
         return None
 
     def _usage_line(self, line: str) -> Reply | None:

@@ -3,8 +3,10 @@
 Sources: the Asterisk documentation (Configuration, Interfaces, AMI; AMI Actions Login, Challenge, CoreShowChannels;
 AMI Events). Rules:
 
-* The switch opens with a banner line. From then on both sides speak in messages: lines `Name: value` and an empty line.
-  Names are compared without their case; of a name that comes twice the first counts.
+* The switch opens with a banner line. From then on both sides speak in messages: lines `Name: value` and an empty line,
+  each ended by CR LF; a line feed alone belongs to a value. Names are compared without their case; of a name that comes
+  twice the first counts, but a message that names two channels or events is forged by a value, and is left out. A list
+  with such a one is not whole.
 * Each action has an ActionID, and what answers it carries the same; an event without one of ours goes to the caller.
 * A channel list is whole or it is none: its end must come, and name as many channels as came. Half a list, taken for
   the truth, would free the leases of calls in progress.
@@ -31,7 +33,10 @@ MAX_LINES = 256
 MAX_CHANNELS = 20_000
 """Channels of a list: as many as one user may have leases."""
 
-_HEADER = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):(?: ?(.*))")
+_HEADER = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):(?: ?(.*))", re.DOTALL)
+
+_ONCE = ("event", "uniqueid", "actionid")
+"""Headers of which a message has one."""
 
 Message = dict[str, str]
 """Headers by their names in lower case."""
@@ -53,13 +58,14 @@ class AmiStream:
     _rest: bytes = b""
     _message: Message = field(default_factory=dict)
     _lines: int = 0
+    _forged: bool = False
 
     def receive(self, data: bytes) -> list[Message]:
         """The messages that the bytes complete; raises AmiGarbled."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *lines, self._rest = (self._rest + data).split(b"\r\n")
         if any(len(line) > MAX_LINE for line in (*lines, self._rest)):
             raise AmiGarbled(f"a line has more than {MAX_LINE} bytes")
-        found = (self._line(line.decode("utf-8", "surrogateescape").rstrip("\r")) for line in lines)
+        found = (self._line(line.decode("utf-8", "surrogateescape")) for line in lines)
         return [message for message in found if message]
 
     def _line(self, line: str) -> Message | None:
@@ -67,15 +73,18 @@ class AmiStream:
             self.banner = _banner(line)
             return None
         if not line:
-            message, self._message, self._lines = self._message, {}, 0
-            return message
+            message, forged = self._message, self._forged
+            self._message, self._lines, self._forged = {}, 0, False
+            return None if forged else message
         self._lines += 1
         if self._lines > MAX_LINES:
             raise AmiGarbled(f"a message has more than {MAX_LINES} lines")
         found = _HEADER.fullmatch(line)
         # The name of a caller may hold a line end; what is no header says nothing that is looked for here.
         if found is not None:
-            self._message.setdefault(found[1].lower(), found[2] or "")
+            name = found[1].lower()
+            self._forged = self._forged or (name in _ONCE and name in self._message)
+            self._message.setdefault(name, found[2] or "")
         return None
 
 
@@ -103,14 +112,14 @@ ChannelList = dict[str, ChannelInfo]
 
 
 def channel_info(message: Mapping[str, str]) -> ChannelInfo:
-    """What one CoreShowChannel event says; Asterisk names the application of a dialed channel AppDial."""
+    """What one CoreShowChannel event says; the application of a dialed channel is AppDial, of a queue's AppQueue."""
     return ChannelInfo(
         uniqueid=message.get("uniqueid", ""),
         linkedid=message.get("linkedid", ""),
         name=message.get("channel", ""),
         up=message.get("channelstate") == "6",
         bridge=message.get("bridgeid", ""),
-        dialed=message.get("application", "").startswith("AppDial"),
+        dialed=message.get("application", "").startswith(("AppDial", "AppQueue")),
     )
 
 

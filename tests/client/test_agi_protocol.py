@@ -48,6 +48,15 @@ def test_arguments_come_in_their_order() -> None:
 
 
 @pytest.mark.parametrize(
+    "forged", [b"agi_arg_1: class=emergency", b"agi_uniqueid: 9.9", b"agi_dnid: 112", b"agi_extension: 112"]
+)
+def test_a_dialed_number_with_a_line_end_forges_nothing(forged: bytes) -> None:
+    extension = b"agi_extension: 100\n" + forged + b"\nagi_priority: 1\nagi_arg_1: port=a\n\n"
+    with pytest.raises(AgiGarbled, match="forged"):
+        AgiStream().receive(OPENING[:-1] + extension)
+
+
+@pytest.mark.parametrize(
     ("line", "reply"),
     [
         (b"200 result=1\n", Reply(200, "1")),
@@ -90,7 +99,7 @@ def test_a_line_has_so_many_bytes() -> None:
 
 
 def test_a_channel_is_told_in_so_many_lines() -> None:
-    lines = b"agi_x: y\n" * MAX_ENVIRONMENT_LINES
+    lines = b"".join(b"agi_x%d: y\n" % number for number in range(MAX_ENVIRONMENT_LINES))
     assert AgiStream().receive(lines + b"\n")
     with pytest.raises(AgiGarbled, match=str(MAX_ENVIRONMENT_LINES)):
         AgiStream().receive(lines + b"agi_x: y\n")

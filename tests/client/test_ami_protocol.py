@@ -17,6 +17,7 @@ from featurekeyd.client.ami_protocol import (
     AmiRefused,
     AmiStream,
     ChannelList,
+    channel_info,
 )
 
 BANNER = b"Asterisk Call Manager/9.0.0\r\n"
@@ -56,6 +57,32 @@ def listing(count: int, items: int | None = None, end: str = "Complete") -> Chan
     last = {"EventList": end, "ListItems": count if items is None else items}
     assert conversation.receive(message(Event="CoreShowChannelsComplete", ActionID=action, **last)) == []
     return conversation.finished[action]
+
+
+def test_a_line_feed_in_a_value_begins_no_line() -> None:
+    (event,) = logged_in().receive(b"Event: Hangup\r\nExten: 100\nUniqueid: 9.9\r\nUniqueid: 1.2\r\n\r\n")
+    assert (event["uniqueid"], event["exten"]) == ("1.2", "100\nUniqueid: 9.9")
+
+
+@pytest.mark.parametrize("forged", [b"Uniqueid: 9.9", b"Event: Hangup", b"uniqueid: 1.2"])
+def test_a_message_that_names_two_channels_or_events_is_left_out_and_the_next_is_not(forged: bytes) -> None:
+    conversation = logged_in()
+    event = b"Event: Newstate\r\nExten: 1\r\n%sUniqueid: 1.2\r\n\r\n"
+    events = conversation.receive(event % (forged + b"\r\n") + event % b"")
+    assert [it["uniqueid"] for it in events] == ["1.2"]
+
+
+def test_a_list_with_a_forged_channel_is_none() -> None:
+    conversation = logged_in()
+    action = conversation.ask_channels()
+    conversation.receive(channel(action, 1) + channel(action, 2).replace(b"\r\n\r\n", b"\r\nUniqueid: 9.9\r\n\r\n"))
+    conversation.receive(message(Event="CoreShowChannelsComplete", ActionID=action, EventList="Complete", ListItems=2))
+    assert conversation.finished[action] is None
+
+
+@pytest.mark.parametrize(("application", "dialed"), [("AppDial", True), ("AppQueue", True), ("Dial", False)])
+def test_a_channel_that_was_dialed_is_known_by_its_application(application: str, dialed: bool) -> None:
+    assert channel_info({"uniqueid": "1.2", "application": application}).dialed is dialed
 
 
 def test_the_secret_is_sent_as_a_digest_of_the_challenge() -> None:
