@@ -51,13 +51,13 @@ _MARK = re.compile("call-[0-9a-f]{10}")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _FIELD = re.compile(rf"\b({'|'.join(sorted(FIELDS))})=(.*?)(?=\s[A-Z][A-Z_]+=|\]\s*$|$)", re.MULTILINE)
 _MEMBER = re.compile(rf"""(["'])({"|".join(sorted(MEMBERS))})\1(\s*:\s*)(["'])((?:\\.|(?!\4)[^\\])+)\4""")
-_SIP_NAME = re.compile(r"""[^\s"'<>()\[\],=]+@[^\s"'<>()\[\],]+""")
+_SIP_NAME = re.compile(r"""(?<![^\s"'<>()\[\],=])[^\s"'<>()\[\],=@]+@[^\s"'<>()\[\],]+""")
 _TELEPHONE = re.compile(r"(?<![\w.\-])(?:\+\d{5,15}|00?[1-9]\d{5,13})(?!\w)")
 _PASSWORD = re.compile(r"(?m)^(\s*\w*(?:secret|password|token)(?!\w*_file)\w*\s*=\s*).+$")
 _MAC = re.compile(
     r"(?<![\w:.\-])(?:[0-9a-fA-F]{2}([:-])(?:[0-9a-fA-F]{2}\1){4}[0-9a-fA-F]{2}|(?:[0-9a-fA-F]{4}\.){2}[0-9a-fA-F]{4})(?![\w:])"
 )
-_IPV6 = re.compile(r"(?<![\w:.])[0-9a-fA-F]{0,4}:[0-9a-fA-F:]*:[0-9a-fA-F:.]*")
+_IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-fA-F]{0,4}:)[0-9a-fA-F:.]{2,64}")
 _IPV4 = re.compile(r"(?<![\w.])(\d{1,3}\.\d{1,3})\.\d{1,3}\.\d{1,3}(?![\w])(?!\.\d)")
 _LOOPBACK = "127.0"
 

@@ -73,6 +73,8 @@ def test_every_metric_of_the_document_can_be_seen(busy: rig.Licensed) -> None:
     kamailio = site.client("kamailio")
     for number in range(2, 5):
         kamailio.acquire(f"call-{number}", TRUNKS, port=PORT, phase="established")
+    lists = {"holder": "kamailio", "scope": "registrations", "leases": [], "ttl_seconds": 3600}
+    site.call("License.Sync", lists)
     site.call("Manage.CheckNow")
     until(lambda: site.status()["alarms"])
     shown = set(re.findall(r"^# TYPE (\w+)", site.ctl("metrics").out, re.M))
