@@ -280,6 +280,7 @@ def test_a_burst_at_the_start_of_kamailio_finds_every_worker_a_connection_of_its
     with licensed(tmp_path) as site, asking(tmp_path, site, children=8) as kamailio, Answerer() as callee:
         for _ in range(3):
             kamailio.start()
+            assert site.feature(TRUNK)["in_use"] == 0  # the daemon has had a turn since, and so has accepted
             with contextlib.ExitStack() as stack, ThreadPoolExecutor(8) as threads:
                 telephones = [stack.enter_context(Telephone(kamailio.port)) for _ in range(8)]
                 calls = list(threads.map(lambda it: it.invite(callee.address), telephones))
