@@ -33,21 +33,13 @@ def main(folder: Path) -> None:
 def autoloaded(source: str) -> str:
     """A script for zsh that answers already when it is loaded, which is when the first TAB is pressed.
 
-    Click 8.1.3, which Debian 12 has, only registers its function then; later ones know both cases.
+    Click 8.1.3, which Debian 12 has, only registers its function then; the next TAB goes to the function itself.
     """
-    if "loadautofunc" in source:
-        return source
-    head, found, rest = source.rpartition("\ncompdef ")
+    _, found, registered = source.rpartition("\ncompdef ")
     if not found:
         return source
-    branch = [
-        "if [[ $zsh_eval_context[-1] == loadautofunc ]]; then",
-        f'    {rest.split()[0]} "$@"',
-        "else",
-        f"    compdef {rest.strip()}",
-        "fi",
-    ]
-    return "\n".join([head, *branch])
+    call = f'if [[ $zsh_eval_context[-1] == loadautofunc ]]; then\n    {registered.split()[0]} "$@"\nfi'
+    return f"{source.rstrip()}\n{call}"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ Rules of this module:
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import platform
@@ -20,6 +21,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -181,6 +183,32 @@ def _sources() -> list[str]:
 
 
 # The container
+
+_PLACE = "featurekeyd-boot-"
+
+
+@contextlib.contextmanager
+def workplace(parent: str = "") -> Iterator[Path]:
+    """A folder for the files of a container, which is gone afterwards; what a killed run has left goes before.
+
+    Not one of pytest's own: it keeps those of the last runs, and a container has 230 MB.
+    """
+    for left in Path(parent or tempfile.gettempdir()).glob(f"{_PLACE}*"):
+        with contextlib.suppress(OSError), _locked(left):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_PLACE, dir=parent or None) as folder, _locked(Path(folder)):
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder as one that is in use; raises BlockingIOError where somebody holds it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class Container:
