@@ -168,7 +168,8 @@ def switches(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     made: list[Switch] = []
 
     def peer_of(connected: socket.socket) -> Peer:
-        return next(it.peers[connected.fileno()] for it in made if connected.fileno() in it.peers)
+        # The latest first: a descriptor of an earlier switch may be used anew.
+        return next(it.peers[connected.fileno()] for it in reversed(made) if connected.fileno() in it.peers)
 
     def make(**control: object) -> Switch:
         made.append(Switch(house, **control))
