@@ -320,7 +320,7 @@ def in_surroundings(reply: Mapping[str, Any]) -> Iterator[Fault]:
     elif keys != in_use:
         what = "The vendor's keys on disk are others than those in use."
         yield _warning(
-            "vendor_keys_changed", what, "They were changed since the daemon started.", "systemctl restart featurekeyd"
+            "vendor_keys_changed", what, "They were changed since the daemon read them.", "systemctl reload featurekeyd"
         )
     for place in objects(reply, "places"):
         yield from _in_place(place)
@@ -329,7 +329,7 @@ def in_surroundings(reply: Mapping[str, Any]) -> Iterator[Fault]:
         yield from _in_trouble(trouble, usable)
 
 
-_KEYS = "Install the vendor's public key (*.pub) in the folder that [paths] vendor_keys names, and restart featurekeyd."
+_KEYS = "Put the vendor's public key (*.pub) into the folder of [paths] vendor_keys; then: systemctl reload featurekeyd"
 
 
 def _in_place(place: Mapping[str, Any]) -> Iterator[Fault]:
