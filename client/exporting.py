@@ -147,6 +147,8 @@ class Exporter(ThreadingMixIn, WSGIServer):
 
     def server_bind(self) -> None:
         """Listen, without asking a name service for the name of this host as the standard library does."""
+        # Started again after a scrape it has its port at once, and not when the kernel has forgotten that connection.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         socket.socket.bind(self.socket, self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]

@@ -356,6 +356,12 @@ class Served:
         self.exporter.server_close()
 
 
+def test_an_exporter_that_is_started_again_takes_its_port_at_once(daemon: StandIn) -> None:
+    exporter = Exporter("127.0.0.1", 0, application(daemon.path))
+    assert exporter.socket.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+    exporter.server_close()
+
+
 def get(exporter: Exporter, method: str = "GET") -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", exporter.server_port, timeout=20)
     try:
