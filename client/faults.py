@@ -329,7 +329,7 @@ def in_surroundings(reply: Mapping[str, Any]) -> Iterator[Fault]:
         yield from _in_trouble(trouble, usable)
 
 
-_KEYS = "Put the vendor's public key (*.pub) into the folder of [paths] vendor_keys; then: systemctl reload featurekeyd"
+_KEYS = "Install the vendor's public key (*.pub) where [paths] vendor_keys says; then: systemctl reload featurekeyd"
 
 
 def _in_place(place: Mapping[str, Any]) -> Iterator[Fault]:

@@ -1,6 +1,7 @@
 """The file system of the state directory is full."""
 
 import contextlib
+from pathlib import Path
 
 from rig_faults import Bench, Doctor, Journal
 
@@ -11,8 +12,13 @@ JOURNAL = Journal("state_not_stored", cause="full", cure="Make room")
 def stage(bench: Bench) -> None:
     it = bench.licensed()
     disk = bench.start_on_small_disk(it.site.state, 2048)
-    with (disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
-        while True:
-            filler.write(bytes(4096))
+    fill(disk)
     (key,) = it.vendor.issue(it.serial, "receptionist:2")
     bench.ctl("add", key)
+    fill(disk)  # what the state file gave back when it could not be written
+
+
+def fill(disk: Path) -> None:
+    with (disk / "filler").open("ab", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
