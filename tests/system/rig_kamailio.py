@@ -66,8 +66,8 @@ def switch_program(name: str) -> str:
 
 def switch_environment(**more: str) -> dict[str, str]:
     """The environment for such a program: with the libraries that were unpacked beside it."""
-    libraries = [str(path) for path in sorted(UNPACKED.glob("usr/lib/*-linux-gnu"))]
-    libraries += [str(path) for path in sorted(UNPACKED.glob("lib/*-linux-gnu"))]
+    places = ("usr/lib/*-linux-gnu", "usr/lib/*-linux-gnu/kamailio", "lib/*-linux-gnu")
+    libraries = [str(path) for place in places for path in sorted(UNPACKED.glob(place))]
     return environment(**({"LD_LIBRARY_PATH": ":".join(libraries)} if libraries else {}), **more)
 
 
