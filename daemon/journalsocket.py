@@ -16,6 +16,8 @@ import os
 import socket
 from collections.abc import Mapping
 
+from .datagramsocket import DatagramSocket
+
 SOCKET = "/run/systemd/journal/socket"
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
@@ -37,8 +39,7 @@ class JournalSocket:
     """Sends entries to journald, one at a time; connects anew after a failure, as after a restart of journald."""
 
     def __init__(self, path: str = SOCKET) -> None:
-        self._path = path
-        self._socket: socket.socket | None = None
+        self._socket = DatagramSocket(path)
 
     def send(self, fields: Mapping[str, str]) -> None:
         """Send one entry, and wait for journald as long as it takes; raises OSError."""
@@ -53,23 +54,10 @@ class JournalSocket:
 
     def close(self) -> None:
         """Let go of the socket."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-    def _connected(self) -> socket.socket:
-        if self._socket is None:
-            made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            try:
-                made.connect(self._path)
-            except OSError:
-                made.close()
-                raise
-            self._socket = made
-        return self._socket
+        self._socket.close()
 
     def _send(self, data: bytes) -> None:
-        self._connected().send(data)
+        self._socket.connected().send(data)
 
     def _send_file(self, data: bytes) -> None:
         descriptor = os.memfd_create("featurekeyd-entry", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -77,6 +65,6 @@ class JournalSocket:
             with os.fdopen(os.dup(descriptor), "wb") as file:
                 file.write(data)
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
-            socket.send_fds(self._connected(), [b""], [descriptor])
+            socket.send_fds(self._socket.connected(), [b""], [descriptor])
         finally:
             os.close(descriptor)

@@ -12,6 +12,7 @@ import socket
 
 from featurekeyd.policy.licenses import Licenses
 
+from .datagramsocket import DatagramSocket
 from .site import Site
 
 STATUS_SECONDS = 10.0
@@ -24,7 +25,7 @@ class Notices:
     def __init__(self, address: str) -> None:
         """`address` is that of NOTIFY_SOCKET, empty for nobody; one in the abstract namespace begins with `@`."""
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
-        self._socket: socket.socket | None = None
+        self._socket = DatagramSocket(self._address)
         self._status = ""
         """What was told last."""
 
@@ -39,25 +40,12 @@ class Notices:
         if not self.wanted or not (assignments or news):
             return
         with contextlib.suppress(OSError):
-            self._connected().send("\n".join([*assignments, *news]).encode(), socket.MSG_DONTWAIT)
+            self._socket.connected().send("\n".join([*assignments, *news]).encode(), socket.MSG_DONTWAIT)
             self._status = status or self._status
 
     def close(self) -> None:
         """Let go of the socket."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-    def _connected(self) -> socket.socket:
-        if self._socket is None:
-            made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            try:
-                made.connect(self._address)
-            except OSError:
-                made.close()
-                raise
-            self._socket = made
-        return self._socket
+        self._socket.close()
 
 
 def notice_socket() -> str:
